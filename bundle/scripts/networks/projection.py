@@ -1,0 +1,42 @@
+"""Projection heads: where the contrastive loss compares images."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from .initialization import initialize
+
+SLOPE = 0.1
+
+
+class ProjectionHead(nn.Sequential):
+    """Six convolutions and a two-layer perceptron, as the encoder of DASR (https://arxiv.org/abs/2104.00416).
+
+    ``(B, in_channels, H, W)`` to ``(B, embedding_dim)``. Trained by the contrastive loss, discarded at inference.
+
+    Args:
+        in_channels: number of features, or slices of a slab.
+        embedding_dim: length of the embedding.
+        num_features: width of the first layers, doubled twice.
+        seed: seed of the initialisation.
+    """
+
+    def __init__(self, in_channels: int, embedding_dim: int = 256, num_features: int = 64, seed: int = 0) -> None:
+        widths = [in_channels] + [num_features * factor for factor in (1, 1, 2, 2, 4, 4)]
+        layers: list[nn.Module] = []
+        for index, (narrow, wide) in enumerate(zip(widths, widths[1:])):
+            stride = 2 if index in (2, 4) else 1
+            layers += [
+                nn.Conv2d(narrow, wide, 3, stride, padding=1),
+                nn.BatchNorm2d(wide),
+                nn.LeakyReLU(SLOPE, inplace=True),
+            ]
+        super().__init__(
+            *layers,
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(widths[-1], embedding_dim),
+            nn.LeakyReLU(SLOPE, inplace=True),
+            nn.Linear(embedding_dim, embedding_dim),
+        )
+        initialize(self, seed, negative_slope=SLOPE)

@@ -1,0 +1,29 @@
+"""Between volumes and thin slabs, whose slices are the channels of 2-D convolutions. Scriptable."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def volume_to_slabs(volume: Tensor, size: int, step: int) -> Tensor:
+    """One slab per ``step`` slices, centred on them; the first and last slices are replicated beyond the ends.
+
+    Args:
+        volume: ``(B, 1, H, W, D)``, the slab axis last, ``D`` a multiple of ``step``.
+        size: slices per slab, an odd multiple of ``step``.
+        step: slices from one slab to the next.
+
+    Returns:
+        ``(B * D / step, size, H, W)``, slices in order along the channels.
+    """
+    margin = (size - step) // 2
+    padded = F.pad(volume, [margin, margin, 0, 0, 0, 0], mode="replicate")[:, 0]
+    slabs = padded.unfold(3, size, step).permute(0, 3, 4, 1, 2)
+    return slabs.reshape(-1, size, volume.shape[2], volume.shape[3])
+
+
+def slabs_to_volume(slabs: Tensor, batch_size: int) -> Tensor:
+    """Stack the slices that each slab contributes: ``(B * D, S, H, W)`` to ``(B, 1, H, W, D * S)``."""
+    height, width = slabs.shape[2], slabs.shape[3]
+    return slabs.reshape(batch_size, -1, height, width).permute(0, 2, 3, 1).unsqueeze(1)

@@ -1,0 +1,98 @@
+"""The inference network: LR encoder and SR decoder, a volume in, a volume out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .interpolation import SlabInterpolation
+from .slabs import slabs_to_volume, volume_to_slabs
+from .ts_rcan import SlabEncoder, TSRCANDecoder
+
+
+def check_geometry(scale_factor: Sequence[int], slab_size: int) -> tuple[int, int]:
+    """In-plane and through-plane factors of a valid geometry.
+
+    Raises:
+        ValueError: when the factors are not integers of the form ``(s, s, s_z)`` or the slab has no central slice.
+    """
+    factors = [int(s) for s in scale_factor]
+    if len(factors) != 3 or factors != list(scale_factor) or factors[0] != factors[1] or min(factors) < 1:
+        raise ValueError(f"scale_factor must be integers (s, s, s_z), the slab axis last, got {tuple(scale_factor)}.")
+    if slab_size < 1 or slab_size % 2 == 0:
+        raise ValueError(f"slab_size must be odd, so that a slab has a central slice, got {slab_size}.")
+    return factors[0], factors[2]
+
+
+class SuperResolutionNet(nn.Module):
+    """LR encoder $E$ and SR decoder $S$ of UDEAN (https://arxiv.org/abs/2205.06891), by thin slabs.
+
+    A volume passes as one slab per slice along its last axis, of which the central slice's output is kept. Training
+    calls :meth:`encode` and :meth:`decode`, which return all slices of a slab.
+
+    Args:
+        scale_factor: integer factors $(s, s, s_z)$, the slab axis last.
+        slab_size: odd number of LR slices of a slab; the papers' is 3.
+        num_features: width.
+        num_groups: residual groups of the decoder.
+        num_blocks: blocks per group.
+        reduction: squeeze of the channel attention.
+        skip: let the decoder learn the rest to a fixed interpolation of the LR slab. The papers' network has none. With
+            it the untrained network is the interpolation.
+        slabs_per_pass: how many slabs of a volume pass the network at once, which bounds the memory.
+        seed: seed of the initialisation.
+    """
+
+    def __init__(
+        self,
+        scale_factor: Sequence[int] = (2, 2, 2),
+        slab_size: int = 3,
+        num_features: int = 64,
+        num_groups: int = 5,
+        num_blocks: int = 5,
+        reduction: int = 16,
+        skip: bool = False,
+        slabs_per_pass: int = 16,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        in_plane, through_plane = check_geometry(scale_factor, slab_size)
+        self.through_plane = through_plane
+        self.slab_size = slab_size
+        self.slabs_per_pass = slabs_per_pass
+        self.skip = skip
+        self.encoder = SlabEncoder(slab_size, num_features=num_features, seed=seed)
+        self.decoder = TSRCANDecoder(
+            out_channels=slab_size * through_plane,
+            upsample_factor=in_plane,
+            num_features=num_features,
+            num_groups=num_groups,
+            num_blocks=num_blocks,
+            reduction=reduction,
+            zero_last=skip,
+            seed=seed + 1,
+        )
+        self.interpolation = SlabInterpolation((in_plane, in_plane, through_plane))
+
+    def encode(self, low_res: Tensor) -> Tensor:
+        """LR slab ``(B, S, H, W)`` to features ``(B, num_features, H, W)``."""
+        return self.encoder(low_res)
+
+    def decode(self, features: Tensor, low_res: Tensor) -> Tensor:
+        """Features to the SR slab ``(B, S * s_z, s * H, s * W)``; ``low_res`` is what the skip interpolates."""
+        slab = self.decoder(features)
+        if self.skip:
+            slab = slab + self.interpolation(low_res)
+        return slab
+
+    def forward(self, x: Tensor) -> Tensor:
+        """LR volume ``(B, 1, H, W, D)`` to SR volume ``(B, 1, s * H, s * W, s_z * D)``."""
+        if x.ndim != 5 or x.shape[1] != 1:
+            raise ValueError(f"SuperResolutionNet expects volumes of shape (B, 1, H, W, D), got {list(x.shape)}.")
+        first = self.slab_size // 2 * self.through_plane
+        outputs = []
+        for slabs in torch.split(volume_to_slabs(x, self.slab_size, 1), self.slabs_per_pass):
+            outputs.append(self.decode(self.encode(slabs), slabs)[:, first : first + self.through_plane])
+        return slabs_to_volume(torch.cat(outputs), x.shape[0])

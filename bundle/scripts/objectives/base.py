@@ -1,0 +1,95 @@
+"""The objective: which images a method makes, and which named terms it minimises on them."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+from torch import Tensor, nn
+
+Terms = dict[str, Tensor]
+
+
+@contextmanager
+def frozen(*modules: nn.Module) -> Iterator[None]:
+    """Let gradients pass through ``modules`` without reaching their parameters."""
+    trainable = [p for module in modules for p in module.parameters() if p.requires_grad]
+    for parameter in trainable:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)
+
+
+class Objective(nn.Module, ABC):
+    """A training method, to be read like its paper: what is synthesised, what is minimised.
+
+    A method states its terms' names in ``generator_terms`` and ``discriminator_terms``, makes every image once in
+    ``forward``, and returns the terms *unweighted*. The weights are the config's; the engine owns the steps, the precision
+    and the freezing of the discriminators.
+
+    Args:
+        weights: one weight per term.
+
+    Raises:
+        ValueError: when a weight is not a finite number.
+    """
+
+    generator_terms: tuple[str, ...] = ()
+    discriminator_terms: tuple[str, ...] = ()
+
+    def __init__(self, weights: Mapping[str, float]) -> None:
+        super().__init__()
+        for name, weight in weights.items():
+            if isinstance(weight, str) or not math.isfinite(weight):
+                raise ValueError(
+                    f"the weight of {name!r} must be a finite number, got {weight!r}; in YAML write 1.0e-3, not 1e-3."
+                )
+        self.weights = dict(weights)
+
+    @property
+    @abstractmethod
+    def generators(self) -> nn.ModuleList:
+        """The networks that the generator step moves."""
+
+    @property
+    def discriminators(self) -> nn.ModuleList:
+        """The networks that the discriminator step moves; none by default."""
+        return nn.ModuleList()
+
+    @abstractmethod
+    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Make every image and feature map of the method once, and publish them under names."""
+
+    @abstractmethod
+    def generator_loss(self, images: Mapping[str, Tensor]) -> Terms:
+        """The terms that the generators minimise; the discriminators are frozen meanwhile."""
+
+    def discriminator_loss(self, images: Mapping[str, Tensor]) -> Terms:
+        """The terms that the discriminators minimise, on images that the engine has detached."""
+        return {}
+
+    def check_weights(self, further_terms: Iterable[str] = ()) -> None:
+        """Compare the names of weights and terms.
+
+        Args:
+            further_terms: names of the terms that handlers add.
+
+        Raises:
+            ValueError: when a term has no weight or a weight no term.
+        """
+        terms = {*self.generator_terms, *self.discriminator_terms, *further_terms}
+        missing, unknown = sorted(terms - self.weights.keys()), sorted(self.weights.keys() - terms)
+        if missing or unknown:
+            raise ValueError(
+                f"{type(self).__name__} needs one weight per term: no weight for {missing}, no term for {unknown}. "
+                f"Its terms are {sorted(terms)}; set objective_def::weights accordingly."
+            )
+
+    def total(self, terms: Mapping[str, Tensor]) -> Tensor:
+        """The weighted sum of the terms."""
+        return sum(self.weights[name] * term for name, term in terms.items())

@@ -1,0 +1,140 @@
+"""UDEAN: unsupervised degradation adaptation (Liu, Li et al., https://arxiv.org/abs/2205.06891, eq. 3-10)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from scripts.losses import absolute_error, adaptation_loss, adversarial_loss, discriminator_loss, ssim_loss
+
+from .base import Objective, Terms
+
+
+class UDEAN(Objective):
+    r"""Learn the degradation of the target group on the source group, and to undo it, without pairs.
+
+    In the paper's symbols, with source $Y_s$ (``reals``) and target $X_t$ (``image``): features $f_s$ (``features``), made
+    LR image $X_{st}$ (``degraded``), its features $f_{sts}$ (``cycled_features``) and $Y_{sts}$ (``cycled``),
+    $\hat Y_s$ (``reconstructed``), $f_t$ (``target_features``), $\hat X_t$ (``reconstructed_image``).
+    Images are slabs ``(B, S, H, W)``, slices as channels, intensities about [0, 1].
+
+    Args:
+        network: LR encoder and SR decoder, what inference keeps.
+        degradation: down-sampling extractor and LR decoder.
+        high_res_discriminator: $D_h$, of HR slabs.
+        low_res_discriminator: $D_{da}$, of LR slabs.
+        feature_discriminator: $D_{fa}$, of feature maps.
+        weights: one weight per term; the paper's are 1 for L1, 0.5 for SSIM, 0.01 for adversarial terms and 0.1 for
+            the feature cycle and the two adaptations.
+        ssim_form: see :func:`scripts.losses.ssim_loss`.
+    """
+
+    generator_terms = (
+        "image_cycle_l1",
+        "image_cycle_ssim",
+        "image_cycle_adversarial",
+        "feature_cycle_l1",
+        "high_res_consistency_l1",
+        "high_res_consistency_ssim",
+        "high_res_consistency_adversarial",
+        "low_res_consistency_l1",
+        "low_res_consistency_ssim",
+        "low_res_consistency_adversarial",
+        "image_adaptation",
+        "feature_adaptation",
+    )
+    discriminator_terms = ("high_res_discriminator", "low_res_discriminator", "feature_discriminator")
+
+    def __init__(
+        self,
+        network: nn.Module,
+        degradation: nn.Module,
+        high_res_discriminator: nn.Module,
+        low_res_discriminator: nn.Module,
+        feature_discriminator: nn.Module,
+        weights: Mapping[str, float],
+        ssim_form: str = "abs",
+    ) -> None:
+        super().__init__(weights)
+        self.network = network
+        self.degradation = degradation
+        self.high_res_discriminator = high_res_discriminator
+        self.low_res_discriminator = low_res_discriminator
+        self.feature_discriminator = feature_discriminator
+        self.ssim_form = ssim_form
+
+    @property
+    def generators(self) -> nn.ModuleList:
+        return nn.ModuleList([self.network, self.degradation])
+
+    @property
+    def discriminators(self) -> nn.ModuleList:
+        return nn.ModuleList([self.high_res_discriminator, self.low_res_discriminator, self.feature_discriminator])
+
+    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        reals, image = batch["reals"], batch["image"]
+        features, truncated = self.degradation.encode(reals), self.degradation.truncate(reals)
+        degraded = self.degradation.decode(features, truncated)
+        cycled_features = self.network.encode(degraded)
+        target_features = self.network.encode(image)
+        return {
+            "reals": reals,
+            "image": image,
+            "features": features,
+            "truncated": truncated,
+            "degraded": degraded,
+            "cycled_features": cycled_features,
+            "cycled": self.network.decode(cycled_features, degraded),
+            "reconstructed": self.network.decode(features, truncated),
+            "target_features": target_features,
+            "reconstructed_image": self.degradation.decode(target_features, image),
+        }
+
+    def generator_loss(self, images: Mapping[str, Tensor]) -> Terms:
+        x = images
+        terms = {
+            **self._restoration("image_cycle", x["cycled"], x["reals"], self.high_res_discriminator),
+            "feature_cycle_l1": absolute_error(x["cycled_features"], x["features"]),
+            **self._restoration("high_res_consistency", x["reconstructed"], x["reals"], self.high_res_discriminator),
+            **self._restoration(
+                "low_res_consistency", x["reconstructed_image"], x["image"], self.low_res_discriminator
+            ),
+            "image_adaptation": adaptation_loss(self.low_res_discriminator(x["degraded"])),
+            "feature_adaptation": adaptation_loss(self.feature_discriminator(x["target_features"]))
+            + adaptation_loss(self.feature_discriminator(x["features"])),
+        }
+        with torch.no_grad():  # eq. 8 has this second half, which depends on no generator
+            terms["image_adaptation"] = terms["image_adaptation"] + adaptation_loss(
+                self.low_res_discriminator(x["image"])
+            )
+        return terms
+
+    def discriminator_loss(self, images: Mapping[str, Tensor]) -> Terms:
+        x = images
+        return {
+            "high_res_discriminator": self._discrimination(
+                self.high_res_discriminator, x["reals"], x["reconstructed"], x["cycled"]
+            ),
+            "low_res_discriminator": self._discrimination(
+                self.low_res_discriminator, x["image"], x["degraded"], x["reconstructed_image"]
+            ),
+            "feature_discriminator": self._discrimination(
+                self.feature_discriminator, x["features"], x["target_features"]
+            ),
+        }
+
+    def _restoration(self, name: str, made: Tensor, given: Tensor, discriminator: nn.Module) -> Terms:
+        """The three parts of eq. 4, 6 and 7."""
+        return {
+            f"{name}_l1": absolute_error(made, given),
+            f"{name}_ssim": ssim_loss(made, given, form=self.ssim_form),
+            f"{name}_adversarial": adversarial_loss(discriminator(made)),
+        }
+
+    @staticmethod
+    def _discrimination(discriminator: nn.Module, real: Tensor, *fakes: Tensor) -> Tensor:
+        """One least-squares loss per pair of a real and a fake; real and fakes pass in batches of their own."""
+        real_logits = discriminator(real)
+        return sum(discriminator_loss(real_logits, discriminator(fake)) for fake in fakes)
