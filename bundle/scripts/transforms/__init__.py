@@ -1,0 +1,27 @@
+"""Transforms between what was acquired and what the networks see: resolution, grid, intensity, reading.
+
+Each array transform takes a channel-first volume; its ``...d`` twin works on a dictionary. The metadata of a
+``MetaTensor`` follow: the field of view and the position of voxel 0 never change, the spacing does.
+"""
+
+from scripts.transforms.intensity import ScaleIntensityRobust, ScaleIntensityRobustd
+from scripts.transforms.io import LoadImageStrictd
+from scripts.transforms.post import DataConsistencyd, InterpolateBaselinesd
+from scripts.transforms.spatial import KSpaceSpacing, KSpaceSpacingd, KSpaceTruncate, KSpaceTruncated
+from scripts.transforms.utility import CheckVolume, CheckVolumed, DeclareHighResGrid, DeclareHighResGridd
+
+__all__ = [
+    "CheckVolume",
+    "CheckVolumed",
+    "DataConsistencyd",
+    "DeclareHighResGrid",
+    "DeclareHighResGridd",
+    "InterpolateBaselinesd",
+    "KSpaceSpacing",
+    "KSpaceSpacingd",
+    "KSpaceTruncate",
+    "KSpaceTruncated",
+    "LoadImageStrictd",
+    "ScaleIntensityRobust",
+    "ScaleIntensityRobustd",
+]

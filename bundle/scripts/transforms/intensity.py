@@ -1,0 +1,109 @@
+"""One intensity scale for both groups."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import InvertibleTransform, MapTransform
+from monai.transforms.utils_pytorch_numpy_unification import percentile as volume_percentile
+from monai.utils import TraceKeys
+from torch import Tensor
+
+from scripts.kspace import truncate
+from scripts.transforms.utils import as_float, checked_factors, file_name, plain, spatial_dims, truncated_size
+
+__all__ = ["ScaleIntensityRobust", "ScaleIntensityRobustd"]
+
+
+class ScaleIntensityRobust(InvertibleTransform):
+    r"""Divide a volume by a high percentile of its foreground, measured at low resolution.
+
+    The scale is the ``percentile`` of the voxels above the volume's mean. Both groups measure it at low resolution,
+    because the brightest voxels of a volume depend on its resolution: an HR volume is truncated for the measurement
+    alone. It is kept in ``meta["intensity_scale"]``; the inverse multiplies by it. Nothing is clipped.
+
+    Args:
+        percentile: in (0, 100].
+        scale_factor: how much finer than low resolution the volume is, one number or one per axis; ``None`` when it is
+            at low resolution already.
+
+    Raises:
+        ValueError: when ``percentile`` or ``scale_factor`` is out of range; when called, if the scale is not a positive
+            number.
+    """
+
+    def __init__(self, percentile: float = 99.9, scale_factor: Sequence[float] | float | None = None) -> None:
+        if not 0 < percentile <= 100:
+            raise ValueError(f"percentile must be in (0, 100], got {percentile}.")
+        self.percentile = percentile
+        self.scale_factor = checked_factors(1 if scale_factor is None else scale_factor)
+
+    def __call__(self, img: Tensor) -> Tensor:
+        """
+        Args:
+            img: channel-first volume of shape (C, H, W, [D, ...]).
+        """
+        img = as_float(img)
+        scale = self.measure(img)
+        if isinstance(img, MetaTensor):
+            img = self.push_transform(
+                img / scale, orig_size=tuple(img.shape[1:]), extra_info={"intensity_scale": scale}
+            )
+            img.meta["intensity_scale"] = scale
+            return img
+        return img / scale
+
+    def measure(self, img: Tensor) -> float:
+        """The scale of a channel-first volume, in its units."""
+        low_res = truncate(plain(img), truncated_size(self.scale_factor, img), spatial_dims(img))
+        foreground = low_res[low_res > low_res.mean()]
+        scale = float(volume_percentile(foreground, self.percentile)) if foreground.numel() else 0.0
+        if not (math.isfinite(scale) and scale > 0):
+            raise ValueError(
+                f"{file_name(img)}: expected a positive intensity at percentile {self.percentile} of the voxels above "
+                f"the mean, got {scale:g}. Use a volume whose tissue is brighter than zero."
+            )
+        return scale
+
+    def inverse(self, data: Tensor) -> Tensor:
+        """Return to the units of the input."""
+        scale = float(self.pop_transform(data)[TraceKeys.EXTRA_INFO]["intensity_scale"])
+        data = data * scale
+        data.meta.pop("intensity_scale", None)
+        return data
+
+
+class ScaleIntensityRobustd(MapTransform, InvertibleTransform):
+    """Dictionary version of :class:`ScaleIntensityRobust`.
+
+    Args:
+        keys: the volumes to scale, each by its own scale.
+        percentile: see :class:`ScaleIntensityRobust`.
+        scale_factor: see there.
+        allow_missing_keys: whether a key may be absent.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        percentile: float = 99.9,
+        scale_factor: Sequence[float] | float | None = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.scaler = ScaleIntensityRobust(percentile, scale_factor)
+
+    def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            d[key] = self.scaler(d[key])
+        return d
+
+    def inverse(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            d[key] = self.scaler.inverse(d[key])
+        return d

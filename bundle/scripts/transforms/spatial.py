@@ -1,0 +1,231 @@
+"""Resolution: acquire less of k-space, by a factor or down to a spacing."""
+
+from __future__ import annotations
+
+import logging
+import math
+import zlib
+from collections.abc import Hashable, Mapping, Sequence
+
+import torch
+from monai.config import KeysCollection
+from monai.transforms import InvertibleTransform, MapTransform, Transform
+from monai.utils import TraceKeys
+from torch import Tensor
+
+from scripts.kspace import acquisition_window, apodise, complex_noise, crop_kspace, fftc, ifftc, truncate, zero_fill
+from scripts.transforms.utils import (
+    as_float,
+    checked_factors,
+    file_name,
+    on_same_field_of_view,
+    plain,
+    spacing,
+    spatial_dims,
+    truncated_size,
+)
+
+__all__ = [
+    "KSpaceSpacing",
+    "KSpaceSpacingd",
+    "KSpaceTruncate",
+    "KSpaceTruncated",
+]
+
+logger = logging.getLogger(__name__)
+
+
+class KSpaceTruncate(InvertibleTransform):
+    r"""Lower the resolution of a volume as a scanner does: acquire less of k-space.
+
+    Keeps the central $M = \lfloor N / s \rfloor$ of the $N$ samples along each axis, $y = \Re F^{-1} P_M F x$. The
+    field of view is unchanged, the voxel spacing grows by $N / M$, and low-resolution voxel $l$ sits on high-resolution
+    position $l N / M$. Intensities are preserved. Unlike blur-and-subsample it leaves Gibbs ringing. The inverse is
+    zero-filling.
+
+    Args:
+        scale_factor: $s \geq 1$, one number or one per spatial axis; ``(2, 2, 1)`` keeps the last axis.
+        magnitude: take the magnitude of the complex image and divide it by its maximum, as the papers' authors do,
+            instead of the real part, which is linear in the volume.
+        elliptical: leave out the corners of k-space beyond the inscribed ellipsoid.
+        partial_fourier: per axis, the acquired fraction of k-space in (0.5, 1].
+        hamming: apply the scanner's Hamming filter along every axis.
+        noise_std: standard deviation of the receiver's white complex noise, before any window, in the units of the
+            volume, for the real and the imaginary part each.
+        seed: together with the volume's own values it seeds the noise, so that a scan has the same noise in every
+            epoch, worker and run, and may be cached.
+
+    Raises:
+        ValueError: when a scale factor is below 1 or ``noise_std`` is negative; when called, if the number of factors
+            is not that of the spatial axes.
+    """
+
+    def __init__(
+        self,
+        scale_factor: Sequence[float] | float,
+        magnitude: bool = False,
+        elliptical: bool = False,
+        partial_fourier: Sequence[float] | None = None,
+        hamming: bool = False,
+        noise_std: float = 0.0,
+        seed: int = 0,
+    ) -> None:
+        if noise_std < 0:
+            raise ValueError(f"noise_std must not be negative, got {noise_std}.")
+        self.scale_factor = checked_factors(scale_factor)
+        self.magnitude = magnitude
+        self.window = {"elliptical": elliptical, "partial_fourier": partial_fourier, "hamming": hamming}
+        self.noise_std = noise_std
+        self.seed = seed
+
+    def __call__(self, img: Tensor) -> Tensor:
+        """
+        Args:
+            img: channel-first volume of shape (C, H, W, [D, ...]).
+
+        Returns:
+            volume of shape (C, M_H, M_W, [M_D, ...]).
+        """
+        img = as_float(img)
+        low_res = self._acquire(plain(img), truncated_size(self.scale_factor, img))
+        return on_same_field_of_view(low_res, img, self.get_transform_info())
+
+    def _acquire(self, x: Tensor, matrix_size: list[int]) -> Tensor:
+        dim = spatial_dims(x)
+        if not (self.magnitude or self.noise_std or any(self.window.values())):
+            return truncate(x, matrix_size, dim)
+        if self.magnitude:
+            k = crop_kspace(fftc(x, dim), matrix_size, dim) * (math.prod(matrix_size) / math.prod(x.shape[1:]))
+        else:
+            k = fftc(truncate(x, matrix_size, dim), dim)
+        if self.noise_std:
+            generator = torch.Generator().manual_seed(zlib.crc32(x.cpu().contiguous().numpy(), self.seed))
+            k = complex_noise(k, self.noise_std, dim, generator)
+        y = ifftc(apodise(k, acquisition_window(matrix_size, device=k.device, **self.window), dim), dim)
+        return y.abs() / y.abs().max() if self.magnitude else y.real
+
+    def inverse(self, data: Tensor) -> Tensor:
+        """Zero-fill to the size before; a prediction that has that size, or a finer one, is brought to it alike."""
+        size = [int(n) for n in self.pop_transform(data)[TraceKeys.ORIG_SIZE]]
+        x, dim = plain(data), spatial_dims(data)
+        x = truncate(x, [min(old, new) for old, new in zip(x.shape[1:], size, strict=True)], dim)
+        return on_same_field_of_view(zero_fill(x, size, dim), data)
+
+
+class KSpaceTruncated(MapTransform, InvertibleTransform):
+    """Dictionary version of :class:`KSpaceTruncate`.
+
+    Args:
+        keys: the volumes to truncate.
+        scale_factor: see :class:`KSpaceTruncate`, as are the following.
+        magnitude: see there.
+        elliptical: see there.
+        partial_fourier: see there.
+        hamming: see there.
+        noise_std: see there.
+        seed: see there.
+        allow_missing_keys: whether a key may be absent.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        scale_factor: Sequence[float] | float,
+        magnitude: bool = False,
+        elliptical: bool = False,
+        partial_fourier: Sequence[float] | None = None,
+        hamming: bool = False,
+        noise_std: float = 0.0,
+        seed: int = 0,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.truncate = KSpaceTruncate(scale_factor, magnitude, elliptical, partial_fourier, hamming, noise_std, seed)
+
+    def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            d[key] = self.truncate(d[key])
+        return d
+
+    def inverse(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            d[key] = self.truncate.inverse(d[key])
+        return d
+
+
+class KSpaceSpacing(Transform):
+    """Bring a volume to a coarser voxel spacing by k-space truncation, field of view kept.
+
+    The matrix is a whole number, so the spacing reached differs from ``pixdim`` by up to half a voxel over the field of
+    view. What it did is logged. It is not undone by ``Compose.inverse``: the volume stays on the coarser grid.
+
+    Args:
+        pixdim: the spacing to reach, in mm per spatial axis.
+        tolerance: relative deviation within which an axis is left alone.
+
+    Raises:
+        ValueError: when called with a volume that is coarser than ``pixdim``, such as one of thick slices, because
+            resolution cannot be made up.
+    """
+
+    def __init__(self, pixdim: Sequence[float], tolerance: float = 0.02) -> None:
+        self.pixdim = tuple(float(value) for value in pixdim)
+        self.tolerance = tolerance
+
+    def __call__(self, img: Tensor) -> Tensor:
+        """
+        Args:
+            img: channel-first volume of shape (C, H, W, [D, ...]).
+        """
+        img = as_float(img)
+        present = spacing(img)
+        if len(self.pixdim) != len(present):
+            raise ValueError(f"{file_name(img)}: pixdim must have {len(present)} values, got {self.pixdim}.")
+        if any(h > target * (1 + self.tolerance) for h, target in zip(present, self.pixdim, strict=True)):
+            raise ValueError(
+                f"{file_name(img)}: expected a spacing of at most {_in_mm(self.pixdim)}, got {_in_mm(present)}. "
+                "Truncation only makes voxels larger: leave this scan out (thick slices among them), or use scans of "
+                "the other group with a larger spacing."
+            )
+        matrix_size = [self._matrix(*axis) for axis in zip(img.shape[1:], present, self.pixdim, strict=True)]
+        if matrix_size == list(img.shape[1:]):
+            return img
+        out = on_same_field_of_view(truncate(plain(img), matrix_size, spatial_dims(img)), img)
+        logger.info("%s: spacing %s brought to %s.", file_name(img), _in_mm(present), _in_mm(spacing(out)))
+        return out
+
+    def _matrix(self, size: int, present: float, target: float) -> int:
+        return size if abs(present / target - 1) <= self.tolerance else max(1, round(size * present / target))
+
+
+def _in_mm(values: Sequence[float]) -> str:
+    return " x ".join(f"{value:.3g}" for value in values) + " mm"
+
+
+class KSpaceSpacingd(MapTransform):
+    """Dictionary version of :class:`KSpaceSpacing`.
+
+    Args:
+        keys: the volumes to bring to ``pixdim``.
+        pixdim: see :class:`KSpaceSpacing`.
+        tolerance: see there.
+        allow_missing_keys: whether a key may be absent.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        pixdim: Sequence[float],
+        tolerance: float = 0.02,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.spacing = KSpaceSpacing(pixdim, tolerance)
+
+    def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            d[key] = self.spacing(d[key])
+        return d
