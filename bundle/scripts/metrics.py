@@ -1,0 +1,295 @@
+r"""Metrics: how good a super-resolved volume is with a reference, and what can be said without one.
+
+Volumes are channel-first, ``(1, H, W, D)``, in the canonical frame where sagittal slices follow one another along the
+last axis. Metrics with a reference use the *common scale*: prediction and reference are both divided by the maximum of
+the reference, and only here clipped to [0, 1]. A metric is a plain function of two volumes; :class:`VolumeMetric` makes
+it one of MONAI's cumulative metrics.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from monai.metrics import CumulativeIterationMetric
+from monai.metrics.regression import compute_ssim_and_cs
+from torch import Tensor
+
+from scripts.kspace import truncate
+
+__all__ = [
+    "VolumeMetric",
+    "common_scale",
+    "consistency_psnr",
+    "hfen",
+    "mtf",
+    "psnr",
+    "register_shift_and_gain",
+    "shift_gain_corrected_psnr",
+    "spectral_distance",
+    "ssim",
+    "sub_voxel_shift",
+]
+
+SPATIAL = (-3, -2, -1)
+SMALLEST_MSE = 1e-12  # float32 rounding; keeps the PSNR of identical volumes finite (120 dB), so that means stay means
+
+
+class VolumeMetric(CumulativeIterationMetric):
+    """A function of two volumes as a MONAI metric: one value per volume, their mean in the end.
+
+    Args:
+        function: maps prediction and reference, each ``(1, H, W, D)``, to a scalar tensor.
+    """
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None) -> Tensor:
+        """Values of shape ``(B, 1)``, in float32 on the CPU."""
+        values = [self.function(torch.as_tensor(p), torch.as_tensor(t)) for p, t in zip(y_pred, y, strict=True)]
+        return torch.stack([value.float().cpu().reshape(1) for value in values])
+
+    def aggregate(self) -> Tensor:
+        """Mean over the volumes seen since the last reset."""
+        return self.get_buffer().mean()
+
+
+def _check_same_shape(pred: Tensor, label: Tensor) -> None:
+    if pred.shape != label.shape:
+        raise ValueError(
+            f"prediction and reference must have the same shape, got {tuple(pred.shape)} and {tuple(label.shape)}; "
+            "compare them on one high-resolution grid."
+        )
+
+
+def _psnr_of_error(error: Tensor) -> Tensor:
+    """PSNR in dB of an error on a scale whose range is 1."""
+    return -10 * error.double().square().mean().clamp(min=SMALLEST_MSE).log10()
+
+
+def common_scale(pred: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    """Divide both volumes by the reference's maximum and clip them to [0, 1].
+
+    Raises:
+        ValueError: when the shapes differ or the reference has no positive voxel.
+    """
+    _check_same_shape(pred, label)
+    maximum = label.max()
+    if not maximum > 0:
+        raise ValueError(f"the reference's maximum must be positive to define a scale, got {maximum.item():g}.")
+    return (pred / maximum).clamp(0, 1), (label / maximum).clamp(0, 1)
+
+
+def psnr(pred: Tensor, label: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio of the whole volume in dB, data range 1 on the common scale."""
+    pred, label = common_scale(pred, label)
+    return _psnr_of_error(pred - label)
+
+
+def ssim(pred: Tensor, label: Tensor, chunk_size: int = 32) -> Tensor:
+    """Mean structural similarity of the slices along the last axis, on the common scale.
+
+    The 11 x 11 Gaussian window (standard deviation 1.5) of Wang et al., 2004, stays inside the slice, as in their code
+    and in scikit-image's interior.
+
+    Args:
+        pred: the prediction, ``(1, H, W, D)``.
+        label: the reference, of the same shape.
+        chunk_size: how many slices to hold at a time.
+    """
+    slices = [volume.movedim(-1, 0).split(chunk_size) for volume in common_scale(pred, label)]
+    total = torch.zeros((), dtype=torch.float64, device=pred.device)
+    for chunk, reference in zip(*slices, strict=True):
+        values, _ = compute_ssim_and_cs(chunk, reference, spatial_dims=2, kernel_size=(11, 11), kernel_sigma=(1.5, 1.5))
+        total += values.double().mean() * len(chunk)
+    return total / pred.shape[-1]
+
+
+def hfen(pred: Tensor, label: Tensor, sigma: float = 1.5) -> Tensor:
+    r"""High-frequency error norm, $\lVert LoG(\hat y - y) \rVert / \lVert LoG(y) \rVert$: 0 is best, a blank has 1.
+
+    The Laplacian of Gaussian is three-dimensional and applied as its transfer function, hence with periodic borders
+    (Ravishankar & Bresler, IEEE TMI 2011, use a 15 x 15 kernel of the same standard deviation).
+
+    Args:
+        pred: the prediction, ``(1, H, W, D)``.
+        label: the reference, of the same shape.
+        sigma: standard deviation of the Gaussian in voxels.
+    """
+    _check_same_shape(pred, label)
+    height, width, depth = (f.square() for f in _angular_frequencies(label))
+    squared = height[:, None, None] + width[:, None] + depth
+    response = squared * torch.exp(-0.5 * sigma**2 * squared)
+    error, edges = (
+        torch.fft.irfftn(torch.fft.rfftn(x, dim=SPATIAL) * response, s=x.shape[-3:]) for x in (pred - label, label)
+    )
+    return error.norm() / edges.norm()
+
+
+def consistency_psnr(pred: Tensor, image: Tensor) -> Tensor:
+    """PSNR in dB between the truncated prediction and the acquisition, whose maximum is the data range.
+
+    It needs no reference: whatever the prediction adds, its low-resolution part should be what was measured.
+
+    Args:
+        pred: the prediction, ``(1, sH, sW, sD)``.
+        image: the acquisition, ``(1, H, W, D)``.
+    """
+    degraded = truncate(pred, image.shape[-3:], SPATIAL)
+    return _psnr_of_error((degraded - image) / image.max())
+
+
+def _angular_frequencies(x: Tensor) -> list[Tensor]:
+    """Radians per voxel along each axis of the volume's real Fourier transform."""
+    height, width, depth = x.shape[-3:]
+    frequencies = torch.fft.fftfreq(height), torch.fft.fftfreq(width), torch.fft.rfftfreq(depth)
+    return [2 * math.pi * f.to(x) for f in frequencies]
+
+
+def _shifted(spectrum: Tensor, frequencies: Sequence[Tensor], shift: Tensor) -> Tensor:
+    """Spectrum of the volume moved by ``shift`` voxels."""
+    height, width, depth = (torch.exp(-1j * f * s) for f, s in zip(frequencies, shift.tolist(), strict=True))
+    return spectrum * height[:, None, None] * width[:, None] * depth
+
+
+def _best_voxel(spectrum: Tensor, reference: Tensor, shape: Sequence[int]) -> Tensor:
+    """The whole-voxel shift that maximises the cross-correlation, each component in [-N/2, N/2)."""
+    correlation = torch.fft.irfftn(reference * spectrum.conj(), s=shape)
+    position = torch.unravel_index(correlation.argmax(), correlation.shape)
+    return torch.tensor([(int(p) + n // 2) % n - n // 2 for p, n in zip(position, shape, strict=True)]).double()
+
+
+def _newton_step(cross: Tensor, frequencies: Sequence[Tensor], shift: Tensor) -> Tensor:
+    """One step towards the maximum of the cross-correlation, whose derivatives are moments of the cross-spectrum."""
+    shifted = _shifted(cross, frequencies, shift)
+
+    def moment(x: Tensor, *axes: int) -> Tensor:
+        weights = [f ** axes.count(axis) for axis, f in enumerate(frequencies)]
+        return torch.einsum("hwd,h,w,d->", x, *weights).double().cpu()
+
+    gradient = torch.stack([moment(shifted.imag, i) for i in range(3)])
+    hessian = torch.stack([-moment(shifted.real, i, j) for i in range(3) for j in range(3)]).reshape(3, 3)
+    return shift - torch.linalg.solve(hessian, gradient).clamp(-0.5, 0.5)
+
+
+def register_shift_and_gain(pred: Tensor, label: Tensor, num_steps: int = 5) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Least-squares registration by a global gain and a sub-voxel shift, with periodic borders.
+
+    $\min_{g, t} \lVert g\,S_t \hat y - y \rVert$ is solved in k-space: the shift maximises the cross-correlation (the
+    best voxel first, then Newton steps, which converge quadratically), the gain follows in closed form.
+
+    Args:
+        pred: the volume to move, ``(1, H, W, D)``.
+        label: the volume to meet, of the same shape.
+        num_steps: number of Newton steps.
+
+    Returns:
+        the registered prediction, the shift $t$ in voxels, shape ``(3,)``, and the gain $g$.
+    """
+    _check_same_shape(pred, label)
+    spectrum, reference = (torch.fft.rfftn(x[0]) for x in (pred, label))
+    frequencies, shape = _angular_frequencies(label), label.shape[-3:]
+    cross = reference.conj() * spectrum
+    cross[..., 1 : (shape[-1] + 1) // 2] *= 2  # stands for the half of k-space that a real transform leaves out
+    shift = _best_voxel(spectrum, reference, shape)
+    for _ in range(num_steps):
+        shift = _newton_step(cross, frequencies, shift)
+    moved = torch.fft.irfftn(_shifted(spectrum, frequencies, shift), s=shape)[None]
+    gain = (moved * label).sum() / moved.square().sum()
+    return gain * moved, shift, gain
+
+
+def shift_gain_corrected_psnr(pred: Tensor, label: Tensor) -> Tensor:
+    """PSNR after the best global gain and sub-voxel shift: what remains when registration is forgiven.
+
+    A diagnostic, not a score: unpaired losses cannot see a consistent sub-voxel shift. When it exceeds :func:`psnr` by
+    more than 0.3 dB, the plain number measures registration rather than resolution.
+    """
+    return psnr(register_shift_and_gain(pred, label)[0], label)
+
+
+def sub_voxel_shift(pred: Tensor, reference: Tensor) -> Tensor:
+    """How far ``pred`` lies from ``reference`` along each axis, in voxels, shape ``(3,)``; zero when they agree.
+
+    For the drift of a super-resolved volume take the zero-filled acquisition as reference: the cross-spectrum then
+    holds the acquired frequencies alone.
+    """
+    return -register_shift_and_gain(pred, reference)[1]
+
+
+def _power_spectrum(x: Tensor, axis: int) -> Tensor:
+    """Mean power along one axis of all lines, Hann-windowed, comparable between sizes of one field of view."""
+    size = x.shape[axis]
+    window = torch.hann_window(size, device=x.device, dtype=x.dtype)  # periodic: the same function on every grid
+    lines = torch.fft.rfft(x.movedim(axis, -1) * window, dim=-1, norm="forward")
+    return lines.abs().square().flatten(0, -2).mean(0)
+
+
+def _smooth(values: Tensor, width: int = 5) -> Tensor:
+    """Moving average over frequencies, shorter at the ends."""
+    return F.avg_pool1d(values[None], width, stride=1, padding=width // 2, count_include_pad=False)[0]
+
+
+def mtf(low_res: Tensor, high_res: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    r"""Modulation transfer of a degradation along one axis, $\sqrt{P_{low}(k) / P_{high}(k)}$ inside the acquired band.
+
+    Both inputs show the same field of view, so that equal bins are equal physical frequencies. Only a tube around the
+    axis is looked at, an eighth of the band across, lest a loss along another axis be taken for one along this.
+    1 at every frequency is the plain truncation.
+
+    Args:
+        low_res: volume or batch of slabs, any leading shape.
+        high_res: what it was made from, the same number of axes.
+        axis: the axis along which to measure.
+
+    Returns:
+        frequencies in cycles per low-resolution voxel, in (0, 0.5), and the transfer at each.
+    """
+    others = [d for d in range(low_res.ndim) if d != axis % low_res.ndim and low_res.shape[d] != high_res.shape[d]]
+    tube = [max(1, low_res.shape[d] // 8) for d in others]
+    low_res, high_res = truncate(low_res, tube, others), truncate(high_res, tube, others)
+    size = low_res.shape[axis]
+    kept = slice(1, size // 2 - 1)  # the Hann window mixes neighbours, so the two outermost see beyond the band
+    powers = [_power_spectrum(x.float(), axis)[kept].log() for x in (low_res, high_res)]
+    frequencies = torch.arange(1, size // 2 - 1, device=low_res.device) / size
+    return frequencies, torch.exp(0.5 * _smooth(powers[0] - powers[1]))
+
+
+def _mean_log_spectrum(group: Sequence[Tensor], axis: int, num_frequencies: int) -> Tensor:
+    """Mean over a group of 10 log10 of the power, in dB, at equal steps of cycles per voxel in (0, 0.5]."""
+    spectra = []
+    for x in group:
+        # power spectral density, so that volumes of different sizes are comparable
+        power = _power_spectrum(x.float(), axis)[1:] * x.shape[axis]
+        levels = 10 * power.clamp(min=1e-20).log10()
+        spectra.append(F.interpolate(levels[None, None], num_frequencies, mode="linear", align_corners=True)[0, 0])
+    return torch.stack(spectra).mean(0)
+
+
+def spectral_distance(
+    group_a: Sequence[Tensor], group_b: Sequence[Tensor], dim: Sequence[int] = SPATIAL, num_frequencies: int = 32
+) -> Tensor:
+    """Root-mean-square distance in dB between the mean log power spectra of two groups of images.
+
+    Needs no pairs: it tells whether learned low-resolution images are as sharp as real ones of the same spacing.
+
+    Args:
+        group_a: volumes or batches of slabs on the common intensity scale; the sizes may differ.
+        group_b: the other group.
+        dim: the axes along which spectra are compared.
+        num_frequencies: samples between the lowest frequency and Nyquist's.
+
+    Raises:
+        ValueError: when a group is empty.
+    """
+    if not group_a or not group_b:
+        raise ValueError(f"both groups must hold at least one image, got {len(group_a)} and {len(group_b)}.")
+    differences = [
+        _mean_log_spectrum(group_a, axis, num_frequencies) - _mean_log_spectrum(group_b, axis, num_frequencies)
+        for axis in dim
+    ]
+    return torch.stack(differences).square().mean().sqrt()

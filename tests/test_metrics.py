@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Engine
+from monai.handlers import IgniteMetricHandler, from_engine
+from scripts import metrics
+from scripts.kspace import acquisition_window, apodise, fftc, ifftc, truncate, zero_fill
+from skimage.metrics import structural_similarity
+
+SPATIAL = (1, 2, 3)
+
+
+def head(shape=(32, 36, 28), seed=0):
+    """A smooth blob with texture, band-limited to half the Nyquist frequency, inside air."""
+    generator = torch.Generator().manual_seed(seed)
+    axes = [torch.linspace(-1, 1, n) for n in shape]
+    radius = sum(a.square().reshape([-1 if i == j else 1 for j in range(3)]) for i, a in enumerate(axes))
+    texture = torch.rand(shape, generator=generator)
+    volume = ((0.3 + 0.7 * texture) * torch.sigmoid(20 * (0.5 - radius)))[None]
+    return zero_fill(truncate(volume, [n // 2 for n in shape], SPATIAL), shape, SPATIAL)
+
+
+def noise(shape, seed=0):
+    return torch.rand((1, *shape), generator=torch.Generator().manual_seed(seed))
+
+
+def fourier_shift(volume, shift):
+    spectrum = torch.fft.fftn(volume, dim=SPATIAL)
+    for axis, s in zip(SPATIAL, shift, strict=True):
+        size = [-1 if a == axis else 1 for a in range(4)]
+        spectrum = spectrum * torch.exp(-2j * torch.pi * torch.fft.fftfreq(volume.shape[axis]) * s).reshape(size)
+    return torch.fft.ifftn(spectrum, dim=SPATIAL).real
+
+
+def test_an_error_of_one_hundredth_is_forty_decibels():
+    label = 0.9 * noise((16, 16, 16))
+    label[0, 0, 0, 0] = 1.0
+    pred = label + 0.01
+    pred[0, 0, 0, 0] = 0.99
+    assert metrics.psnr(pred, label).item() == pytest.approx(40.0, abs=1e-4)
+
+
+def test_psnr_knows_no_unit_and_stays_finite():
+    label = noise((12, 12, 12))
+    pred = label * 1.01
+    assert metrics.psnr(1000 * pred, 1000 * label).item() == pytest.approx(metrics.psnr(pred, label).item(), abs=1e-3)
+    assert metrics.psnr(label, label).item() == pytest.approx(120.0)
+
+
+def test_only_the_metric_clips():
+    label = noise((12, 12, 12))
+    assert metrics.psnr(torch.where(label == label.max(), 5.0, label), label).item() == pytest.approx(120.0)
+
+
+def test_ssim_equals_scikit_image_in_the_interior():
+    label = head() / head().max()
+    pred = (label + 0.05 * torch.randn(label.shape, generator=torch.Generator().manual_seed(1))).clamp(0, 1)
+    expected = []
+    for z in range(label.shape[-1]):
+        options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
+        a, b = pred[0, ..., z].double().numpy(), label[0, ..., z].clamp(0, 1).double().numpy()
+        expected.append(structural_similarity(a, b, full=True, **options)[1][5:-5, 5:-5].mean())
+    assert metrics.ssim(pred, label).item() == pytest.approx(np.mean(expected), abs=1e-6)
+
+
+def test_ssim_of_a_volume_with_itself_is_one_and_ignores_the_order_of_slices():
+    label, pred = head(), head(seed=1)
+    order = torch.randperm(label.shape[-1], generator=torch.Generator().manual_seed(0))
+    assert metrics.ssim(label, label).item() == pytest.approx(1.0, abs=1e-6)
+    assert metrics.ssim(pred[..., order], label[..., order]).item() == pytest.approx(
+        metrics.ssim(pred, label).item(), abs=1e-6
+    )
+
+
+def test_ssim_does_not_depend_on_the_chunks():
+    label, pred = head(), head(seed=1)
+    values = [metrics.ssim(pred, label, chunk_size=n).item() for n in (1, 5, 100)]
+    assert values == pytest.approx([values[0]] * 3, abs=1e-6)
+
+
+def test_registration_finds_gain_and_shift():
+    label = head()
+    moved, shift, gain = metrics.register_shift_and_gain(1.25 * fourier_shift(label, (0.3, -1.6, 0.45)), label)
+    assert shift.tolist() == pytest.approx([-0.3, 1.6, -0.45], abs=1e-4)
+    assert gain.item() == pytest.approx(0.8, abs=1e-4)
+    torch.testing.assert_close(moved, label, atol=1e-4, rtol=0)
+
+
+def test_corrected_psnr_forgives_gain_and_shift_but_not_blur():
+    label = head()
+    label = (label - label.min()) / (label.max() - label.min())
+    displaced = 0.9 * fourier_shift(label, (0.3, 0.0, 0.2))
+    assert metrics.psnr(displaced, label) < 35
+    assert metrics.shift_gain_corrected_psnr(displaced, label) > 80
+    blurred = zero_fill(truncate(label, [8, 9, 7], SPATIAL), label.shape[1:], SPATIAL)
+    assert metrics.shift_gain_corrected_psnr(blurred, label) < metrics.psnr(blurred, label) + 0.3
+
+
+def test_sub_voxel_shift_has_the_sign_of_the_displacement():
+    label = head()
+    acquired = zero_fill(truncate(label, [16, 18, 14], SPATIAL), label.shape[1:], SPATIAL)
+    shift = metrics.sub_voxel_shift(fourier_shift(label, (0.1, 0.0, -0.25)), acquired)
+    assert shift.tolist() == pytest.approx([0.1, 0.0, -0.25], abs=1e-3)
+
+
+def test_hfen_is_zero_for_the_truth_and_one_for_a_blank():
+    label = head()
+    assert metrics.hfen(label, label).item() == 0
+    assert metrics.hfen(torch.zeros_like(label), label).item() == pytest.approx(1.0)
+    assert metrics.hfen(label + 3, label).item() == pytest.approx(0.0, abs=1e-4)
+
+
+def test_consistency_is_perfect_for_zero_filling():
+    image = noise((13, 16, 12))
+    assert metrics.consistency_psnr(zero_fill(image, [26, 32, 24], SPATIAL), image).item() > 115
+    wrong = zero_fill(image, [26, 32, 24], SPATIAL) + 0.01 * image.max()
+    assert metrics.consistency_psnr(wrong, image).item() == pytest.approx(40.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("axis", [1, 2, 3])
+def test_mtf_of_truncation_is_flat(axis):
+    high_res = noise((64, 60, 72))
+    frequencies, transfer = metrics.mtf(truncate(high_res, [32, 30, 36], SPATIAL), high_res, axis)
+    assert len(frequencies) == high_res.shape[axis] // 4 - 2
+    assert (transfer - 1).abs().max() < 0.01
+
+
+def test_mtf_recovers_the_hamming_window():
+    high_res = noise((64, 64, 64))
+    window = acquisition_window([32] * 3, hamming=True)
+    low_res = ifftc(apodise(fftc(truncate(high_res, [32] * 3, SPATIAL), SPATIAL), window, SPATIAL), SPATIAL).real
+    frequencies, transfer = metrics.mtf(low_res, high_res, axis=2)
+    expected = 0.54 + 0.46 * torch.cos(2 * torch.pi * frequencies)
+    assert (transfer - expected).abs().max() < 0.05
+
+
+def test_mtf_takes_slabs():
+    high_res = torch.rand(4, 6, 128, 128, generator=torch.Generator().manual_seed(0))
+    _, transfer = metrics.mtf(truncate(high_res, [3, 64, 64], (1, 2, 3)), high_res, axis=-1)
+    assert (transfer - 1).abs().max() < 0.01
+
+
+def test_spectral_distance_of_a_group_with_itself_is_zero_and_a_gain_of_two_is_six_decibels():
+    group = [noise((16, 18, 20), seed) for seed in range(2)]
+    assert metrics.spectral_distance(group, group).item() == 0
+    assert metrics.spectral_distance(group, [2 * x for x in group]).item() == pytest.approx(6.0206, abs=1e-3)
+
+
+def test_spectral_distance_compares_volumes_of_different_sizes_and_sees_blur():
+    sharp, other = [noise((48, 48, 48))], [noise((40, 56, 44), seed=1)]
+    window = acquisition_window([40, 56, 44], hamming=True)
+    blurred = [ifftc(apodise(fftc(x, SPATIAL), window, SPATIAL), SPATIAL).real for x in other]
+    assert metrics.spectral_distance(sharp, other) < 0.5
+    assert metrics.spectral_distance(sharp, blurred) > 5
+
+
+def test_volume_metric_gives_one_value_per_volume_and_their_mean():
+    label = [head(), head((28, 32, 30), seed=1)]
+    pred = [x + 0.01 for x in label]
+    metric = metrics.VolumeMetric(metrics.psnr)
+    values = metric(pred, label)
+    assert values.shape == (2, 1)
+    assert values[:, 0].tolist() == pytest.approx([metrics.psnr(p, t).item() for p, t in zip(pred, label, strict=True)])
+    assert metric.aggregate().item() == pytest.approx(values.mean().item())
+
+
+def test_volume_metric_runs_in_an_ignite_handler():
+    engine = Engine(lambda _, batch: batch)
+    engine.state.metric_details = {}
+    handler = IgniteMetricHandler(metrics.VolumeMetric(metrics.ssim), output_transform=from_engine(["pred", "label"]))
+    handler.attach(engine, "ssim")
+    engine.run([[{"pred": head(), "label": head()}], [{"pred": head(seed=1), "label": head(seed=1)}]])
+    assert engine.state.metrics["ssim"] == pytest.approx(1.0, abs=1e-6)
+    assert engine.state.metric_details["ssim"].shape == (2, 1)
+
+
+@pytest.mark.parametrize("metric", [metrics.psnr, metrics.ssim, metrics.hfen, metrics.shift_gain_corrected_psnr])
+def test_grids_that_do_not_match_are_refused(metric):
+    with pytest.raises(ValueError, match=r"same shape, got \(1, 8, 8, 8\) and \(1, 8, 8, 9\)"):
+        metric(torch.ones(1, 8, 8, 8), torch.ones(1, 8, 8, 9))
+
+
+def test_a_reference_without_signal_is_refused():
+    with pytest.raises(ValueError, match="maximum must be positive to define a scale, got 0"):
+        metrics.psnr(torch.ones(1, 8, 8, 8), torch.zeros(1, 8, 8, 8))
+
+
+def test_an_empty_group_is_refused():
+    with pytest.raises(ValueError, match="at least one image, got 0 and 1"):
+        metrics.spectral_distance([], [torch.ones(1, 8, 8, 8)])
