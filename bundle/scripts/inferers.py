@@ -1,0 +1,98 @@
+"""Inferers: how a volume becomes a prediction, given a network that maps volumes to volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from monai.inferers import Inferer
+from monai.utils import convert_to_dst_type, convert_to_tensor
+from torch import Tensor
+
+__all__ = ["SlabInferer", "resolve_amp_dtype"]
+
+
+def resolve_amp_dtype(amp_dtype: str | None, device: torch.device) -> torch.dtype | None:
+    """The autocast type for a device; ``None`` means float32 throughout.
+
+    Args:
+        amp_dtype: "bfloat16", "float16", None, or "auto": bfloat16 on GPUs whose tensor cores compute it (Ampere and
+            later), float32 elsewhere.
+        device: where the network runs.
+
+    Raises:
+        ValueError: when the name is unknown.
+    """
+    types = {None: None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if amp_dtype == "auto":
+        fast = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
+        return torch.bfloat16 if fast else None
+    if amp_dtype not in types:
+        raise ValueError(f"amp_dtype must be 'auto', 'bfloat16', 'float16' or None, got {amp_dtype!r}.")
+    return types[amp_dtype]
+
+
+class SlabInferer(Inferer):
+    """Runs an inferer in reduced precision where that is fast, and averages over orientations of the slabs.
+
+    The network takes slabs along the last axis. With several orientations the volume is presented with each of its axes
+    last in turn, and the predictions, turned back, are averaged: transposing keeps the grid exact, as flipping would
+    not. What comes in and goes out is float32, and the input's metadata stay with the output.
+
+    Args:
+        inferer: runs the network over one volume, usually MONAI's ``SlidingWindowInferer`` tiling in-plane.
+        orientations: permutations of the three spatial axes to average over; more than one needs the same scale factor
+            along every axis.
+        amp_dtype: see :func:`resolve_amp_dtype`.
+
+    Raises:
+        ValueError: when an orientation is no permutation of the three axes, or ``amp_dtype`` is unknown.
+    """
+
+    def __init__(
+        self, inferer: Inferer, orientations: Sequence[Sequence[int]] = ((0, 1, 2),), amp_dtype: str | None = None
+    ) -> None:
+        super().__init__()
+        if not orientations or any(sorted(order) != [0, 1, 2] for order in orientations):
+            raise ValueError(f"orientations must be permutations of (0, 1, 2), got {orientations}.")
+        resolve_amp_dtype(amp_dtype, torch.device("cpu"))
+        self.inferer = inferer
+        self.orientations = [tuple(order) for order in orientations]
+        self.amp_dtype = amp_dtype
+
+    def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        """
+        Args:
+            inputs: low-resolution volumes, ``(B, 1, H, W, D)``.
+            network: maps them to ``(B, 1, sH, sW, sD)``.
+            args: optional args to be passed to ``network``.
+            kwargs: optional keyword args to be passed to ``network``.
+        """
+        volume = convert_to_tensor(inputs, dtype=torch.float32)
+        predictor = self._in_reduced_precision(network, volume.device)
+        pred = torch.zeros((), device=volume.device)
+        for order in self.orientations:
+            turned = self.inferer(volume.permute(0, 1, *(axis + 2 for axis in order)), predictor, *args, **kwargs)
+            upright = turned.permute(0, 1, *(order.index(axis) + 2 for axis in range(3)))
+            self._check_size(pred, upright)
+            pred = pred.to(upright.device) + upright / len(self.orientations)
+        return convert_to_dst_type(pred, inputs, dtype=torch.float32, device=pred.device)[0]
+
+    def _in_reduced_precision(self, network: Callable[..., Tensor], device: torch.device) -> Callable[..., Tensor]:
+        """The network under autocast; its float32 output lets the sliding window accumulate without rounding."""
+        dtype = resolve_amp_dtype(self.amp_dtype, device)
+
+        def predictor(*args: Any, **kwargs: Any) -> Tensor:
+            with torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+                return network(*args, **kwargs).float()
+
+        return predictor
+
+    @staticmethod
+    def _check_size(pred: Tensor, upright: Tensor) -> None:
+        if pred.ndim and pred.shape != upright.shape:
+            raise ValueError(
+                f"predictions of all orientations must have the same size, got {tuple(pred.shape)} and "
+                f"{tuple(upright.shape)}; average orientations only with an isotropic scale factor."
+            )
