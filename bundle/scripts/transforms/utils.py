@@ -22,7 +22,9 @@ def file_name(img: Tensor) -> str:
 def spacing(img: Tensor) -> np.ndarray:
     """Voxel spacing in mm of each spatial axis of a channel-first volume; 1 where there is no affine."""
     axes = img.ndim - 1
-    return np.asarray(affine_to_spacing(img.affine, axes)) if isinstance(img, MetaTensor) else np.ones(axes)
+    if not isinstance(img, MetaTensor):
+        return np.ones(axes)
+    return np.asarray(affine_to_spacing(img.affine, axes, suppress_zeros=False))  # 0 mm must not pass for 1 mm
 
 
 def as_float(img: Tensor) -> Tensor:
