@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from scripts.objectives.base import Objective, Terms, frozen
+from scripts.precision import resolve_amp_dtype
 
 
 class ObjectiveTrainer(Trainer):
@@ -46,7 +47,7 @@ class ObjectiveTrainer(Trainer):
         g_optimizer: holds the parameters of ``objective.generators`` (and of handlers' own networks).
         d_optimizer: holds the parameters of ``objective.discriminators``; None when there are none.
         epoch_length: iterations per epoch, by default the loader's length.
-        amp_dtype: autocast to ``torch.bfloat16`` or ``torch.float16`` (with gradient scaling); None for full precision.
+        amp_dtype: autocast type, see :func:`scripts.precision.resolve_amp_dtype`; float16 comes with gradient scaling.
             Losses are in float32 all the same.
         seed: seed of the randomness inside iterations.
         non_blocking: copy to the device asynchronously.
@@ -65,7 +66,7 @@ class ObjectiveTrainer(Trainer):
         g_optimizer: Optimizer,
         d_optimizer: Optimizer | None = None,
         epoch_length: int | None = None,
-        amp_dtype: torch.dtype | None = None,
+        amp_dtype: str | None = None,
         seed: int = 0,
         non_blocking: bool = False,
         postprocessing: Transform | None = None,
@@ -76,7 +77,7 @@ class ObjectiveTrainer(Trainer):
         self.objective = objective
         self.g_optimizer = g_optimizer
         self.d_optimizer = d_optimizer
-        self.amp_dtype = amp_dtype
+        self.amp_dtype = resolve_amp_dtype(amp_dtype, torch.device(device))
         self.seed = seed
         self.further_terms: set[str] = set()
         super().__init__(
@@ -92,7 +93,7 @@ class ObjectiveTrainer(Trainer):
             event_names=[AdversarialEvents],
             decollate=False,
         )
-        self.scaler = torch.amp.GradScaler(self.state.device.type, enabled=amp_dtype == torch.float16)
+        self.grad_scaler = torch.amp.GradScaler(self.state.device.type, enabled=self.amp_dtype == torch.float16)
         self.add_event_handler(Events.STARTED, self._check)
         self.add_event_handler(Events.EPOCH_STARTED, self._align_data)
 
@@ -140,7 +141,7 @@ class ObjectiveTrainer(Trainer):
 
         d_terms, d_loss = self._discriminator_step(detached)
         g_terms, g_loss = self._generator_step()
-        self.scaler.update()
+        self.grad_scaler.update()
 
         self.state.output = {
             **detached,
@@ -188,10 +189,10 @@ class ObjectiveTrainer(Trainer):
             loss = self.objective.total(self.state.terms)
         self._check_finite(loss)
         optimizer.zero_grad()
-        self.scaler.scale(loss).backward()
-        self.scaler.unscale_(optimizer)
+        self.grad_scaler.scale(loss).backward()
+        self.grad_scaler.unscale_(optimizer)
         self.fire_event(backward_completed)
-        self.scaler.step(optimizer)
+        self.grad_scaler.step(optimizer)
         self.fire_event(model_completed)
         return self.state.terms, loss.detach()
 
