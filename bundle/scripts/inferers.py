@@ -10,27 +10,9 @@ from monai.inferers import Inferer
 from monai.utils import convert_to_dst_type, convert_to_tensor
 from torch import Tensor
 
-__all__ = ["SlabInferer", "resolve_amp_dtype"]
+from scripts.precision import resolve_amp_dtype
 
-
-def resolve_amp_dtype(amp_dtype: str | None, device: torch.device) -> torch.dtype | None:
-    """The autocast type for a device; ``None`` means float32 throughout.
-
-    Args:
-        amp_dtype: "bfloat16", "float16", None, or "auto": bfloat16 on GPUs whose tensor cores compute it (Ampere and
-            later), float32 elsewhere.
-        device: where the network runs.
-
-    Raises:
-        ValueError: when the name is unknown.
-    """
-    types = {None: None, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if amp_dtype == "auto":
-        fast = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-        return torch.bfloat16 if fast else None
-    if amp_dtype not in types:
-        raise ValueError(f"amp_dtype must be 'auto', 'bfloat16', 'float16' or None, got {amp_dtype!r}.")
-    return types[amp_dtype]
+__all__ = ["SlabInferer"]
 
 
 class SlabInferer(Inferer):
@@ -44,7 +26,7 @@ class SlabInferer(Inferer):
         inferer: runs the network over one volume, usually MONAI's ``SlidingWindowInferer`` tiling in-plane.
         orientations: permutations of the three spatial axes to average over; more than one needs the same scale factor
             along every axis.
-        amp_dtype: see :func:`resolve_amp_dtype`.
+        amp_dtype: see :func:`scripts.precision.resolve_amp_dtype`.
 
     Raises:
         ValueError: when an orientation is no permutation of the three axes, or ``amp_dtype`` is unknown.
