@@ -7,6 +7,7 @@ from ignite.engine import Engine
 from monai.handlers import IgniteMetricHandler, from_engine
 from scripts import metrics
 from scripts.kspace import acquisition_window, apodise, fftc, ifftc, truncate, zero_fill
+from scripts.registration import register_shift_and_gain
 from skimage.metrics import structural_similarity
 
 SPATIAL = (1, 2, 3)
@@ -82,7 +83,7 @@ def test_ssim_does_not_depend_on_the_chunks():
 
 def test_registration_finds_gain_and_shift():
     label = head()
-    moved, shift, gain = metrics.register_shift_and_gain(1.25 * fourier_shift(label, (0.3, -1.6, 0.45)), label)
+    moved, shift, gain = register_shift_and_gain(1.25 * fourier_shift(label, (0.3, -1.6, 0.45)), label)
     assert shift.tolist() == pytest.approx([-0.3, 1.6, -0.45], abs=1e-4)
     assert gain.item() == pytest.approx(0.8, abs=1e-4)
     torch.testing.assert_close(moved, label, atol=1e-4, rtol=0)

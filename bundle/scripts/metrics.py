@@ -8,16 +8,17 @@ it one of MONAI's cumulative metrics.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from monai.metrics import CumulativeIterationMetric
 from monai.metrics.regression import compute_ssim_and_cs
+from monai.utils import convert_to_tensor
 from torch import Tensor
 
 from scripts.kspace import truncate
+from scripts.registration import angular_frequencies, register_shift_and_gain, sub_voxel_shift
 
 __all__ = [
     "VolumeMetric",
@@ -26,7 +27,6 @@ __all__ = [
     "hfen",
     "mtf",
     "psnr",
-    "register_shift_and_gain",
     "shift_gain_corrected_psnr",
     "spectral_distance",
     "ssim",
@@ -50,7 +50,7 @@ class VolumeMetric(CumulativeIterationMetric):
 
     def _compute_tensor(self, y_pred: Tensor, y: Tensor | None = None) -> Tensor:
         """Values of shape ``(B, 1)``, in float32 on the CPU."""
-        values = [self.function(torch.as_tensor(p), torch.as_tensor(t)) for p, t in zip(y_pred, y, strict=True)]
+        values = [self.function(convert_to_tensor(p), convert_to_tensor(t)) for p, t in zip(y_pred, y, strict=True)]
         return torch.stack([value.float().cpu().reshape(1) for value in values])
 
     def aggregate(self) -> Tensor:
@@ -121,7 +121,7 @@ def hfen(pred: Tensor, label: Tensor, sigma: float = 1.5) -> Tensor:
         sigma: standard deviation of the Gaussian in voxels.
     """
     _check_same_shape(pred, label)
-    height, width, depth = (f.square() for f in _angular_frequencies(label))
+    height, width, depth = (f.square() for f in angular_frequencies(label))
     squared = height[:, None, None] + width[:, None] + depth
     response = squared * torch.exp(-0.5 * sigma**2 * squared)
     error, edges = (
@@ -143,66 +143,6 @@ def consistency_psnr(pred: Tensor, image: Tensor) -> Tensor:
     return _psnr_of_error((degraded - image) / image.max())
 
 
-def _angular_frequencies(x: Tensor) -> list[Tensor]:
-    """Radians per voxel along each axis of the volume's real Fourier transform."""
-    height, width, depth = x.shape[-3:]
-    frequencies = torch.fft.fftfreq(height), torch.fft.fftfreq(width), torch.fft.rfftfreq(depth)
-    return [2 * math.pi * f.to(x) for f in frequencies]
-
-
-def _shifted(spectrum: Tensor, frequencies: Sequence[Tensor], shift: Tensor) -> Tensor:
-    """Spectrum of the volume moved by ``shift`` voxels."""
-    height, width, depth = (torch.exp(-1j * f * s) for f, s in zip(frequencies, shift.tolist(), strict=True))
-    return spectrum * height[:, None, None] * width[:, None] * depth
-
-
-def _best_voxel(spectrum: Tensor, reference: Tensor, shape: Sequence[int]) -> Tensor:
-    """The whole-voxel shift that maximises the cross-correlation, each component in [-N/2, N/2)."""
-    correlation = torch.fft.irfftn(reference * spectrum.conj(), s=shape)
-    position = torch.unravel_index(correlation.argmax(), correlation.shape)
-    return torch.tensor([(int(p) + n // 2) % n - n // 2 for p, n in zip(position, shape, strict=True)]).double()
-
-
-def _newton_step(cross: Tensor, frequencies: Sequence[Tensor], shift: Tensor) -> Tensor:
-    """One step towards the maximum of the cross-correlation, whose derivatives are moments of the cross-spectrum."""
-    shifted = _shifted(cross, frequencies, shift)
-
-    def moment(x: Tensor, *axes: int) -> Tensor:
-        weights = [f ** axes.count(axis) for axis, f in enumerate(frequencies)]
-        return torch.einsum("hwd,h,w,d->", x, *weights).double().cpu()
-
-    gradient = torch.stack([moment(shifted.imag, i) for i in range(3)])
-    hessian = torch.stack([-moment(shifted.real, i, j) for i in range(3) for j in range(3)]).reshape(3, 3)
-    return shift - torch.linalg.solve(hessian, gradient).clamp(-0.5, 0.5)
-
-
-def register_shift_and_gain(pred: Tensor, label: Tensor, num_steps: int = 5) -> tuple[Tensor, Tensor, Tensor]:
-    r"""Least-squares registration by a global gain and a sub-voxel shift, with periodic borders.
-
-    $\min_{g, t} \lVert g\,S_t \hat y - y \rVert$ is solved in k-space: the shift maximises the cross-correlation (the
-    best voxel first, then Newton steps, which converge quadratically), the gain follows in closed form.
-
-    Args:
-        pred: the volume to move, ``(1, H, W, D)``.
-        label: the volume to meet, of the same shape.
-        num_steps: number of Newton steps.
-
-    Returns:
-        the registered prediction, the shift $t$ in voxels, shape ``(3,)``, and the gain $g$.
-    """
-    _check_same_shape(pred, label)
-    spectrum, reference = (torch.fft.rfftn(x[0]) for x in (pred, label))
-    frequencies, shape = _angular_frequencies(label), label.shape[-3:]
-    cross = reference.conj() * spectrum
-    cross[..., 1 : (shape[-1] + 1) // 2] *= 2  # stands for the half of k-space that a real transform leaves out
-    shift = _best_voxel(spectrum, reference, shape)
-    for _ in range(num_steps):
-        shift = _newton_step(cross, frequencies, shift)
-    moved = torch.fft.irfftn(_shifted(spectrum, frequencies, shift), s=shape)[None]
-    gain = (moved * label).sum() / moved.square().sum()
-    return gain * moved, shift, gain
-
-
 def shift_gain_corrected_psnr(pred: Tensor, label: Tensor) -> Tensor:
     """PSNR after the best global gain and sub-voxel shift: what remains when registration is forgiven.
 
@@ -210,15 +150,6 @@ def shift_gain_corrected_psnr(pred: Tensor, label: Tensor) -> Tensor:
     more than 0.3 dB, the plain number measures registration rather than resolution.
     """
     return psnr(register_shift_and_gain(pred, label)[0], label)
-
-
-def sub_voxel_shift(pred: Tensor, reference: Tensor) -> Tensor:
-    """How far ``pred`` lies from ``reference`` along each axis, in voxels, shape ``(3,)``; zero when they agree.
-
-    For the drift of a super-resolved volume take the zero-filled acquisition as reference: the cross-spectrum then
-    holds the acquired frequencies alone.
-    """
-    return -register_shift_and_gain(pred, reference)[1]
 
 
 def _power_spectrum(x: Tensor, axis: int) -> Tensor:

@@ -1,0 +1,84 @@
+"""Registration in k-space: the sub-voxel shift and the gain between two volumes of one grid."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["angular_frequencies", "register_shift_and_gain", "sub_voxel_shift"]
+
+
+def angular_frequencies(x: Tensor) -> list[Tensor]:
+    """Radians per voxel along each axis of the volume's real Fourier transform."""
+    height, width, depth = x.shape[-3:]
+    frequencies = torch.fft.fftfreq(height), torch.fft.fftfreq(width), torch.fft.rfftfreq(depth)
+    return [2 * math.pi * f.to(x) for f in frequencies]
+
+
+def _shifted(spectrum: Tensor, frequencies: Sequence[Tensor], shift: Tensor) -> Tensor:
+    """Spectrum of the volume moved by ``shift`` voxels."""
+    height, width, depth = (torch.exp(-1j * f * s) for f, s in zip(frequencies, shift.tolist(), strict=True))
+    return spectrum * height[:, None, None] * width[:, None] * depth
+
+
+def _best_voxel(spectrum: Tensor, reference: Tensor, shape: Sequence[int]) -> Tensor:
+    """The whole-voxel shift that maximises the cross-correlation, each component in [-N/2, N/2)."""
+    correlation = torch.fft.irfftn(reference * spectrum.conj(), s=shape)
+    position = torch.unravel_index(correlation.argmax(), correlation.shape)
+    return torch.tensor([(int(p) + n // 2) % n - n // 2 for p, n in zip(position, shape, strict=True)]).double()
+
+
+def _newton_step(cross: Tensor, frequencies: Sequence[Tensor], shift: Tensor) -> Tensor:
+    """One step towards the maximum of the cross-correlation, whose derivatives are moments of the cross-spectrum."""
+    shifted = _shifted(cross, frequencies, shift)
+
+    def moment(x: Tensor, *axes: int) -> Tensor:
+        weights = [f ** axes.count(axis) for axis, f in enumerate(frequencies)]
+        return torch.einsum("hwd,h,w,d->", x, *weights).double().cpu()
+
+    gradient = torch.stack([moment(shifted.imag, i) for i in range(3)])
+    hessian = torch.stack([-moment(shifted.real, i, j) for i in range(3) for j in range(3)]).reshape(3, 3)
+    return shift - torch.linalg.solve(hessian, gradient).clamp(-0.5, 0.5)
+
+
+def register_shift_and_gain(pred: Tensor, label: Tensor, num_steps: int = 5) -> tuple[Tensor, Tensor, Tensor]:
+    r"""Least-squares registration by a global gain and a sub-voxel shift, with periodic borders.
+
+    $\min_{g, t} \lVert g\,S_t \hat y - y \rVert$ is solved in k-space: the shift maximises the cross-correlation (the
+    best voxel first, then Newton steps, which converge quadratically), the gain follows in closed form.
+
+    Args:
+        pred: the volume to move, ``(1, H, W, D)``.
+        label: the volume to meet, of the same shape.
+        num_steps: number of Newton steps.
+
+    Returns:
+        the registered prediction, the shift $t$ in voxels, shape ``(3,)``, and the gain $g$.
+
+    Raises:
+        ValueError: when the shapes differ.
+    """
+    if pred.shape != label.shape:
+        raise ValueError(f"both volumes must have the same shape, got {tuple(pred.shape)} and {tuple(label.shape)}.")
+    spectrum, reference = (torch.fft.rfftn(x[0]) for x in (pred, label))
+    frequencies, shape = angular_frequencies(label), label.shape[-3:]
+    cross = reference.conj() * spectrum
+    cross[..., 1 : (shape[-1] + 1) // 2] *= 2  # stands for the half of k-space that a real transform leaves out
+    shift = _best_voxel(spectrum, reference, shape)
+    for _ in range(num_steps):
+        shift = _newton_step(cross, frequencies, shift)
+    moved = torch.fft.irfftn(_shifted(spectrum, frequencies, shift), s=shape)[None]
+    gain = (moved * label).sum() / moved.square().sum()
+    return gain * moved, shift, gain
+
+
+def sub_voxel_shift(pred: Tensor, reference: Tensor) -> Tensor:
+    """How far ``pred`` lies from ``reference`` along each axis, in voxels, shape ``(3,)``; zero when they agree.
+
+    For the drift of a super-resolved volume take the zero-filled acquisition as reference: the cross-spectrum then
+    holds the acquired frequencies alone.
+    """
+    return -register_shift_and_gain(pred, reference)[1]

@@ -1,0 +1,65 @@
+"""Weights: loading them with errors that say what does not fit."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine
+from monai.config import PathLike
+from monai.handlers import CheckpointLoader
+from torch import nn
+
+__all__ = ["WeightsLoader"]
+
+
+class WeightsLoader(CheckpointLoader):
+    """MONAI's ``CheckpointLoader`` for one network, strict, whose errors name the file, what differs and the remedy.
+
+    Args:
+        load_path: file with the network's state dictionary.
+        network: where to load it.
+        map_location: device to load to.
+
+    Raises:
+        ValueError: when the engine starts, if the file is missing, unreadable, or of another network.
+    """
+
+    def __init__(self, load_path: PathLike, network: nn.Module, map_location: torch.device | str = "cpu") -> None:
+        super().__init__(load_path=str(load_path), load_dict={"model": network}, map_location=map_location)
+        self.network = network
+
+    def __call__(self, engine: Engine) -> None:
+        weights = self._read()
+        expected = self.network.state_dict()
+        wrong = [name for name in expected if name not in weights or weights[name].shape != expected[name].shape]
+        wrong += [name for name in weights if name not in expected]
+        if wrong:
+            raise ValueError(
+                f"{self.load_path}: expected the weights of a {type(self.network).__name__} as network_def makes it, "
+                f"got {len(wrong)} parameters that differ, the first {self._difference(wrong[0], expected, weights)}. "
+                "Give the scale_factor and network_def that they were trained with, or other weights by --ckpt_path."
+            )
+        super().__call__(engine)
+
+    def _read(self) -> Mapping[str, Any]:
+        """The state dictionary, also when it is wrapped as ``{"model": ...}``."""
+        if not Path(self.load_path).is_file():
+            raise ValueError(
+                f"{self.load_path}: expected weights, but there is no such file. Train, or set --ckpt_path."
+            )
+        try:
+            content = torch.load(self.load_path, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise ValueError(
+                f"{self.load_path}: expected weights, but it cannot be read: {error}. Copy it again."
+            ) from error
+        return content.get("model", content)
+
+    @staticmethod
+    def _difference(name: str, expected: Mapping[str, Any], got: Mapping[str, Any]) -> str:
+        shapes = [list(state[name].shape) if name in state else "absent" for state in (expected, got)]
+        return f"{name} (expected {shapes[0]}, got {shapes[1]})"
