@@ -31,12 +31,12 @@ class ObjectiveTrainer(Trainer):
         GENERATOR_LOSS_COMPLETED, GENERATOR_BACKWARD_COMPLETED, GENERATOR_MODEL_COMPLETED
         MODEL_COMPLETED
 
-    ``engine.state.terms`` holds the unweighted terms by name; a handler may add one at ``GENERATOR_LOSS_COMPLETED`` after
-    declaring it by :meth:`declare_terms`. ``engine.state.output`` holds the published images, the ``terms``, ``loss`` and
-    the discriminators' loss, all detached.
+    ``engine.state.terms`` holds the unweighted terms by name; a handler may add one at ``GENERATOR_LOSS_COMPLETED``
+    after declaring it by :meth:`declare_terms`. ``engine.state.output`` holds the published images, the ``terms``,
+    ``loss`` and the discriminators' loss, all detached.
 
-    Randomness inside an iteration is a function of ``seed`` and the iteration's number, and the data loader's sampler is
-    started at the engine's iteration, so that a resumed run equals one that was never stopped.
+    Randomness inside an iteration is a function of ``seed`` and the iteration's number, and the data loader's sampler
+    is started at the engine's iteration, so that a resumed run equals one that was never stopped.
 
     Args:
         device: where to train.
@@ -79,7 +79,6 @@ class ObjectiveTrainer(Trainer):
         self.d_optimizer = d_optimizer
         self.amp_dtype = resolve_amp_dtype(amp_dtype, torch.device(device))
         self.seed = seed
-        self.further_terms: set[str] = set()
         super().__init__(
             device=device,
             max_epochs=max_epochs,
@@ -97,13 +96,13 @@ class ObjectiveTrainer(Trainer):
         self.add_event_handler(Events.STARTED, self._check)
         self.add_event_handler(Events.EPOCH_STARTED, self._align_data)
 
-    def declare_terms(self, names: Iterable[str]) -> None:
-        """Announce terms that a handler adds to the generator's."""
-        self.further_terms.update(names)
+    def declare_terms(self, weights: Mapping[str, float]) -> None:
+        """Announce the terms that a handler adds to the generator's, with their weights."""
+        self.objective.add_terms(weights)
 
     def _check(self) -> None:
         """Fail before the first iteration when the config does not fit the objective."""
-        self.objective.check_weights(self.further_terms)
+        self.objective.check_weights()
         self._check_optimizer("g_optimizer", self.g_optimizer, self.objective.generators)
         self._check_optimizer("d_optimizer", self.d_optimizer, self.objective.discriminators)
 
@@ -113,8 +112,8 @@ class ObjectiveTrainer(Trainer):
         left = [key for key, parameter in networks.named_parameters() if id(parameter) not in held]
         if left:
             raise ValueError(
-                f"{name} must hold every parameter of the networks that it moves; {len(left)} are not in it, "
-                f"the first being {left[0]!r}."
+                f"{name} must hold every parameter of the networks that it moves; {len(left)} are not in it, the first "
+                f"being {left[0]!r}."
             )
 
     def _align_data(self) -> None:

@@ -23,19 +23,32 @@ class ContrastiveHandler:
     Args:
         heads: projection heads by name; their parameters belong in the generator's optimiser.
         pairs: for each term, the head's name and the names of the two published images.
+        weights: for each term, its weight in the generator's loss.
         temperature: of :func:`scripts.losses.info_nce`.
 
     Raises:
-        ValueError: at the start of training, when a pair names an unknown head or the optimiser misses a head.
+        ValueError: when a term has no weight or no pair; at the start of training, when a pair names an unknown head or
+            the optimiser misses a head.
     """
 
-    def __init__(self, heads: nn.ModuleDict, pairs: Mapping[str, Sequence[str]], temperature: float = 0.2) -> None:
+    def __init__(
+        self,
+        heads: nn.ModuleDict,
+        pairs: Mapping[str, Sequence[str]],
+        weights: Mapping[str, float],
+        temperature: float = 0.2,
+    ) -> None:
+        if set(pairs) != set(weights):
+            raise ValueError(
+                f"each contrastive term needs a pair and a weight, got {sorted(pairs)} and {sorted(weights)}."
+            )
         self.heads = heads
         self.pairs = {term: tuple(pair) for term, pair in pairs.items()}
+        self.weights = weights
         self.temperature = temperature
 
     def attach(self, engine: Engine) -> None:
-        engine.declare_terms(self.pairs)
+        engine.declare_terms(self.weights)
         engine.add_event_handler(Events.STARTED, self.check)
         engine.add_event_handler(AdversarialEvents.GENERATOR_LOSS_COMPLETED, self)
 
@@ -108,9 +121,9 @@ class DegradationMonitorHandler:
 
     The degradation network is applied to the high-resolution reference of each volume. Metrics added to the evaluator:
 
-    * ``degradation_psnr``: PSNR of the made LR volume against ``image``, where this is the reference's true degradation;
-    * ``degradation_gain``, ``degradation_shift``: intensity of the made LR volume relative to ``image``, and its largest
-      sub-voxel displacement in LR voxels;
+    * ``degradation_psnr``: PSNR of the made LR volume against ``image``, the reference's true degradation;
+    * ``degradation_gain``, ``degradation_shift``: intensity of the made LR volume relative to ``image``, and its
+      largest sub-voxel displacement in LR voxels;
     * ``degradation_mtf_<axis>``: modulation transfer at half the LR Nyquist frequency along each axis;
     * ``degradation_spectral_distance``: rms distance in dB between the spectra of the made LR volumes and of the real
       target group, which needs no pairs.

@@ -147,7 +147,8 @@ def acquisition_window(
     Args:
         matrix_size: the sizes of the acquired matrix along each axis.
         elliptical: leave out the corners beyond the ellipsoid that touches the faces, as elliptical sampling does.
-        partial_fourier: per axis, the acquired fraction of k-space in (0.5, 1]; the rest, at negative frequencies, is 0.
+        partial_fourier: per axis, the acquired fraction of k-space in (0.5, 1]; the rest, at negative frequencies, is
+            0.
         hamming: apodise each axis by :func:`hamming_window`.
         device: where to make the window.
 
@@ -200,7 +201,7 @@ def apodise(k: Tensor, window: Tensor, dim: Sequence[int]) -> Tensor:
     """
     sizes = tuple(k.shape[axis] for axis in dim)
     if tuple(window.shape) != sizes:
-        raise ValueError(f"window must have k-space's shape {sizes} along axes {tuple(dim)}, got {tuple(window.shape)}.")
+        raise ValueError(f"window must have k-space's shape {sizes} along {tuple(dim)}, got {tuple(window.shape)}.")
     axes = [axis % k.ndim for axis in dim]
     order = sorted(range(len(axes)), key=axes.__getitem__)
     shape = [k.shape[axis] if axis in axes else 1 for axis in range(k.ndim)]

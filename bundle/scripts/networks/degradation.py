@@ -97,12 +97,12 @@ class DegradationNet(nn.Module):
         factors = [self.in_plane, self.in_plane, self.through_plane]
         if x.ndim != 5 or x.shape[1] != 1 or any(size % s for size, s in zip(x.shape[2:], factors, strict=True)):
             raise ValueError(
-                f"DegradationNet expects volumes of shape (B, 1, H, W, D) in multiples of {factors}, got {list(x.shape)}."
+                f"DegradationNet expects volumes of shape (B, 1, H, W, D) in multiples of {factors}, "
+                f"got {list(x.shape)}."
             )
         centre = self.slab_size // 2
+        all_slabs = volume_to_slabs(x, self.slab_size * self.through_plane, self.through_plane)
         outputs = []
-        for slabs in torch.split(
-            volume_to_slabs(x, self.slab_size * self.through_plane, self.through_plane), self.slabs_per_pass
-        ):
+        for slabs in torch.split(all_slabs, self.slabs_per_pass):
             outputs.append(self.decode(self.encode(slabs), self.truncate(slabs))[:, centre : centre + 1])
         return slabs_to_volume(torch.cat(outputs), x.shape[0])

@@ -26,10 +26,8 @@ class VGGDiscriminator(nn.Module):
         super().__init__()
         self.input_size = 32 * feature_size
         widths = [num_features * factor for factor in (1, 2, 4, 8, 8)]
-        layers: list[nn.Module] = [
-            nn.Conv2d(in_channels, num_features, 3, padding=1),
-            nn.LeakyReLU(SLOPE, inplace=True),
-        ]
+        first = nn.Conv2d(in_channels, num_features, 3, padding=1)
+        layers: list[nn.Module] = [first, nn.LeakyReLU(SLOPE, inplace=True)]
         previous = num_features
         for index, width in enumerate(widths):
             if index > 0:

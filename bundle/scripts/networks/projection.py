@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import nn
 
 from .initialization import initialize
@@ -24,13 +26,9 @@ class ProjectionHead(nn.Sequential):
     def __init__(self, in_channels: int, embedding_dim: int = 256, num_features: int = 64, seed: int = 0) -> None:
         widths = [in_channels] + [num_features * factor for factor in (1, 1, 2, 2, 4, 4)]
         layers: list[nn.Module] = []
-        for index, (narrow, wide) in enumerate(zip(widths, widths[1:])):
-            stride = 2 if index in (2, 4) else 1
-            layers += [
-                nn.Conv2d(narrow, wide, 3, stride, padding=1),
-                nn.BatchNorm2d(wide),
-                nn.LeakyReLU(SLOPE, inplace=True),
-            ]
+        for index, (narrow, wide) in enumerate(pairwise(widths)):
+            convolution = nn.Conv2d(narrow, wide, 3, stride=2 if index in (2, 4) else 1, padding=1)
+            layers += [convolution, nn.BatchNorm2d(wide), nn.LeakyReLU(SLOPE, inplace=True)]
         super().__init__(
             *layers,
             nn.AdaptiveAvgPool2d(1),

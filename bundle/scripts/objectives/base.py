@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from torch import Tensor, nn
@@ -29,8 +29,8 @@ class Objective(nn.Module, ABC):
     """A training method, to be read like its paper: what is synthesised, what is minimised.
 
     A method states its terms' names in ``generator_terms`` and ``discriminator_terms``, makes every image once in
-    ``forward``, and returns the terms *unweighted*. The weights are the config's; the engine owns the steps, the precision
-    and the freezing of the discriminators.
+    ``forward``, and returns the terms *unweighted*. The weights are the config's; the engine owns the steps, the
+    precision and the freezing of the discriminators.
 
     Args:
         weights: one weight per term.
@@ -44,12 +44,26 @@ class Objective(nn.Module, ABC):
 
     def __init__(self, weights: Mapping[str, float]) -> None:
         super().__init__()
+        self.weights: dict[str, float] = {}
+        self.added_terms: set[str] = set()
+        self._set_weights(weights)
+
+    def _set_weights(self, weights: Mapping[str, float]) -> None:
         for name, weight in weights.items():
             if isinstance(weight, str) or not math.isfinite(weight):
                 raise ValueError(
                     f"the weight of {name!r} must be a finite number, got {weight!r}; in YAML write 1.0e-3, not 1e-3."
                 )
-        self.weights = dict(weights)
+        self.weights.update(weights)
+
+    def add_terms(self, weights: Mapping[str, float]) -> None:
+        """Accept further generator terms, which a handler computes, with their weights.
+
+        Raises:
+            ValueError: when a weight is not a finite number.
+        """
+        self._set_weights(weights)
+        self.added_terms.update(weights)
 
     @property
     @abstractmethod
@@ -73,16 +87,13 @@ class Objective(nn.Module, ABC):
         """The terms that the discriminators minimise, on images that the engine has detached."""
         return {}
 
-    def check_weights(self, further_terms: Iterable[str] = ()) -> None:
-        """Compare the names of weights and terms.
-
-        Args:
-            further_terms: names of the terms that handlers add.
+    def check_weights(self) -> None:
+        """Compare the names of weights and terms, before anything is computed.
 
         Raises:
             ValueError: when a term has no weight or a weight no term.
         """
-        terms = {*self.generator_terms, *self.discriminator_terms, *further_terms}
+        terms = {*self.generator_terms, *self.discriminator_terms, *self.added_terms}
         missing, unknown = sorted(terms - self.weights.keys()), sorted(self.weights.keys() - terms)
         if missing or unknown:
             raise ValueError(

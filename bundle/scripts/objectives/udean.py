@@ -15,10 +15,11 @@ from .base import Objective, Terms
 class UDEAN(Objective):
     r"""Learn the degradation of the target group on the source group, and to undo it, without pairs.
 
-    In the paper's symbols, with source $Y_s$ (``reals``) and target $X_t$ (``image``): features $f_s$ (``features``), made
-    LR image $X_{st}$ (``degraded``), its features $f_{sts}$ (``cycled_features``) and $Y_{sts}$ (``cycled``),
-    $\hat Y_s$ (``reconstructed``), $f_t$ (``target_features``), $\hat X_t$ (``reconstructed_image``).
-    Images are slabs ``(B, S, H, W)``, slices as channels, intensities about [0, 1].
+    In the paper's symbols, with source $Y_s$ (``reals``) and target $X_t$ (``image``): features $f_s$ (``features``),
+    made LR image $X_{st}$ (``degraded``), its features $f_{sts}$ (``cycled_features``) and $Y_{sts}$ (``cycled``),
+    $\hat Y_s$ (``reconstructed``), $f_t$ (``target_features``), $\hat X_t$ (``reconstructed_image``). Images are slabs
+    ``(B, S, H, W)``, slices as channels, intensities about [0, 1]. ``truncated``, the k-space truncation of $Y_s$, is
+    what a network with ``skip`` starts from; the papers' network ignores it.
 
     Args:
         network: LR encoder and SR decoder, what inference keeps.
@@ -105,10 +106,9 @@ class UDEAN(Objective):
             "feature_adaptation": adaptation_loss(self.feature_discriminator(x["target_features"]))
             + adaptation_loss(self.feature_discriminator(x["features"])),
         }
-        with torch.no_grad():  # eq. 8 has this second half, which depends on no generator
-            terms["image_adaptation"] = terms["image_adaptation"] + adaptation_loss(
-                self.low_res_discriminator(x["image"])
-            )
+        with torch.no_grad():  # the second half of eq. 8 depends on no generator
+            target_adaptation = adaptation_loss(self.low_res_discriminator(x["image"]))
+        terms["image_adaptation"] = terms["image_adaptation"] + target_adaptation
         return terms
 
     def discriminator_loss(self, images: Mapping[str, Tensor]) -> Terms:
