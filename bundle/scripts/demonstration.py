@@ -27,19 +27,20 @@ from monai.data import MetaTensor
 from torch import Tensor
 from tqdm import tqdm
 
-from scripts.kspace import truncate, zero_fill
+from scripts.kspace import acquisition_window, apodise, fftc, ifftc, truncate, zero_fill
 from scripts.transforms import KSpaceTruncate
 
 __all__ = ["generate_cohort", "make_subject"]
 
 GROUPS = ("source", "target", "validation", "test")
 MARKER = "cohort.json"
-RECIPE = 1  # raise it when the same arguments make other subjects, so that cached cohorts are made anew
+RECIPE = 2  # raise it when the same arguments make other subjects, so that cached cohorts are made anew
 
 FIELD_OF_VIEW = (152.0, 192.0, 160.0)  # mm, along R, A, S
 TEMPLATE_CENTRE = (98.0, 117.0, 78.0)  # voxel of the ICBM152 maps in the middle of the field of view
 OVERSAMPLING = 1.5  # anatomy voxels per scan voxel
-BLOCK = 24  # anatomy planes that are made at a time, to bound the memory
+BLOCK = 8  # anatomy planes that are made at a time, to bound the memory
+BRAIN = slice(2, 3)  # among the template's maps
 SOFTNESS = 0.08  # of the decision between tissues: 10 to 90 % within about one scan voxel
 TILT = (0.09, -0.12, 0.17)  # rad, of the first test subject in the scanner, so that one affine is oblique
 
@@ -139,7 +140,7 @@ def make_subject(rng: np.random.Generator, spacing: float = 1.0) -> Tensor:
     """
     matrix_size = [4 * math.ceil(length / spacing / 4) for length in FIELD_OF_VIEW]
     image = _acquire(_draw_anatomy(rng), matrix_size)
-    bias = torch.exp(0.12 * _smooth_field(rng, 1, cell=90.0, spacing=4.0))
+    bias = torch.exp(0.1 * _smooth_field(rng, 1, cell=50.0, spacing=4.0))
     image = image * F.interpolate(bias[None], size=matrix_size, mode="trilinear")[0, 0]
     noise = rng.uniform(0.008, 0.014) * _normal(rng, (2, *matrix_size))
     return rng.uniform(800, 1200) * torch.hypot(image + noise[0], noise[1])  # Rician, as in magnitude images
@@ -147,10 +148,10 @@ def make_subject(rng: np.random.Generator, spacing: float = 1.0) -> Tensor:
 
 def _draw_anatomy(rng: np.random.Generator) -> _Anatomy:
     displacement = 2.5 * _smooth_field(rng, 3, cell=30.0, spacing=4.0) + 0.9 * _smooth_field(rng, 3, 12.0, 4.0)
-    folds = _smooth_field(rng, 1, cell=9.0, spacing=2.0) + 0.3 * _smooth_field(rng, 1, 4.0, 2.0)
+    folds = _smooth_field(rng, 1, cell=7.0, spacing=2.0) + 0.3 * _smooth_field(rng, 1, 3.0, 2.0)
     scale = torch.tensor(rng.uniform(0.87, 0.98, 3), dtype=torch.float32)  # the ICBM152 brain is larger than most
     means = [rng.uniform(*limits) for limits in ((0.0, 0.0), (0.10, 0.20), (0.50, 0.60), (0.82, 0.90))]
-    return _Anatomy(_rotation(rng.uniform(-0.08, 0.08, 3)) / scale, displacement, folds.abs(), torch.tensor(means))
+    return _Anatomy(_rotation(rng.uniform(-0.08, 0.08, 3)) / scale, displacement, folds, torch.tensor(means))
 
 
 def _acquire(anatomy: _Anatomy, matrix_size: Sequence[int]) -> Tensor:
@@ -168,18 +169,28 @@ def _render(anatomy: _Anatomy, position: Tensor) -> Tensor:
     """Intensity of the anatomy at positions (..., 3) in [-1, 1] over the field of view."""
     maps = _template_maps()
     moved = (position * torch.tensor(FIELD_OF_VIEW) / 2) @ anatomy.to_template.T + torch.tensor(TEMPLATE_CENTRE)
-    moved = moved + _sample(anatomy.displacement, position).movedim(0, -1)
-    template_position = moved / (torch.tensor(maps.shape[1:]) - 1) * 2 - 1
-    grey, white, brain, t1, cortex = _sample(maps, template_position, align_corners=True, padding_mode="zeros")
+    moved += _sample(anatomy.displacement, position).movedim(0, -1)
+    moved = moved / (torch.tensor(maps.shape[1:]) - 1) * 2 - 1  # in [-1, 1] over the maps
+    inside = _sample(maps[BRAIN], moved, align_corners=True)[0] > 0  # most of the field of view is air
+    image = torch.zeros(position.shape[:-1])
+    local = _sample(maps, moved[inside][:, None, None], align_corners=True)[..., 0, 0]
+    fold = _sample(anatomy.folds, position[inside][:, None, None])[0, :, 0, 0].abs()
+    image[inside] = _tissue(*local, fold, anatomy.intensities)
+    return image
+
+
+def _tissue(
+    grey: Tensor, white: Tensor, brain: Tensor, t1: Tensor, cortex: Tensor, fold: Tensor, intensities: Tensor
+) -> Tensor:
+    """Decide between the tissues and give each its intensity; every tensor but the last has one value per point."""
     fluid = (brain - grey - white).clamp(min=0)
-    fold = _sample(anatomy.folds, position)[0]
     sulcus = 1.1 * cortex * (1 - fold / 0.4).clamp(min=-0.4)
     gyrus = 0.6 * cortex * (fold - 0.7) * (4 * white).clamp(max=1)
     bright = 20 * grey * white * (t1 - 0.72)  # where the maps are undecided, as in the brain stem, T1 decides
     scores = torch.stack((1.5 * (1 - brain), fluid + sulcus, grey, white + gyrus + bright))
     share = torch.softmax(scores / SOFTNESS, dim=0)
     within_tissue = t1 - (0.35 * fluid + 0.62 * grey + 0.85 * white)  # what the average T1 shows beyond its tissues
-    return torch.einsum("c...,c->...", share, anatomy.intensities) + 0.5 * within_tissue * brain * (1 - share[0])
+    return intensities @ share + 0.5 * within_tissue * brain * (1 - share[0])
 
 
 @functools.lru_cache(maxsize=1)
@@ -200,18 +211,25 @@ def _template_maps() -> Tensor:
 
 
 def _blur(volume: Tensor, width: int) -> Tensor:
-    return F.avg_pool3d(volume[None], width, stride=1, padding=width // 2)[0]
+    """Mean over a cube of ``width`` voxels, axis by axis."""
+    for axis in range(3):
+        kernel = [width if other == axis else 1 for other in range(3)]
+        volume = F.avg_pool3d(volume[None], kernel, stride=1, padding=[n // 2 for n in kernel])[0]
+    return volume
 
 
-def _sample(field: Tensor, position: Tensor, align_corners: bool = False, padding_mode: str = "border") -> Tensor:
-    """Values (C, ...) of a field (C, H, W, D) at positions (..., 3) in [-1, 1], linearly interpolated."""
-    return F.grid_sample(field[None], position.flip(-1)[None], "bilinear", padding_mode, align_corners)[0]
+def _sample(field: Tensor, position: Tensor, align_corners: bool = False) -> Tensor:
+    """Values (C, h, w, d) of a field (C, H, W, D) at positions (h, w, d, 3) in [-1, 1], linearly interpolated."""
+    return F.grid_sample(field[None], position.flip(-1)[None], "bilinear", "border", align_corners)[0]
 
 
 def _smooth_field(rng: np.random.Generator, channels: int, cell: float, spacing: float) -> Tensor:
-    """Band-limited noise of unit variance over the field of view: one random number per ``cell`` (mm), zero-filled."""
-    cells = [max(2, round(length / cell)) for length in FIELD_OF_VIEW]
-    field = zero_fill(_normal(rng, (channels, *cells)), [round(n / spacing) for n in FIELD_OF_VIEW], (1, 2, 3))
+    """Isotropic random field over the field of view, zero mean, unit variance, wavelengths of 2 cells (mm) or more."""
+    cells, dim = [max(2, round(length / cell)) for length in FIELD_OF_VIEW], (1, 2, 3)
+    window = acquisition_window(cells, elliptical=True, hamming=True)
+    field = ifftc(apodise(fftc(_normal(rng, (channels, *cells)), dim), window, dim), dim).real
+    field = zero_fill(field, [round(length / spacing) for length in FIELD_OF_VIEW], dim)
+    field = field - field.mean((1, 2, 3), keepdim=True)
     return field / field.std()
 
 
