@@ -19,6 +19,8 @@ from monai.utils import ImageMetaKey, MetaKeys
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from scripts.datalist import unpaired_datalist
+
 __all__ = [
     "AtomicNibabelWriter",
     "DerivativeLayout",
@@ -26,6 +28,7 @@ __all__ = [
     "derivative_name",
     "describe_network",
     "inference_datalist",
+    "reference_datalist",
 ]
 
 EXTENSION = ".nii.gz"
@@ -68,6 +71,33 @@ def inference_datalist(
     for item in tqdm(items, desc="Checking scans") if preprocessing and len(items) > 1 else ():
         preprocessing(dict(item))
     return items
+
+
+def reference_datalist(dataset_dir: PathLike, section: str = "test") -> list[dict[str, str]]:
+    """The high-resolution scans to evaluate on.
+
+    Args:
+        dataset_dir: a datalist (.json) with that section, such as training leaves behind; a folder that holds a folder
+            of that name; or scans as :func:`inference_datalist` finds them, which then all count.
+        section: "test" or "validation".
+
+    Returns:
+        one item per scan, its path under ``image``, to be degraded, and ``label``. A datalist may pair other files.
+
+    Raises:
+        ValueError: when there is nothing to evaluate on.
+    """
+    root = Path(dataset_dir or "").expanduser()
+    if root.suffix == ".json":
+        items = unpaired_datalist(root)[section] if root.is_file() else []
+    else:
+        items = inference_datalist(root / section if (root / section).is_dir() else dataset_dir)
+    if not items:
+        raise ValueError(
+            f"{root}: expected a datalist with scans in the section {section!r}, found none. Train first, or give a "
+            "folder of high-resolution scans by --dataset_dir."
+        )
+    return [{"image": item["image"], "label": item.get("label", item["image"])} for item in items]
 
 
 def _nifti_files(root: Path) -> list[Path]:

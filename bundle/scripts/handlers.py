@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import torch
 from ignite.engine import Engine, Events
@@ -10,7 +12,8 @@ from monai.utils import AdversarialIterationEvents as AdversarialEvents
 from torch import Tensor, nn
 
 from scripts.losses import info_nce
-from scripts.metrics import mtf, psnr, spectral_distance, sub_voxel_shift
+from scripts.metrics import mtf, psnr, spectral_distance
+from scripts.registration import sub_voxel_shift
 
 
 class ContrastiveHandler:
@@ -116,38 +119,69 @@ class MetricGainHandler:
             metrics[self.name] = metrics[self.metric] - metrics[self.baseline]
 
 
+class BestModelHandler:
+    """Keep the model with the best key metric, also across a resumed run.
+
+    Attached to an evaluator, whose best metric then belongs to its ``state_dict``. The file is replaced at once, so that
+    an interruption leaves the previous one.
+
+    Args:
+        model: network whose ``state_dict`` is saved, weights alone.
+        path: file to write.
+    """
+
+    def __init__(self, model: nn.Module, path: str | os.PathLike) -> None:
+        self.model = model
+        self.path = Path(path)
+
+    def attach(self, engine: Engine) -> None:
+        engine.state_dict_user_keys.extend(["best_metric", "best_metric_epoch"])
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        if engine.state.best_metric_epoch == engine.state.epoch:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            partial = self.path.with_name(f"{self.path.name}.part")
+            torch.save(self.model.state_dict(), partial)
+            os.replace(partial, self.path)
+
+
 class DegradationMonitorHandler:
     r"""Log how well the degradation is learned: the papers' central claim, measured at every validation.
 
-    The degradation network is applied to the high-resolution reference of each volume. Metrics added to the evaluator:
+    Metrics added to the evaluator, the first ones where the evaluated volume has a high-resolution reference:
 
-    * ``degradation_psnr``: PSNR of the made LR volume against ``image``, the reference's true degradation;
-    * ``degradation_gain``, ``degradation_shift``: intensity of the made LR volume relative to ``image``, and its
-      largest sub-voxel displacement in LR voxels;
+    * ``degradation_psnr``: PSNR of the LR volume made from the reference against ``image``, its true degradation;
+    * ``degradation_gain``, ``degradation_shift``: the made volume's intensity relative to ``image``, and its largest
+      sub-voxel displacement in LR voxels;
     * ``degradation_mtf_<axis>``: modulation transfer at half the LR Nyquist frequency along each axis;
-    * ``degradation_spectral_distance``: rms distance in dB between the spectra of the made LR volumes and of the real
-      target group, which needs no pairs.
+    * ``degradation_spectral_distance``: rms distance in dB between the spectra of LR volumes made from the source group
+      and of the real target group, which needs no pairs.
 
     Args:
         degradation: maps ``(1, 1, sH, sW, sD)`` to ``(1, 1, H, W, D)``.
-        target_volumes: the real LR group, volumes ``(H, W, D)`` on the common intensity scale.
+        source_volumes: HR volumes ``(H, W, D)`` on the common intensity scale.
+        target_volumes: LR volumes likewise.
         image_key: LR volume.
         label_key: HR reference; volumes without it are passed over.
+        max_volumes: how many volumes of each group the spectra are taken from.
     """
 
     def __init__(
         self,
         degradation: nn.Module,
+        source_volumes: Sequence[Tensor],
         target_volumes: Sequence[Tensor],
         image_key: str = "image",
         label_key: str = "label",
+        max_volumes: int = 2,
     ) -> None:
         self.degradation = degradation
-        self.target_volumes = [volume[None] for volume in target_volumes]
+        self.source_volumes = [volume[None] for volume in source_volumes[:max_volumes]]
+        self.target_volumes = [volume[None] for volume in target_volumes[:max_volumes]]
         self.image_key = image_key
         self.label_key = label_key
         self.values: dict[str, list[float]] = {}
-        self.made: list[Tensor] = []
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.EPOCH_STARTED, self.reset)
@@ -155,35 +189,39 @@ class DegradationMonitorHandler:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self.summarise)
 
     def reset(self) -> None:
-        self.values, self.made = {}, []
+        self.values = {}
 
     def __call__(self, engine: Engine) -> None:
         for item in engine.state.batch:
             if self.label_key in item:
-                self._measure(torch.as_tensor(item[self.label_key]), torch.as_tensor(item[self.image_key]))
+                label, image = (torch.as_tensor(item[key]).float().cpu() for key in (self.label_key, self.image_key))
+                for name, value in self._measure(label, image).items():
+                    self.values.setdefault(name, []).append(float(value))
 
-    def _measure(self, label: Tensor, image: Tensor) -> None:
-        device = next(self.degradation.parameters()).device
-        training = self.degradation.training
-        self.degradation.eval()
-        with torch.no_grad():
-            made = self.degradation(label[None].to(device))[0].float().cpu()
-        self.degradation.train(training)
-        image = image.float().cpu()
-        self.made.append(made)
+    def summarise(self, engine: Engine) -> None:
+        made = [self._degrade(volume) for volume in self.source_volumes]
+        engine.state.metrics.update({name: sum(values) / len(values) for name, values in self.values.items()})
+        engine.state.metrics["degradation_spectral_distance"] = float(spectral_distance(made, self.target_volumes))
+
+    def _measure(self, label: Tensor, image: Tensor) -> dict[str, Tensor]:
+        made = self._degrade(label)
         measured = {
             "degradation_psnr": psnr(made, image),
             "degradation_gain": made.mean() / image.mean(),
             "degradation_shift": sub_voxel_shift(made, image).abs().max(),
         }
-        for axis in range(1, 4):
-            frequencies, transfer = mtf(made, label.float().cpu(), axis)
-            measured[f"degradation_mtf_{axis - 1}"] = transfer[(frequencies - 0.25).abs().argmin()]
-        for name, value in measured.items():
-            self.values.setdefault(name, []).append(float(value))
+        for axis in range(3):
+            frequencies, transfer = mtf(made, label, axis + 1)
+            measured[f"degradation_mtf_{axis}"] = transfer[(frequencies - 0.25).abs().argmin()]
+        return measured
 
-    def summarise(self, engine: Engine) -> None:
-        if self.made:
-            engine.state.metrics.update({name: sum(v) / len(v) for name, v in self.values.items()})
-            distance = spectral_distance(self.made, self.target_volumes)
-            engine.state.metrics["degradation_spectral_distance"] = float(distance)
+    @torch.no_grad()
+    def _degrade(self, volume: Tensor) -> Tensor:
+        """The made LR volume ``(1, H, W, D)`` of an HR volume, cut to whole multiples of the scale factor."""
+        factors = (self.degradation.in_plane, self.degradation.in_plane, self.degradation.through_plane)
+        for axis, factor in enumerate(factors, start=1):
+            volume = volume.narrow(axis, 0, volume.shape[axis] // factor * factor)
+        training = self.degradation.training
+        made = self.degradation.eval()(volume[None].to(next(self.degradation.parameters()).device))[0].float().cpu()
+        self.degradation.train(training)
+        return made

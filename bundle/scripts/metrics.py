@@ -101,11 +101,12 @@ def ssim(pred: Tensor, label: Tensor, chunk_size: int = 32) -> Tensor:
         label: the reference, of the same shape.
         chunk_size: how many slices to hold at a time.
     """
-    slices = [volume.movedim(-1, 0).split(chunk_size) for volume in common_scale(pred, label)]
+    # slices pass as channels: the depthwise convolution is several times faster than a batch of single channels
+    slices = [volume.movedim(-1, 1).contiguous().split(chunk_size, dim=1) for volume in common_scale(pred, label)]
     total = torch.zeros((), dtype=torch.float64, device=pred.device)
     for chunk, reference in zip(*slices, strict=True):
         values, _ = compute_ssim_and_cs(chunk, reference, spatial_dims=2, kernel_size=(11, 11), kernel_sigma=(1.5, 1.5))
-        total += values.double().mean() * len(chunk)
+        total += values.double().mean() * chunk.shape[1]
     return total / pred.shape[-1]
 
 
