@@ -122,8 +122,8 @@ class MetricGainHandler:
 class BestModelHandler:
     """Keep the model with the best key metric, also across a resumed run.
 
-    Attached to an evaluator, whose best metric then belongs to its ``state_dict``. The file is replaced at once, so that
-    an interruption leaves the previous one.
+    Attached to an evaluator, whose best metric then belongs to its ``state_dict``. The file is replaced at once, so
+    that an interruption leaves the previous one.
 
     Args:
         model: network whose ``state_dict`` is saved, weights alone.
