@@ -1,0 +1,103 @@
+"""Tables: every metric for every method on every subject, as CSV for programs and Markdown for readers."""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from ignite.engine import Engine, Events
+from monai.config import PathLike
+from monai.handlers import IgniteMetricHandler, from_engine
+from monai.utils import ImageMetaKey
+
+from scripts.metrics import VolumeMetric, consistency_psnr, hfen, psnr, shift_gain_corrected_psnr, ssim
+
+__all__ = ["ComparisonTableHandler", "comparison_metrics"]
+
+# column: (function, what a prediction is compared with, title, decimals)
+METRICS = {
+    "psnr": (psnr, "label", "PSNR (dB)", 2),
+    "ssim": (ssim, "label", "SSIM", 4),
+    "hfen": (hfen, "label", "HFEN", 3),
+    "psnr_corrected": (shift_gain_corrected_psnr, "label", "PSNR, shift and gain corrected (dB)", 2),
+    "psnr_consistency": (consistency_psnr, "image", "consistency with the acquisition (dB)", 1),
+}
+
+
+def comparison_metrics(methods: Sequence[str]) -> dict[str, IgniteMetricHandler]:
+    """Every metric for every method, to be given to an evaluator as its ``key_val_metric``; the first is the key.
+
+    Args:
+        methods: keys of volumes in the evaluator's output.
+
+    Returns:
+        handlers by ``<method>_<metric>``.
+    """
+    return {
+        f"{method}_{name}": IgniteMetricHandler(VolumeMetric(function), output_transform=from_engine([method, other]))
+        for method in methods
+        for name, (function, other, _, _) in METRICS.items()
+    }
+
+
+class ComparisonTableHandler:
+    """Write ``subjects.csv`` and ``summary.md`` at the end of an evaluation, and log the summary.
+
+    Args:
+        output_dir: where to write.
+        methods: titles of the methods by their key; the metrics are those of :func:`comparison_metrics`.
+        notes: lines for the summary that say what was evaluated, by their title.
+    """
+
+    def __init__(
+        self, output_dir: PathLike, methods: Mapping[str, str], notes: Mapping[str, object] | None = None
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.methods = dict(methods)
+        self.notes = dict(notes or {})
+        self.subjects: list[str] = []
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.EPOCH_STARTED, lambda _: self.subjects.clear())
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._remember_subjects)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def _remember_subjects(self, engine: Engine) -> None:
+        self.subjects += [Path(item["label"].meta[ImageMetaKey.FILENAME_OR_OBJ]).name for item in engine.state.output]
+
+    def __call__(self, engine: Engine) -> None:
+        details = {name: values.flatten() for name, values in engine.state.metric_details.items()}
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        with open(self.output_dir / "subjects.csv", "w", newline="") as file:
+            csv.writer(file).writerows(self._rows(details))
+        summary = self._summary(details)
+        (self.output_dir / "summary.md").write_text(summary)
+        logging.getLogger(__name__).info("Results in %s\n\n%s", self.output_dir, summary)
+
+    def _rows(self, details: Mapping[str, torch.Tensor]) -> list[list[object]]:
+        """One row per subject and method, under a header."""
+        rows = [
+            [subject, method, *(f"{details[f'{method}_{name}'][i]:.6g}" for name in METRICS)]
+            for i, subject in enumerate(self.subjects)
+            for method in self.methods
+        ]
+        return [["subject", "method", *METRICS], *rows]
+
+    def _summary(self, details: Mapping[str, torch.Tensor]) -> str:
+        """Mean ± standard deviation over subjects, one row per method."""
+        rows = [["method", *(title for _, _, title, _ in METRICS.values())], ["---"] * (len(METRICS) + 1)]
+        for method, title in self.methods.items():
+            cells = [_mean_and_deviation(details[f"{method}_{name}"], d) for name, (_, _, _, d) in METRICS.items()]
+            rows.append([title, *cells])
+        table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+        notes = {"subjects": len(self.subjects), **self.notes}
+        return table + "\n\n" + "\n".join(f"- {title}: {value}" for title, value in notes.items()) + "\n"
+
+
+def _mean_and_deviation(values: torch.Tensor, decimals: int) -> str:
+    """The standard deviation is the sample's; a single subject has none."""
+    mean = f"{values.mean():.{decimals}f}"
+    return mean if len(values) < 2 else f"{mean} ± {values.std():.{decimals}f}"
