@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -24,6 +25,8 @@ __all__ = [
     "is_informative",
     "unpaired_datalist",
 ]
+
+logger = logging.getLogger(__name__)
 
 GROUPS = {"image": "low-resolution target", "reals": "high-resolution source"}
 REDRAWS = 20
@@ -113,8 +116,8 @@ class UnpairedSlabDataset(Dataset):
         progress: whether to show a progress bar while loading.
 
     Raises:
-        ValueError: when a group is empty, a volume is too small, a source spacing is too coarse, or ``slab_axes`` do
-            not go with ``scale_factor``.
+        ValueError: when a group is empty, a volume is too small, a source spacing is too coarse, ``scale_factor`` is
+            not whole, or ``slab_axes`` do not go with it.
     """
 
     def __init__(
@@ -133,14 +136,14 @@ class UnpairedSlabDataset(Dataset):
         spacing_tolerance: float = 0.1,
         progress: bool = True,
     ) -> None:
-        _check_slab_axes(slab_axes, scale_factor)
+        _check_axes(slab_axes, scale_factor)
         self.step = {"image": (1, 1, 1), "reals": tuple(scale_factor)}
         self.size = {k: [s * n for s, n in zip(self.step[k], (*patch_size, slab_size), strict=True)] for k in GROUPS}
         self.num_iterations, self.batch_size, self.seed = num_iterations, batch_size, seed
         self.slab_axes, self.flip = tuple(slab_axes), flip
         scans = _load(data, transform, progress)
-        spacing = np.median([scan.volume.pixdim.numpy() for scan in scans["image"]], axis=0) / scale_factor
-        scans["reals"] = _match_spacing(scans["reals"], spacing, spacing_tolerance)
+        spacing = _common_spacing(scans["image"], spacing_tolerance)
+        scans["reals"] = _match_spacing(scans["reals"], spacing / scale_factor, spacing_tolerance)
         self.volumes = {key: self._prepare(key, scans.pop(key), intensity_transform) for key in GROUPS}
 
     def _prepare(self, key: str, scans: list[Scan], intensity_transform: Callable | None) -> dict[str, list[Tensor]]:
@@ -199,7 +202,9 @@ def slab_axis_last(volume: Tensor, axis: int) -> Tensor:
     return volume.permute([(axis + 1 + d) % 3 for d in range(3)])
 
 
-def _check_slab_axes(slab_axes: Sequence[int], scale_factor: Sequence[int]) -> None:
+def _check_axes(slab_axes: Sequence[int], scale_factor: Sequence[int]) -> None:
+    if len(scale_factor) != 3 or any(int(s) != s or s < 1 for s in scale_factor):
+        raise ValueError(f"scale_factor must be three whole numbers of at least 1, got {list(scale_factor)}.")
     if not slab_axes or not set(slab_axes) <= {0, 1, 2}:
         raise ValueError(f"slab_axes must name one or more of the axes 0, 1 and 2, got {list(slab_axes)}.")
     if set(slab_axes) != {2} and len(set(scale_factor)) > 1:
@@ -224,6 +229,18 @@ def _load(data: Sequence[Mapping], transform: Callable, progress: bool) -> dict[
                 f"data must hold at least one {GROUPS[key]} scan (`{key}`), got none in {len(data)} items."
             )
     return scans
+
+
+def _common_spacing(scans: Sequence[Scan], tolerance: float) -> np.ndarray:
+    """The median spacing (mm) of the target group, in which scans of another one stay, but are reported."""
+    spacings = np.asarray([scan.volume.pixdim.numpy() for scan in scans])
+    median = np.median(spacings, axis=0)
+    for scan, spacing in zip(scans, spacings, strict=True):
+        if np.any(np.abs(spacing / median - 1) > tolerance):
+            logger.warning(
+                f"{scan.file}: spacing {spacing.round(3)} mm, but the target's median is {median.round(3)} mm."
+            )
+    return median
 
 
 def _match_spacing(scans: Sequence[Scan], spacing: np.ndarray, tolerance: float) -> list[Scan]:
