@@ -1,0 +1,158 @@
+"""Shared fixtures: phantoms as NIfTI files, tiny networks and objectives, and the training config at a tiny size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow
+from scripts.kspace import truncate
+from scripts.networks import DegradationNet, ProjectionHead, SuperResolutionNet, VGGDiscriminator
+from scripts.objectives import UDEAN
+from torch import Tensor, nn
+
+BUNDLE = Path(__file__).parents[1] / "bundle"
+HIGH_RES_SHAPE = (24, 72, 68)  # axes R, A, S: room for a slab of 5 x 32 x 32 low-resolution voxels
+
+TINY_NETWORK = {"num_features": 16, "reduction": 4, "num_groups": 1, "num_blocks": 1}
+
+# the smallest training that train.yaml describes; the feature width of 64 is its own
+TINY_TRAINING = {
+    "device": "$torch.device('cpu')",
+    "amp_dtype": None,
+    "patch_size": [32, 32],
+    "batch_size": 2,
+    "num_groups": 1,
+    "num_blocks": 1,
+    "discriminator_features": 4,
+    "max_iterations": 2,
+    "iterations_per_epoch": 1,
+    "warmup_iterations": 1,
+    "validate::inferer::inferer::roi_size": [40, 40, -1],
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread():
+    """Bit-identity and timings must not depend on the machine's number of cores."""
+    torch.set_num_threads(1)
+
+
+def head_phantom(seed: int, shape: Sequence[int] = HIGH_RES_SHAPE) -> Tensor:
+    """A head of nested, tilted ellipsoids with sharp borders, in arbitrary units, surrounded by dark air."""
+    rng = np.random.default_rng(seed)
+    grid = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in shape), indexing="ij"))
+    volume = np.zeros(shape)
+    for radius in (0.9, 0.75, 0.6, 0.45, 0.3, 0.2):
+        centre = rng.uniform(-0.1, 0.1, (3, 1, 1, 1))
+        axes = radius * rng.uniform(0.9, 1.1, (3, 1, 1, 1))
+        volume[(((grid - centre) / axes) ** 2).sum(0) < 1] = rng.uniform(200, 1000)
+    return torch.from_numpy(volume + rng.uniform(0, 20, shape)).float()
+
+
+def write_scan(path: Path, volume: Tensor, spacing: Sequence[float]) -> Path:
+    """Write a volume whose axes point right, anterior and superior."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    affine = np.diag([*spacing, 1.0])
+    affine[:3, 3] = (-11.0, -40.0, -25.0)
+    nib.save(nib.Nifti1Image(volume.numpy().astype(np.float32), affine), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def phantom_dataset(tmp_path_factory) -> Callable[[Sequence[int]], Path]:
+    """Makes, once per scale factor along (A, S, R), a folder source/, target/ and validation/ of disjoint subjects."""
+    folders: dict[tuple[int, ...], Path] = {}
+
+    def make(scale_factor: Sequence[int] = (2, 2, 2)) -> Path:
+        key = tuple(scale_factor)
+        if key not in folders:
+            root = folders[key] = tmp_path_factory.mktemp("phantoms")
+            factors = (key[2], key[0], key[1])
+            for seed, group in enumerate(["source", "source", "target", "target", "validation"]):
+                volume, spacing = head_phantom(seed), (1.0, 1.0, 1.0)
+                if group == "target":
+                    matrix = [n // s for n, s in zip(HIGH_RES_SHAPE, factors, strict=True)]
+                    volume, spacing = truncate(volume, matrix, (0, 1, 2)), factors
+                write_scan(root / group / f"sub-{seed:02d}_T1w.nii.gz", volume, spacing)
+        return folders[key]
+
+    return make
+
+
+@pytest.fixture
+def train_stack(phantom_dataset, tmp_path) -> Callable[..., ConfigWorkflow]:
+    """Makes the workflow of train.yaml and overlays (names below configs/) on phantoms, at the size of a test."""
+
+    def make(*overlays: str, scale_factor: Sequence[int] = (2, 2, 2), **overrides) -> ConfigWorkflow:
+        settings = {
+            **TINY_TRAINING,
+            "bundle_root": str(BUNDLE),
+            "output_dir": str(tmp_path),
+            "dataset_dir": str(phantom_dataset(scale_factor)),
+            "scale_factor": list(scale_factor),
+            **overrides,
+        }
+        return ConfigWorkflow(
+            config_file=[str(BUNDLE / "configs" / name) for name in ("train.yaml", *overlays)],
+            logging_file=False,
+            workflow_type="train",
+            run_id="training",
+            **settings,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_udean() -> Callable[..., UDEAN]:
+    """Makes a UDEAN of tiny networks for slabs of three slices, 32 x 32 low-resolution voxels."""
+
+    def make(scale_factor: Sequence[int] = (2, 2, 2), skip: bool = False, seed: int = 0, **weights: float) -> UDEAN:
+        geometry = {"scale_factor": scale_factor, "slab_size": 3, "skip": skip, **TINY_NETWORK}
+        terms = (*UDEAN.generator_terms, *UDEAN.discriminator_terms)
+        return UDEAN(
+            network=SuperResolutionNet(**geometry, seed=seed),
+            degradation=DegradationNet(**geometry, seed=seed + 10),
+            high_res_discriminator=VGGDiscriminator(3 * scale_factor[2], scale_factor[0], 4, seed=seed + 20),
+            low_res_discriminator=VGGDiscriminator(3, 1, 4, seed=seed + 30),
+            feature_discriminator=VGGDiscriminator(16, 1, 4, seed=seed + 40),
+            weights={**dict.fromkeys(terms, 1.0), **weights},
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_heads() -> Callable[..., nn.ModuleDict]:
+    """Makes the projection heads that go with ``tiny_udean``."""
+
+    def make(through_plane: int = 2, seed: int = 0) -> nn.ModuleDict:
+        return nn.ModuleDict(
+            {
+                "feature": ProjectionHead(16, embedding_dim=8, num_features=4, seed=seed + 50),
+                "image": ProjectionHead(3 * through_plane, embedding_dim=8, num_features=4, seed=seed + 60),
+            }
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def unpaired_batch() -> Callable[..., dict]:
+    """Makes a batch of noise slabs that goes with ``tiny_udean``, reproducibly."""
+
+    def make(through_plane: int = 2, batch_size: int = 2, seed: int = 0) -> dict:
+        generator = torch.Generator().manual_seed(seed)
+        return {
+            "image": torch.rand((batch_size, 3, 32, 32), generator=generator),
+            "reals": torch.rand((batch_size, 3 * through_plane, 64, 64), generator=generator),
+            "image_subject": [f"target-{i}" for i in range(batch_size)],
+            "reals_subject": [f"source-{i}" for i in range(batch_size)],
+        }
+
+    return make
