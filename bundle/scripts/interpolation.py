@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["interpolate_cubic"]
+__all__ = ["interpolate_axis", "interpolate_cubic"]
 
 
 def _keys(distance: Tensor) -> Tensor:
@@ -37,17 +37,21 @@ def interpolate_cubic(x: Tensor, scale_factor: int, dim: int | Sequence[int], ce
         tensor whose sizes along ``dim`` are ``scale_factor`` times larger.
     """
     for axis in [dim] if isinstance(dim, int) else dim:
-        x = _interpolate_axis(x, scale_factor, axis, centred)
+        x = interpolate_axis(x, scale_factor, axis, centred)
     return x
 
 
-def _interpolate_axis(x: Tensor, scale_factor: int, dim: int, centred: bool) -> Tensor:
+def interpolate_axis(x: Tensor, scale_factor: int, dim: int, centred: bool) -> Tensor:
+    """:func:`interpolate_cubic` along one axis; scriptable."""
     size = x.shape[dim]
     position = torch.arange(size * scale_factor, dtype=torch.float64, device=x.device)
     position = (position + 0.5) / scale_factor - 0.5 if centred else position / scale_factor
     first = position.floor().long() - 1
-    shape = [-1 if axis == dim % x.ndim else 1 for axis in range(x.ndim)]
-    taps = [first + offset for offset in range(4)]
-    return sum(
-        _keys(position - tap).to(x.dtype).reshape(shape) * x.index_select(dim, tap.clamp(0, size - 1)) for tap in taps
-    )
+    shape = [1] * x.ndim
+    shape[dim] = -1
+    result = torch.zeros((), dtype=x.dtype, device=x.device)
+    for offset in range(4):
+        tap = first + offset
+        weight = _keys(position - tap).to(x.dtype).reshape(shape)
+        result = result + weight * x.index_select(dim, tap.clamp(0, size - 1))
+    return result

@@ -1,0 +1,49 @@
+"""What needs no learning, in the form of a network, so that it is evaluated like one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from scripts.interpolation import interpolate_axis
+from scripts.kspace import zero_fill
+
+
+class Tricubic(nn.Module):
+    r"""Separable cubic convolution (Keys, IEEE TASSP 29, 1981, $a = -\frac12$), borders clamped. Scriptable.
+
+    Args:
+        scale_factor: integer factors along the spatial axes.
+        centred: place LR voxels where MATLAB's ``imresize3`` has them, in the centre of their block of $s$ HR voxels.
+            k-space truncation has them at its beginning, so that the result is $(s - 1) / 2$ voxels off; the papers'
+            tricubic rows very plausibly are.
+    """
+
+    def __init__(self, scale_factor: Sequence[int] = (2, 2, 2), centred: bool = False) -> None:
+        super().__init__()
+        self.scale_factor = [int(s) for s in scale_factor]
+        self.centred = centred
+
+    def forward(self, x: Tensor) -> Tensor:
+        """LR volume ``(B, 1, H, W, D)`` to HR volume ``(B, 1, s_h * H, s_w * W, s_d * D)``."""
+        for axis, factor in enumerate(self.scale_factor):
+            x = interpolate_axis(x, factor, axis + 2, self.centred)
+        return x
+
+
+class ZeroFilling(nn.Module):
+    """The scanner's own interpolation, see :func:`scripts.kspace.zero_fill`; of the whole volume, never of tiles.
+
+    Args:
+        scale_factor: integer factors along the spatial axes.
+    """
+
+    def __init__(self, scale_factor: Sequence[int] = (2, 2, 2)) -> None:
+        super().__init__()
+        self.scale_factor = [int(s) for s in scale_factor]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """LR volume ``(B, 1, H, W, D)`` to HR volume ``(B, 1, s_h * H, s_w * W, s_d * D)``."""
+        size = [n * factor for n, factor in zip(x.shape[2:], self.scale_factor, strict=True)]
+        return zero_fill(x, size, (2, 3, 4))
