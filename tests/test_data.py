@@ -10,15 +10,8 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from scripts.data import (
-    IterationSampler,
-    UnpairedSlabDataset,
-    crop_slab,
-    draw_slab,
-    draw_start,
-    is_informative,
-    slab_axis_last,
-)
+from scripts.cropping import crop_slab, draw_slab, draw_start, is_informative, slab_axis_last
+from scripts.data import IterationSampler, UnpairedSlabDataset
 from scripts.kspace import truncate
 from scripts.transforms import ScaleIntensityRobustd
 from torch.utils.data import DataLoader

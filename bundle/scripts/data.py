@@ -1,100 +1,27 @@
-"""Unpaired data: slabs of high-resolution source and low-resolution target volumes, drawn reproducibly."""
+"""Data: slabs of unpaired or paired high- and low-resolution volumes, drawn reproducibly."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
-import torch
-from monai.data import MetaTensor
-from torch import Tensor
-from torch.utils.data import Dataset, Sampler
-from tqdm import tqdm
+from torch.utils.data import Sampler
 
+from scripts.cropping import crop_slab, draw_informative_start, draw_slab, slab_axis_last
 from scripts.datalist import unpaired_datalist
-from scripts.transforms import KSpaceSpacing
+from scripts.scans import common_spacing, load_scans, match_spacing
+from scripts.slab_dataset import SlabDataset
+from scripts.transforms import DeclareHighResGrid
+from scripts.transforms.reference import CheckSameGridd
 
-__all__ = [
-    "IterationSampler",
-    "UnpairedSlabDataset",
-    "crop_slab",
-    "draw_slab",
-    "draw_start",
-    "is_informative",
-    "unpaired_datalist",
-]
-
-logger = logging.getLogger(__name__)
-
-GROUPS = {"image": "low-resolution target", "reals": "high-resolution source"}
-REDRAWS = 20
+__all__ = ["IterationSampler", "PairedSlabDataset", "UnpairedSlabDataset", "unpaired_datalist"]
 
 
-class Scan(NamedTuple):
-    """One volume of a group, (1, H, W, D), with the names that its messages need."""
-
-    subject: str
-    file: str
-    volume: MetaTensor
-
-
-def draw_start(rng: np.random.Generator, shape: Sequence[int], size: Sequence[int], step: Sequence[int]) -> list[int]:
-    """Draw where a slab starts, uniformly on the low-resolution grid.
-
-    Args:
-        rng: source of randomness.
-        shape: sizes of the volume.
-        size: sizes of the slab.
-        step: voxels of this volume per low-resolution voxel along each axis (1 for a low-resolution volume), so that
-            every slab starts on a low-resolution voxel.
-    """
-    return [s * int(rng.integers((n - w) // s + 1)) for n, w, s in zip(shape, size, step, strict=True)]
-
-
-def crop_slab(volume: Tensor, start: Sequence[int], size: Sequence[int]) -> Tensor:
-    """Cut a slab out of a volume (H, W, D) and make its slices the channels, (d, h, w), in their order along D."""
-    for axis, (begin, length) in enumerate(zip(start, size, strict=True)):
-        volume = volume.narrow(axis, begin, length)
-    return volume.movedim(-1, 0).contiguous()
-
-
-def is_informative(slab: Tensor) -> bool:
-    """Whether a slab, of intensities such that bright tissue is about 1, shows more than air.
-
-    The rule of the papers' authors with higher bounds (theirs: 0.005 and 0.05): their scans are masked, whereas the air
-    of a raw scan holds noise of a few hundredths.
-    """
-    return bool(slab.std() >= 0.05 or slab.mean() > 0.1)
-
-
-def draw_slab(volume: Tensor, size: Sequence[int], step: Sequence[int], rng: np.random.Generator) -> Tensor:
-    """Draw a slab that shows anatomy: the first informative one of a few, or else the most varied of them.
-
-    Args:
-        volume: tensor (H, W, D), slab axis last.
-        size: sizes (h, w, d) of the slab.
-        step: see :func:`draw_start`.
-        rng: source of randomness.
-
-    Returns:
-        tensor (d, h, w).
-    """
-    slabs: list[Tensor] = []
-    for _ in range(REDRAWS):
-        slabs.append(crop_slab(volume, draw_start(rng, volume.shape, size, step), size))
-        if is_informative(slabs[-1]):
-            return slabs[-1]
-    return max(slabs, key=lambda slab: float(slab.std()))
-
-
-class UnpairedSlabDataset(Dataset):
+class UnpairedSlabDataset(SlabDataset):
     """Random slabs of a low-resolution target volume and of an unrelated high-resolution source volume.
 
-    All volumes are transformed once, checked, and kept in memory. A sample then depends on (seed, iteration, index in
-    the batch) only: neither the number of workers nor a resumed training changes it. The length is a budget of
-    iterations, whatever the number of volumes.
+    See :class:`SlabDataset` for what a sample depends on. All volumes are transformed once and checked beforehand.
 
     Args:
         data: items with the file of a target scan under ``image``, of a source scan under ``reals``, or both, and
@@ -120,6 +47,8 @@ class UnpairedSlabDataset(Dataset):
             not whole, or ``slab_axes`` do not go with it.
     """
 
+    groups: ClassVar = {"image": "low-resolution target", "reals": "high-resolution source"}
+
     def __init__(
         self,
         data: Sequence[Mapping],
@@ -136,57 +65,95 @@ class UnpairedSlabDataset(Dataset):
         spacing_tolerance: float = 0.1,
         progress: bool = True,
     ) -> None:
-        _check_axes(slab_axes, scale_factor)
-        self.step = {"image": (1, 1, 1), "reals": tuple(scale_factor)}
-        self.size = {k: [s * n for s, n in zip(self.step[k], (*patch_size, slab_size), strict=True)] for k in GROUPS}
-        self.num_iterations, self.batch_size, self.seed = num_iterations, batch_size, seed
-        self.slab_axes, self.flip = tuple(slab_axes), flip
-        scans = _load(data, transform, progress)
-        spacing = _common_spacing(scans["image"], spacing_tolerance)
-        scans["reals"] = _match_spacing(scans["reals"], spacing / scale_factor, spacing_tolerance)
-        self.volumes = {key: self._prepare(key, scans.pop(key), intensity_transform) for key in GROUPS}
+        super().__init__(scale_factor, num_iterations, patch_size, slab_size, batch_size, seed, slab_axes)
+        self.flip = flip
+        scans = load_scans(data, transform, self.groups, progress)
+        spacing = common_spacing(scans["image"], spacing_tolerance)
+        scans["reals"] = match_spacing(scans["reals"], spacing / scale_factor, spacing_tolerance)
+        self._keep(scans, intensity_transform)
 
-    def _prepare(self, key: str, scans: list[Scan], intensity_transform: Callable | None) -> dict[str, list[Tensor]]:
-        """Scale, check and file the volumes (H, W, D) of a group by subject."""
-        volumes: dict[str, list[Tensor]] = {}
-        for scan in scans:
-            volume = scan.volume if intensity_transform is None else intensity_transform({key: scan.volume})[key]
-            for axis in self.slab_axes:
-                _check_size(scan.file, key, slab_axis_last(volume[0], axis).shape, self.size[key])
-            volumes.setdefault(scan.subject, []).append(torch.as_tensor(volume[0].as_tensor(), dtype=torch.float32))
-        return volumes
-
-    def __len__(self) -> int:
-        return self.batch_size * self.num_iterations
-
-    def __getitem__(self, i: int) -> dict:
-        if not 0 <= i < len(self):
-            raise IndexError(f"index must be in [0, {len(self) - 1}], got {i}.")
-        iteration, index = divmod(i, self.batch_size)
-        # NumPy seeds (a, b) and (a, b, 0) alike: stream 0 orders the batch, streams 1, 2, ... are the samples' own
-        order, rng = (np.random.default_rng((self.seed, iteration, stream)) for stream in (0, 1 + index))
-        axis = self.slab_axes[rng.integers(len(self.slab_axes))]
+    def _draw(self, choose: Callable[[Iterable[str]], str], axis: int, rng: np.random.Generator) -> dict:
         sample = {}
-        for key in GROUPS:
-            subjects = list(self.volumes[key])
-            subject = subjects[order.permutation(len(subjects))[index % len(subjects)]]
-            volumes = self.volumes[key][subject]
-            volume = slab_axis_last(volumes[rng.integers(len(volumes))], axis)
+        for key, group in self.volumes.items():
+            subject = choose(group)
+            volume = slab_axis_last(group[subject][rng.integers(len(group[subject]))], axis)
             slab = draw_slab(volume, self.size[key], self.step[key], rng)
             sample[key] = slab.flip([d for d in range(3) if rng.random() < 0.5]) if self.flip else slab
             sample[f"{key}_subject"] = subject
         return sample
 
 
+class PairedSlabDataset(SlabDataset):
+    """Random slabs of pairs: the same place of a low-resolution volume and of its high-resolution reference.
+
+    See :class:`SlabDataset` for what a sample depends on. Nothing is mirrored, for that breaks the pairs' common grid.
+
+    Args:
+        data: items with the files of a pair under ``image`` (low resolution) and ``label`` (high resolution), and
+            optionally the name of the ``subject``.
+        transform: makes volumes (1, H, W, D) in the canonical frame of both, the second on the grid of the first
+            refined by ``scale_factor``: voxel l of one sits on voxel s l of the other.
+        scale_factor: see :class:`SlabDataset`.
+        num_iterations: see there.
+        intensity_transform: applied to each volume, or ``None`` when ``transform`` scales intensities.
+        patch_size: see :class:`SlabDataset`.
+        slab_size: see there.
+        batch_size: see there.
+        seed: see there.
+        slab_axes: see there.
+        progress: whether to show a progress bar while loading.
+
+    Raises:
+        ValueError: when an item is no pair, the two grids do not fit, a volume is too small, ``scale_factor`` is not
+            whole, or ``slab_axes`` do not go with it.
+    """
+
+    groups: ClassVar = {"image": "low-resolution", "label": "high-resolution reference"}
+
+    def __init__(
+        self,
+        data: Sequence[Mapping],
+        transform: Callable,
+        scale_factor: Sequence[int],
+        num_iterations: int,
+        intensity_transform: Callable | None = None,
+        patch_size: Sequence[int] = (64, 64),
+        slab_size: int = 3,
+        batch_size: int = 8,
+        seed: int = 0,
+        slab_axes: Sequence[int] = (2,),
+        progress: bool = True,
+    ) -> None:
+        super().__init__(scale_factor, num_iterations, patch_size, slab_size, batch_size, seed, slab_axes)
+        _check_pairs(data)
+        scans = load_scans(data, transform, self.groups, progress)
+        declare, check = DeclareHighResGrid(scale_factor), CheckSameGridd("label", image_key="image")
+        for image, label in zip(scans["image"], scans["label"], strict=True):
+            check({"image": declare(image.volume), "label": label.volume})
+        self._keep(scans, intensity_transform)
+
+    def _draw(self, choose: Callable[[Iterable[str]], str], axis: int, rng: np.random.Generator) -> dict:
+        subject = choose(self.volumes["image"])
+        pairs = list(zip(self.volumes["image"][subject], self.volumes["label"][subject], strict=True))
+        image, label = (slab_axis_last(volume, axis) for volume in pairs[rng.integers(len(pairs))])
+        start = draw_informative_start(image, self.size["image"], self.step["image"], rng)
+        high_res_start = [s * n for s, n in zip(self.step["label"], start, strict=True)]
+        return {
+            "image": crop_slab(image, start, self.size["image"]),
+            "label": crop_slab(label, high_res_start, self.size["label"]),
+            "image_subject": subject,
+        }
+
+
 class IterationSampler(Sampler[int]):
-    """The samples of an :class:`UnpairedSlabDataset` in order, from iteration ``start`` on.
+    """The samples of an :class:`SlabDataset` in order, from iteration ``start`` on.
 
     Args:
         dataset: the dataset.
         start: the first iteration; a resumed training sets it to the iterations that are already done.
     """
 
-    def __init__(self, dataset: UnpairedSlabDataset, start: int = 0) -> None:
+    def __init__(self, dataset: SlabDataset, start: int = 0) -> None:
         self.dataset = dataset
         self.start = start
 
@@ -197,66 +164,10 @@ class IterationSampler(Sampler[int]):
         return max(0, len(self.dataset) - self.start * self.dataset.batch_size)
 
 
-def slab_axis_last(volume: Tensor, axis: int) -> Tensor:
-    """Rotate the axes of a volume (H, W, D) cyclically until ``axis`` is last."""
-    return volume.permute([(axis + 1 + d) % 3 for d in range(3)])
-
-
-def _check_axes(slab_axes: Sequence[int], scale_factor: Sequence[int]) -> None:
-    if len(scale_factor) != 3 or any(int(s) != s or s < 1 for s in scale_factor):
-        raise ValueError(f"scale_factor must be three whole numbers of at least 1, got {list(scale_factor)}.")
-    if not slab_axes or not set(slab_axes) <= {0, 1, 2}:
-        raise ValueError(f"slab_axes must name one or more of the axes 0, 1 and 2, got {list(slab_axes)}.")
-    if set(slab_axes) != {2} and len(set(scale_factor)) > 1:
-        raise ValueError(
-            f"slab_axes must be [2] when the scale factors differ, got {list(slab_axes)} with {list(scale_factor)}: "
-            "another slab axis would give the network other scale factors."
-        )
-
-
-def _load(data: Sequence[Mapping], transform: Callable, progress: bool) -> dict[str, list[Scan]]:
-    """Transform every item once, before any training."""
-    scans: dict[str, list[Scan]] = {key: [] for key in GROUPS}
-    for item in tqdm(data, desc="Loading scans", disable=not progress):
-        volumes = transform(dict(item))
-        for key in GROUPS:
-            if key in volumes:
-                file = str(volumes[key].meta.get("filename_or_obj", item[key]))
-                scans[key].append(Scan(str(item.get("subject", file)), file, volumes[key]))
-    for key in GROUPS:
-        if not scans[key]:
+def _check_pairs(data: Sequence[Mapping]) -> None:
+    for item in data:
+        if not {"image", "label"} <= item.keys():
             raise ValueError(
-                f"data must hold at least one {GROUPS[key]} scan (`{key}`), got none in {len(data)} items."
+                f"an item of paired data must have files under `image` and `label`, got the keys {sorted(item)}. "
+                "Leave it out, or train without pairs."
             )
-    return scans
-
-
-def _common_spacing(scans: Sequence[Scan], tolerance: float) -> np.ndarray:
-    """The median spacing (mm) of the target group, in which scans of another one stay, but are reported."""
-    spacings = np.asarray([scan.volume.pixdim.numpy() for scan in scans])
-    median = np.median(spacings, axis=0)
-    for scan, spacing in zip(scans, spacings, strict=True):
-        if np.any(np.abs(spacing / median - 1) > tolerance):
-            logger.warning(
-                f"{scan.file}: spacing {spacing.round(3)} mm, but the target's median is {median.round(3)} mm."
-            )
-    return median
-
-
-def _match_spacing(scans: Sequence[Scan], spacing: np.ndarray, tolerance: float) -> list[Scan]:
-    """Bring source scans to ``spacing`` (mm) by truncating their k-space, or refuse those that are coarser."""
-    match = KSpaceSpacing(spacing.tolist(), tolerance)
-    try:
-        return [scan._replace(volume=match(scan.volume)) for scan in scans]
-    except ValueError as error:
-        raise ValueError(
-            f"{error} The source group needs the target's median spacing over the scale factor."
-        ) from error
-
-
-def _check_size(file: str, key: str, shape: Sequence[int], size: Sequence[int]) -> None:
-    if any(n < w for n, w in zip(shape, size, strict=True)):
-        raise ValueError(
-            f"{file}: `{key}` must have at least {list(size)} voxels (patch, patch, slab) to cut slabs from, got "
-            f"{list(shape)}. Choose a smaller patch_size or slab_size, or leave the scan out."
-        )
