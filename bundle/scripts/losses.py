@@ -16,6 +16,9 @@ __all__ = [
     "adversarial_loss",
     "discriminator_loss",
     "info_nce",
+    "least_squares_adversarial_loss",
+    "log_adversarial_loss",
+    "log_discriminator_loss",
     "ssim_loss",
     "structural_similarity",
 ]
@@ -97,6 +100,24 @@ def ssim_loss(x: Tensor, y: Tensor, form: str = "abs") -> Tensor:
 def adversarial_loss(logits: Tensor) -> Tensor:
     r"""$\frac{1}{N} \sum \sqrt{(D(x) - 1)^2}$ (UDEAN eq. 3, as printed; the text calls it least squares)."""
     return (logits - 1).abs().mean()
+
+
+@in_float32
+def least_squares_adversarial_loss(logits: Tensor) -> Tensor:
+    r"""$(D(x) - 1)^2$, the generator's side of :func:`discriminator_loss` (LSGAN, https://arxiv.org/abs/1611.04076)."""
+    return (logits - 1).square().mean()
+
+
+@in_float32
+def log_adversarial_loss(logits: Tensor) -> Tensor:
+    r"""$-\log \sigma(D(x))$, the generator's side of :func:`log_discriminator_loss`."""
+    return F.softplus(-logits).mean()
+
+
+@in_float32
+def log_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    r"""$-\frac12 [\log \sigma(D(real)) + \log(1 - \sigma(D(fake)))]$: the original GAN, whose outputs are log-odds."""
+    return 0.5 * (F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean())
 
 
 @in_float32

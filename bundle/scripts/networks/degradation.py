@@ -88,6 +88,10 @@ class DegradationNet(nn.Module):
         """What physics alone predicts of an HR slab: its k-space truncation ``(B, S, H, W)``."""
         return truncate_mirrored(high_res, (self.through_plane, self.in_plane, self.in_plane), (1, 2, 3))
 
+    def slab(self, high_res: Tensor) -> Tensor:
+        """HR slab ``(B, S * s_z, s * H, s * W)`` to the LR slab ``(B, S, H, W)``, all its slices."""
+        return self.decode(self.encode(high_res), self.truncate(high_res))
+
     def forward(self, x: Tensor) -> Tensor:
         """HR volume ``(B, 1, s * H, s * W, s_z * D)`` to LR volume ``(B, 1, H, W, D)``.
 
@@ -104,5 +108,5 @@ class DegradationNet(nn.Module):
         all_slabs = volume_to_slabs(x, self.slab_size * self.through_plane, self.through_plane)
         outputs = []
         for slabs in torch.split(all_slabs, self.slabs_per_pass):
-            outputs.append(self.decode(self.encode(slabs), self.truncate(slabs))[:, centre : centre + 1])
+            outputs.append(self.slab(slabs)[:, centre : centre + 1])
         return slabs_to_volume(torch.cat(outputs), x.shape[0])

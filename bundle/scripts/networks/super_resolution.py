@@ -30,7 +30,7 @@ class SuperResolutionNet(nn.Module):
     """LR encoder $E$ and SR decoder $S$ of UDEAN (https://arxiv.org/abs/2205.06891), by thin slabs.
 
     A volume passes as one slab per slice along its last axis, of which the central slice's output is kept. Training
-    calls :meth:`encode` and :meth:`decode`, which return all slices of a slab.
+    calls :meth:`slab`, or :meth:`encode` and :meth:`decode`, which return all slices of a slab.
 
     Args:
         scale_factor: integer factors $(s, s, s_z)$, the slab axis last.
@@ -87,6 +87,10 @@ class SuperResolutionNet(nn.Module):
             slab = slab + self.interpolation(low_res)
         return slab
 
+    def slab(self, low_res: Tensor) -> Tensor:
+        """LR slab ``(B, S, H, W)`` to the SR slab ``(B, S * s_z, s * H, s * W)``, all its slices."""
+        return self.decode(self.encode(low_res), low_res)
+
     def forward(self, x: Tensor) -> Tensor:
         """LR volume ``(B, 1, H, W, D)`` to SR volume ``(B, 1, s * H, s * W, s_z * D)``."""
         if x.ndim != 5 or x.shape[1] != 1:
@@ -94,5 +98,5 @@ class SuperResolutionNet(nn.Module):
         first = self.slab_size // 2 * self.through_plane
         outputs = []
         for slabs in torch.split(volume_to_slabs(x, self.slab_size, 1), self.slabs_per_pass):
-            outputs.append(self.decode(self.encode(slabs), slabs)[:, first : first + self.through_plane])
+            outputs.append(self.slab(slabs)[:, first : first + self.through_plane])
         return slabs_to_volume(torch.cat(outputs), x.shape[0])

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from torch import Tensor, nn
+
+from scripts.losses import absolute_error, discriminator_loss, ssim_loss
 
 Terms = dict[str, Tensor]
 
@@ -25,6 +27,22 @@ def frozen(*modules: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
+def restoration(name: str, made: Tensor, given: Tensor, ssim_form: str = "abs") -> Terms:
+    """The two terms ``<name>_l1`` and ``<name>_ssim``, of a slab that should equal a given one."""
+    return {f"{name}_l1": absolute_error(made, given), f"{name}_ssim": ssim_loss(made, given, form=ssim_form)}
+
+
+def discrimination(
+    discriminator: nn.Module,
+    real: Tensor,
+    *fakes: Tensor,
+    loss: Callable[[Tensor, Tensor], Tensor] = discriminator_loss,
+) -> Tensor:
+    """One loss per pair of a real and a fake, summed; real and fakes pass in batches of their own."""
+    real_logits = discriminator(real)
+    return sum(loss(real_logits, discriminator(fake)) for fake in fakes)
+
+
 class Objective(nn.Module, ABC):
     """A training method, to be read like its paper: what is synthesised, what is minimised.
 
@@ -33,7 +51,7 @@ class Objective(nn.Module, ABC):
     precision and the freezing of the discriminators.
 
     Args:
-        weights: one weight per term.
+        weights: one weight per term; None, which lets an overlay take a term out, counts as absent.
 
     Raises:
         ValueError: when a weight is not a finite number.
@@ -42,19 +60,20 @@ class Objective(nn.Module, ABC):
     generator_terms: tuple[str, ...] = ()
     discriminator_terms: tuple[str, ...] = ()
 
-    def __init__(self, weights: Mapping[str, float]) -> None:
+    def __init__(self, weights: Mapping[str, float | None]) -> None:
         super().__init__()
         self.weights: dict[str, float] = {}
         self.added_terms: set[str] = set()
         self._set_weights(weights)
 
-    def _set_weights(self, weights: Mapping[str, float]) -> None:
-        for name, weight in weights.items():
+    def _set_weights(self, weights: Mapping[str, float | None]) -> None:
+        given = {name: weight for name, weight in weights.items() if weight is not None}
+        for name, weight in given.items():
             if isinstance(weight, str) or not math.isfinite(weight):
                 raise ValueError(
                     f"the weight of {name!r} must be a finite number, got {weight!r}; in YAML write 1.0e-3, not 1e-3."
                 )
-        self.weights.update(weights)
+        self.weights.update(given)
 
     def add_terms(self, weights: Mapping[str, float]) -> None:
         """Accept further generator terms, which a handler computes, with their weights.

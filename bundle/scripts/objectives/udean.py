@@ -7,9 +7,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from scripts.losses import absolute_error, adaptation_loss, adversarial_loss, discriminator_loss, ssim_loss
+from scripts.losses import absolute_error, adaptation_loss, adversarial_loss
 
-from .base import Objective, Terms
+from .base import Objective, Terms, discrimination, restoration
 
 
 class UDEAN(Objective):
@@ -26,10 +26,12 @@ class UDEAN(Objective):
         degradation: down-sampling extractor and LR decoder.
         high_res_discriminator: $D_h$, of HR slabs.
         low_res_discriminator: $D_{da}$, of LR slabs.
-        feature_discriminator: $D_{fa}$, of feature maps.
+        feature_discriminator: $D_{fa}$, of feature maps; None leaves out the feature adaptation.
         weights: one weight per term; the paper's are 1 for L1, 0.5 for SSIM, 0.01 for adversarial terms and 0.1 for
             the feature cycle and the two adaptations.
         ssim_form: see :func:`scripts.losses.ssim_loss`.
+        image_adaptation: whether $X_{st}$ is to look like the target group. If not, $D_{da}$ does not see it either, as
+            it would be trained on it to no purpose.
     """
 
     generator_terms = (
@@ -54,9 +56,10 @@ class UDEAN(Objective):
         degradation: nn.Module,
         high_res_discriminator: nn.Module,
         low_res_discriminator: nn.Module,
-        feature_discriminator: nn.Module,
-        weights: Mapping[str, float],
+        feature_discriminator: nn.Module | None,
+        weights: Mapping[str, float | None],
         ssim_form: str = "abs",
+        image_adaptation: bool = True,
     ) -> None:
         super().__init__(weights)
         self.network = network
@@ -65,6 +68,11 @@ class UDEAN(Objective):
         self.low_res_discriminator = low_res_discriminator
         self.feature_discriminator = feature_discriminator
         self.ssim_form = ssim_form
+        self.image_adaptation = image_adaptation
+        absent = set() if image_adaptation else {"image_adaptation"}
+        absent |= {"feature_adaptation", "feature_discriminator"} if feature_discriminator is None else set()
+        self.generator_terms = tuple(term for term in self.generator_terms if term not in absent)
+        self.discriminator_terms = tuple(term for term in self.discriminator_terms if term not in absent)
 
     @property
     def generators(self) -> nn.ModuleList:
@@ -72,7 +80,8 @@ class UDEAN(Objective):
 
     @property
     def discriminators(self) -> nn.ModuleList:
-        return nn.ModuleList([self.high_res_discriminator, self.low_res_discriminator, self.feature_discriminator])
+        networks = [self.high_res_discriminator, self.low_res_discriminator, self.feature_discriminator]
+        return nn.ModuleList(network for network in networks if network is not None)
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         reals, image = batch["reals"], batch["image"]
@@ -102,39 +111,35 @@ class UDEAN(Objective):
             **self._restoration(
                 "low_res_consistency", x["reconstructed_image"], x["image"], self.low_res_discriminator
             ),
-            "image_adaptation": adaptation_loss(self.low_res_discriminator(x["degraded"])),
-            "feature_adaptation": adaptation_loss(self.feature_discriminator(x["target_features"]))
-            + adaptation_loss(self.feature_discriminator(x["features"])),
         }
-        with torch.no_grad():  # the second half of eq. 8 depends on no generator
-            target_adaptation = adaptation_loss(self.low_res_discriminator(x["image"]))
-        terms["image_adaptation"] = terms["image_adaptation"] + target_adaptation
+        if self.image_adaptation:
+            with torch.no_grad():  # the second half of eq. 8 depends on no generator
+                constant = adaptation_loss(self.low_res_discriminator(x["image"]))
+            terms["image_adaptation"] = adaptation_loss(self.low_res_discriminator(x["degraded"])) + constant
+        if self.feature_discriminator is not None:
+            logits = [self.feature_discriminator(x[name]) for name in ("target_features", "features")]
+            terms["feature_adaptation"] = adaptation_loss(logits[0]) + adaptation_loss(logits[1])
         return terms
 
     def discriminator_loss(self, images: Mapping[str, Tensor]) -> Terms:
         x = images
-        return {
-            "high_res_discriminator": self._discrimination(
+        low_res_fakes = [x["degraded"]] if self.image_adaptation else []
+        low_res_fakes.append(x["reconstructed_image"])
+        terms = {
+            "high_res_discriminator": discrimination(
                 self.high_res_discriminator, x["reals"], x["reconstructed"], x["cycled"]
             ),
-            "low_res_discriminator": self._discrimination(
-                self.low_res_discriminator, x["image"], x["degraded"], x["reconstructed_image"]
-            ),
-            "feature_discriminator": self._discrimination(
-                self.feature_discriminator, x["features"], x["target_features"]
-            ),
+            "low_res_discriminator": discrimination(self.low_res_discriminator, x["image"], *low_res_fakes),
         }
+        if self.feature_discriminator is not None:
+            terms["feature_discriminator"] = discrimination(
+                self.feature_discriminator, x["features"], x["target_features"]
+            )
+        return terms
 
     def _restoration(self, name: str, made: Tensor, given: Tensor, discriminator: nn.Module) -> Terms:
         """The three parts of eq. 4, 6 and 7."""
         return {
-            f"{name}_l1": absolute_error(made, given),
-            f"{name}_ssim": ssim_loss(made, given, form=self.ssim_form),
+            **restoration(name, made, given, ssim_form=self.ssim_form),
             f"{name}_adversarial": adversarial_loss(discriminator(made)),
         }
-
-    @staticmethod
-    def _discrimination(discriminator: nn.Module, real: Tensor, *fakes: Tensor) -> Tensor:
-        """One least-squares loss per pair of a real and a fake; real and fakes pass in batches of their own."""
-        real_logits = discriminator(real)
-        return sum(discriminator_loss(real_logits, discriminator(fake)) for fake in fakes)
