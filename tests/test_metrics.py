@@ -7,7 +7,6 @@ from ignite.engine import Engine
 from monai.handlers import IgniteMetricHandler, from_engine
 from scripts import metrics
 from scripts.kspace import acquisition_window, apodise, fftc, ifftc, truncate, zero_fill
-from scripts.registration import register_shift_and_gain
 from skimage.metrics import structural_similarity
 
 SPATIAL = (1, 2, 3)
@@ -81,14 +80,6 @@ def test_ssim_does_not_depend_on_the_chunks():
     assert values == pytest.approx([values[0]] * 3, abs=1e-6)
 
 
-def test_registration_finds_gain_and_shift():
-    label = head()
-    moved, shift, gain = register_shift_and_gain(1.25 * fourier_shift(label, (0.3, -1.6, 0.45)), label)
-    assert shift.tolist() == pytest.approx([-0.3, 1.6, -0.45], abs=1e-4)
-    assert gain.item() == pytest.approx(0.8, abs=1e-4)
-    torch.testing.assert_close(moved, label, atol=1e-4, rtol=0)
-
-
 def test_corrected_psnr_forgives_gain_and_shift_but_not_blur():
     label = head()
     label = (label - label.min()) / (label.max() - label.min())
@@ -97,13 +88,6 @@ def test_corrected_psnr_forgives_gain_and_shift_but_not_blur():
     assert metrics.shift_gain_corrected_psnr(displaced, label) > 80
     blurred = zero_fill(truncate(label, [8, 9, 7], SPATIAL), label.shape[1:], SPATIAL)
     assert metrics.shift_gain_corrected_psnr(blurred, label) < metrics.psnr(blurred, label) + 0.3
-
-
-def test_sub_voxel_shift_has_the_sign_of_the_displacement():
-    label = head()
-    acquired = zero_fill(truncate(label, [16, 18, 14], SPATIAL), label.shape[1:], SPATIAL)
-    shift = metrics.sub_voxel_shift(fourier_shift(label, (0.1, 0.0, -0.25)), acquired)
-    assert shift.tolist() == pytest.approx([0.1, 0.0, -0.25], abs=1e-3)
 
 
 def test_hfen_is_zero_for_the_truth_and_one_for_a_blank():

@@ -97,13 +97,13 @@ class SaveImageDerivatived(SaveImaged):
             path = Path(meta[MetaKeys.SAVED_TO])
             text = json.dumps(self._sidecar(meta), indent=2) + "\n"
             sidecar = path.with_name(path.name.removesuffix(EXTENSION) + ".json")
-            _write_atomically(sidecar, partial(Path.write_text, data=text))
+            _write_atomically(sidecar, partial(Path.write_text, data=text, encoding="utf-8"))
             logger.info("Saved %s", path)
         return d
 
     def _sidecar(self, meta: Mapping[str, Any]) -> dict[str, Any]:
         """What was made from what, by what."""
-        bundle = json.loads(METADATA.read_text())
+        bundle = json.loads(METADATA.read_text(encoding="utf-8"))
         spacings = [affine_to_spacing(meta[key]) for key in (MetaKeys.ORIGINAL_AFFINE, MetaKeys.AFFINE)]
         low_res, high_res = [np.round(np.asarray(spacing, dtype=float), 6).tolist() for spacing in spacings]
         return {

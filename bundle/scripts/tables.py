@@ -17,6 +17,8 @@ from scripts.metrics import VolumeMetric, consistency_psnr, hfen, psnr, shift_ga
 
 __all__ = ["ComparisonTableHandler", "comparison_metrics"]
 
+logger = logging.getLogger(__name__)
+
 # column: (function, what a prediction is compared with, title, decimals)
 METRICS = {
     "psnr": (psnr, "label", "PSNR (dB)", 2),
@@ -71,11 +73,11 @@ class ComparisonTableHandler:
     def __call__(self, engine: Engine) -> None:
         details = {name: values.flatten() for name, values in engine.state.metric_details.items()}
         self.output_dir.mkdir(parents=True, exist_ok=True)
-        with open(self.output_dir / "subjects.csv", "w", newline="") as file:
+        with open(self.output_dir / "subjects.csv", "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(self._rows(details))
         summary = self._summary(details)
-        (self.output_dir / "summary.md").write_text(summary)
-        logging.getLogger(__name__).info("Results in %s\n\n%s", self.output_dir, summary)
+        (self.output_dir / "summary.md").write_text(summary, encoding="utf-8")
+        logger.info("Results in %s\n\n%s", self.output_dir, summary.replace("±", "+/-"))  # terminals may be ASCII
 
     def _rows(self, details: Mapping[str, torch.Tensor]) -> list[list[object]]:
         """One row per subject and method, under a header."""

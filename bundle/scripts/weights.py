@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -53,11 +52,12 @@ class WeightsLoader(CheckpointLoader):
             )
         try:
             content = torch.load(self.load_path, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            return content.get("model", content)
+        except Exception as error:  # whatever foreign bytes make of the unpickler
             raise ValueError(
-                f"{self.load_path}: expected weights, but it cannot be read: {error}. Copy it again."
+                f"{self.load_path}: expected weights, but it cannot be read ({type(error).__name__}: {error}). "
+                "Copy it again, or give other weights by --ckpt_path."
             ) from error
-        return content.get("model", content)
 
     @staticmethod
     def _difference(name: str, expected: Mapping[str, Any], got: Mapping[str, Any]) -> str:

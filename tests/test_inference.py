@@ -1,0 +1,287 @@
+"""The whole way of a scan: file in, file out, through the configs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from dicom_series import write_dicom_series
+from monai.bundle import ConfigWorkflow
+
+BUNDLE = Path(__file__).parents[1] / "bundle"
+SMALL = {"num_groups": 1, "num_blocks": 1, "load_pretrain": False, "amp_dtype": None, "inferer#inferer#progress": False}
+OBLIQUE = nib.affines.from_matvec(
+    nib.eulerangles.euler2mat(0.3, -0.2, 0.4) @ np.diag([1.8, 2.0, 2.4]), [-20.0, 15.0, 30.0]
+)
+TURNED = nib.affines.from_matvec(np.array([[0, 0, -2.2], [0, -1.9, 0], [2.0, 0, 0]]), [25.0, 10.0, -15.0])
+
+
+def brightness(world):
+    """A smooth field over the world in mm, so that any voxel's value tells whether its position is right."""
+    x, y, z = np.moveaxis(world, -1, 0) / 24
+    return 900 * np.exp(-(x**2 + y**2 + z**2)) * (1 + 0.3 * x - 0.2 * y + 0.4 * z)
+
+
+def world_of(shape, affine):
+    return nib.affines.apply_affine(affine, np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1))
+
+
+def centred(affine, shape):
+    """The affine whose volume has its middle at the origin of the world."""
+    affine = affine.copy()
+    affine[:3, 3] -= nib.affines.apply_affine(affine, (np.array(shape) - 1) / 2)
+    return affine
+
+
+def write_scan(path, shape=(37, 41, 33), affine=OBLIQUE):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    affine = centred(affine, shape)
+    nib.save(nib.Nifti1Image(brightness(world_of(shape, affine)).astype(np.float32), affine), path)
+    return path
+
+
+def run(dataset_dir, output_dir, *overlays, **overrides):
+    files = [str(BUNDLE / "configs" / name) for name in ("inference.yaml", *overlays)]
+    settings = {
+        "bundle_root": str(BUNDLE),
+        "dataset_dir": dataset_dir and str(dataset_dir),
+        "output_dir": str(output_dir),
+    }
+    workflow = ConfigWorkflow(
+        config_file=files, workflow_type="infer", logging_file=False, **settings, **{**SMALL, **overrides}
+    )
+    workflow.initialize()
+    return workflow.run()
+
+
+def full_text(error):
+    """The messages of an exception and of all that caused it: MONAI wraps, the traceback shows them all."""
+    texts = []
+    while error is not None:
+        texts.append(str(error))
+        error = error.__cause__ or error.__context__
+    return "\n".join(texts)
+
+
+def assert_voxels_coincide(high_res, low_res, factors):
+    """LR voxel l is HR voxel s * l, or s * l + s - 1 along an axis that the canonical frame flips."""
+    to_high_res = np.linalg.inv(high_res) @ low_res
+    np.testing.assert_allclose(to_high_res[:3, :3], np.diag(factors), atol=1e-4)
+    assert all(min(abs(x), abs(x - (s - 1))) < 1e-3 for x, s in zip(to_high_res[:3, 3], factors, strict=True))
+
+
+def assert_right_place(path, factors, source):
+    """Every voxel away from the border holds the brightness of where its header says that it is."""
+    result, source = nib.load(path), nib.load(source)
+    assert result.shape == tuple(n * s for n, s in zip(source.shape, factors, strict=True))
+    assert nib.aff2axcodes(result.affine) == nib.aff2axcodes(source.affine)
+    assert_voxels_coincide(result.affine, source.affine, factors)
+    expected = brightness(world_of(result.shape, result.affine))
+    inner = tuple(slice(8, -8) for _ in range(3))
+    assert np.abs(result.get_fdata() - expected)[inner].max() < 0.01 * expected.max()
+
+
+@pytest.mark.parametrize("affine", [OBLIQUE, TURNED], ids=["oblique", "turned"])
+def test_the_result_lies_on_the_scan(tmp_path, affine):
+    source = write_scan(tmp_path / "scan.nii.gz", affine=affine)
+    run(source, tmp_path / "out")
+    result = tmp_path / "out" / "scan_desc-sr.nii.gz"
+    assert_right_place(result, (2, 2, 2), source)
+    header = nib.load(result).header
+    assert header.get_data_dtype() == np.float32
+    assert header.get_xyzt_units()[0] == "mm"
+    np.testing.assert_allclose(header.get_sform(), header.get_qform(), atol=1e-4)
+
+
+@pytest.mark.parametrize(("affine", "factors"), [(OBLIQUE, (1, 2, 2)), (TURNED, (2, 2, 1))], ids=["oblique", "turned"])
+def test_the_slab_axis_of_2x2x1_is_left_right_in_any_orientation(tmp_path, affine, factors):
+    source = write_scan(tmp_path / "scan.nii.gz", affine=affine)
+    run(source, tmp_path / "out", scale_factor=[2, 2, 1])
+    assert_right_place(tmp_path / "out" / "scan_desc-sr.nii.gz", factors, source)
+
+
+def test_three_orientations_and_data_consistency_keep_the_place(tmp_path):
+    source = write_scan(tmp_path / "scan.nii.gz")
+    run(source, tmp_path / "out", orientations=[[0, 1, 2], [1, 2, 0], [2, 0, 1]], data_consistency=True)
+    assert_right_place(tmp_path / "out" / "scan_desc-sr.nii.gz", (2, 2, 2), source)
+
+
+def test_a_bids_dataset_becomes_a_derivative_with_sidecars(tmp_path):
+    for subject in ("sub-01", "sub-02"):
+        write_scan(tmp_path / "in" / subject / "anat" / f"{subject}_T1w.nii.gz", shape=(16, 18, 20))
+    run(tmp_path / "in", tmp_path / "out")
+    files = sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*") if p.is_file())
+    stems = [f"{subject}/anat/{subject}_desc-sr_T1w" for subject in ("sub-01", "sub-02")]
+    assert files == [f"{stem}{extension}" for stem in stems for extension in (".json", ".nii.gz")]
+    sidecar = json.loads((tmp_path / "out" / f"{stems[0]}.json").read_text())
+    assert sidecar["SourceSpacing"] == pytest.approx([1.8, 2.0, 2.4], abs=1e-4)
+    assert sidecar["Spacing"] == pytest.approx([0.9, 1.0, 1.2], abs=1e-4)
+    assert sidecar["GeneratedBy"][0]["Version"] == json.loads((BUNDLE / "configs/metadata.json").read_text())["version"]
+    assert sidecar["Network"]["Class"] == "SuperResolutionNet"
+    assert sidecar["ScaleFactor"] == [2, 2, 2]
+    assert sidecar["WeightsSHA256"] is None
+    assert "not for diagnosis" in sidecar["IntendedUse"]
+
+
+def test_a_dicom_series_gives_a_nifti_in_its_place(tmp_path):
+    values = np.random.default_rng(0).integers(100, 900, (12, 20, 16))
+    write_dicom_series(tmp_path / "1.2.840", values)
+    run(tmp_path / "1.2.840", tmp_path / "out")
+    result = nib.load(tmp_path / "out" / "1.2.840_desc-sr.nii.gz")
+    # the series starts at (10, -20, 5) mm in DICOM's LPS; NIfTI's world is RAS
+    affine = nib.affines.from_matvec(np.diag([-1.5, -1.5, 2.0]), [-10.0, 20.0, 5.0])
+    assert result.shape == (32, 40, 24)
+    assert_voxels_coincide(result.affine, affine, (2, 2, 2))
+    # x and y run against the canonical frame, where voxel l is voxel 2 * l
+    np.testing.assert_allclose(result.get_fdata()[1::2, 1::2, ::2], values.transpose(2, 1, 0), atol=1e-2)
+
+
+def test_weights_are_loaded_and_recorded(tmp_path):
+    from scripts.networks import SuperResolutionNet
+
+    network = SuperResolutionNet(slab_size=5, num_groups=1, num_blocks=1, skip=True)
+    torch.nn.init.constant_(network.decoder.state_dict()["last.bias"], 0.5)
+    torch.save(network.state_dict(), tmp_path / "model.pt")
+    source = write_scan(tmp_path / "scan.nii.gz", shape=(16, 18, 20))
+    run(source, tmp_path / "plain")
+    run(source, tmp_path / "out", load_pretrain=True, ckpt_path=str(tmp_path / "model.pt"))
+    plain, result = (nib.load(tmp_path / name / "scan_desc-sr.nii.gz").get_fdata() for name in ("plain", "out"))
+    scale = (result - plain) / 0.5
+    assert scale.std() < 1e-3 * scale.mean()
+    assert len(json.loads((tmp_path / "out" / "scan_desc-sr.json").read_text())["WeightsSHA256"]) == 64
+
+
+@pytest.mark.parametrize("folder", [BUNDLE.parent, BUNDLE], ids=["repository", "bundle"])
+def test_the_command_works_from_the_repository_and_from_the_bundle(tmp_path, folder):
+    source = write_scan(tmp_path / "scan.nii.gz", shape=(16, 18, 20))
+    root = os.path.relpath(BUNDLE, folder)
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", f"{root}/configs/inference.yaml"]
+    options = {"bundle_root": root, "dataset_dir": source, "output_dir": tmp_path / "out", **SMALL}
+    arguments = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    subprocess.run([*command, *arguments], cwd=folder, env=environment, check=True, capture_output=True, timeout=120)
+    assert_right_place(tmp_path / "out" / "scan_desc-sr.nii.gz", (2, 2, 2), source)
+
+
+def save(path, values, affine=OBLIQUE):
+    nib.save(nib.Nifti1Image(np.asarray(values, dtype=np.float32), affine), path)
+
+
+def truncated(path):
+    write_scan(path)
+    path.write_bytes(path.read_bytes()[:2000])
+
+
+def with_nan(path):
+    values = np.random.default_rng(0).random((16, 16, 16))
+    values[3, 3, 3] = np.nan
+    save(path, values)
+
+
+BAD = {
+    "truncated": (truncated, "cannot be read"),
+    "not_an_image": (lambda path: path.write_text("hello"), "cannot be read"),
+    "slice": (lambda path: save(path, np.eye(16)), "3 spatial axes"),
+    "series": (lambda path: save(path, np.random.default_rng(0).random((16, 16, 16, 4))), "one channel"),
+    "nan": (with_nan, "finite voxels"),
+    "constant": (lambda path: save(path, np.full((16, 16, 16), 7.0)), "the constant 7"),
+    "tiny": (lambda path: save(path, np.random.default_rng(0).random((16, 16, 4))), "at least"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+@pytest.mark.parametrize("alone", [True, False], ids=["alone", "in_a_folder"])
+def test_a_bad_scan_is_named_and_nothing_is_written(tmp_path, name, alone):
+    make, reason = BAD[name]
+    folder = tmp_path / "in"
+    write_scan(folder / "a_good.nii", shape=(16, 18, 20))
+    make(folder / "bad.nii")
+    with pytest.raises((RuntimeError, ValueError)) as error:
+        run(folder / "bad.nii" if alone else folder, tmp_path / "out")
+    text = full_text(error.value)
+    assert "bad.nii" in text
+    assert reason in text
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("dataset_dir", [None, "missing", "empty"])
+def test_nothing_to_do_is_an_error(tmp_path, dataset_dir):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RuntimeError) as error:
+        run(dataset_dir and tmp_path / dataset_dir, tmp_path / "out")
+    assert {None: "--dataset_dir", "missing": "no such path", "empty": "found none"}[dataset_dir] in full_text(
+        error.value
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_interruption_leaves_no_partial_file(tmp_path, monkeypatch):
+    source = write_scan(tmp_path / "scan.nii.gz", shape=(16, 18, 20))
+
+    def interrupted(image, filename):
+        Path(filename).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(nib, "save", interrupted)
+    with pytest.raises((KeyboardInterrupt, RuntimeError)):
+        run(source, tmp_path / "out")
+    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == []
+
+
+def test_weights_of_another_scale_factor_are_refused(tmp_path):
+    from scripts.networks import SuperResolutionNet
+
+    network = SuperResolutionNet(scale_factor=(2, 2, 1), slab_size=5, num_groups=1, num_blocks=1, skip=True)
+    torch.save(network.state_dict(), tmp_path / "model.pt")
+    source = write_scan(tmp_path / "scan.nii.gz", shape=(16, 18, 20))
+    with pytest.raises((RuntimeError, ValueError)) as error:
+        run(source, tmp_path / "out", load_pretrain=True, ckpt_path=str(tmp_path / "model.pt"))
+    assert "model.pt: expected the weights of a SuperResolutionNet" in full_text(error.value)
+    assert "(expected [10, 64, 3, 3], got [5, 64, 3, 3])" in full_text(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("overlays", [(), ("evaluate.yaml",)])
+def test_the_configs_have_every_property_of_the_bundle_specification(overlays):
+    files = [str(BUNDLE / "configs" / name) for name in ("inference.yaml", *overlays)]
+    workflow = ConfigWorkflow(files, workflow_type="infer", logging_file=False, bundle_root=str(BUNDLE), **SMALL)
+    workflow.initialize()
+    assert workflow.check_properties() == []
+
+
+def test_the_evaluation_writes_table_and_pictures(tmp_path):
+    for number in (1, 2):
+        write_scan(tmp_path / "in" / "test" / f"sub-0{number}_T1w.nii.gz", shape=(34, 38, 30), affine=TURNED / 2)
+    run(tmp_path / "in", tmp_path / "out", "evaluate.yaml")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "sub-01_T1w_comparison.png",
+        "sub-02_T1w_comparison.png",
+        "subjects.csv",
+        "summary.md",
+    ]
+    assert len((tmp_path / "out" / "subjects.csv").read_text().splitlines()) == 1 + 2 * 3
+    summary = (tmp_path / "out" / "summary.md").read_text(encoding="utf-8")
+    assert "| super-resolution |" in summary
+    assert "- subjects: 2" in summary
+
+
+def test_paired_volumes_of_different_grids_are_refused(tmp_path):
+    pair = {
+        "image": str(write_scan(tmp_path / "low.nii.gz", shape=(16, 18, 20))),
+        "label": str(write_scan(tmp_path / "high.nii.gz", shape=(32, 36, 38), affine=OBLIQUE / 2)),
+    }
+    write_scan(tmp_path / "s.nii", shape=(16, 16, 16))
+    write_scan(tmp_path / "t.nii", shape=(16, 16, 16))
+    datalist = {"training": [{"reals": "s.nii"}, {"image": "t.nii"}], "test": [pair]}
+    (tmp_path / "datalist.json").write_text(json.dumps(datalist))
+    with pytest.raises((RuntimeError, ValueError)) as error:
+        run(tmp_path / "datalist.json", tmp_path / "out", "evaluate.yaml", paired=True)
+    assert "high.nii.gz: expected a reference of" in full_text(error.value)
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import csv
+
+import pytest
+import torch
+from ignite.engine import Engine
+from monai.data import MetaTensor
+from scripts.kspace import truncate
+from scripts.metrics import psnr
+from scripts.tables import METRICS, ComparisonTableHandler, comparison_metrics
+
+METHODS = {"tricubic": "tricubic interpolation", "pred": "ours"}
+
+
+def evaluate(output_dir, volumes):
+    """Run the metrics and the table over one volume per subject."""
+    engine = Engine(lambda _, batch: batch)
+    engine.state.metric_details = {}
+    for name, metric in comparison_metrics(METHODS).items():
+        metric.attach(engine, name)
+    ComparisonTableHandler(output_dir, METHODS, notes={"weights": "model.pt"}).attach(engine)
+    engine.run([[item] for item in volumes])
+
+
+def subject(seed):
+    label = torch.rand(1, 16, 18, 20, generator=torch.Generator().manual_seed(seed))
+    return {
+        "image": truncate(label, [8, 9, 10], (1, 2, 3)),
+        "label": MetaTensor(label, meta={"filename_or_obj": f"in/sub-{seed}.nii.gz"}),
+        "pred": 0.9 * label,
+        "tricubic": 0.8 * label,
+    }
+
+
+def test_every_method_has_every_metric_and_the_first_is_the_key():
+    names = list(comparison_metrics(["pred", "tricubic"]))
+    assert names[0] == "pred_psnr"
+    assert len(names) == 2 * len(METRICS)
+
+
+def test_the_csv_has_a_row_per_subject_and_method(tmp_path):
+    volumes = [subject(1), subject(2)]
+    evaluate(tmp_path, volumes)
+    rows = list(csv.DictReader((tmp_path / "subjects.csv").open()))
+    assert [(row["subject"], row["method"]) for row in rows] == [
+        ("sub-1.nii.gz", "tricubic"),
+        ("sub-1.nii.gz", "pred"),
+        ("sub-2.nii.gz", "tricubic"),
+        ("sub-2.nii.gz", "pred"),
+    ]
+    expected = psnr(volumes[1]["pred"], volumes[1]["label"].as_tensor()).item()
+    assert float(rows[3]["psnr"]) == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_summary_is_mean_and_standard_deviation(tmp_path):
+    volumes = [subject(1), subject(2)]
+    evaluate(tmp_path, volumes)
+    values = torch.stack([psnr(item["pred"], item["label"].as_tensor()) for item in volumes])
+    summary = (tmp_path / "summary.md").read_text(encoding="utf-8")
+    assert f"| ours | {values.mean():.2f} ± {values.std():.2f} |" in summary
+    assert "- subjects: 2\n- weights: model.pt\n" in summary
+
+
+def test_a_single_subject_has_no_deviation(tmp_path):
+    evaluate(tmp_path, [subject(1)])
+    assert "±" not in (tmp_path / "summary.md").read_text(encoding="utf-8")
+
+
+def test_subjects_of_an_earlier_evaluation_are_forgotten(tmp_path):
+    handler = ComparisonTableHandler(tmp_path, METHODS)
+    engine = Engine(lambda _, batch: batch)
+    engine.state.metric_details = {}
+    for name, metric in comparison_metrics(METHODS).items():
+        metric.attach(engine, name)
+    handler.attach(engine)
+    for _ in range(2):
+        engine.run([[subject(1)]])
+    assert handler.subjects == ["sub-1.nii.gz"]

@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from ignite.engine import Engine
+from scripts.weights import WeightsLoader
+
+
+def load(path, network):
+    engine = Engine(lambda _, batch: batch)
+    WeightsLoader(path, network).attach(engine)
+    engine.run([0])
+
+
+@pytest.mark.parametrize("wrap", [lambda state: state, lambda state: {"model": state}], ids=["plain", "wrapped"])
+def test_weights_are_restored(tmp_path, wrap):
+    trained, fresh = torch.nn.Conv2d(2, 3, 3), torch.nn.Conv2d(2, 3, 3)
+    torch.save(wrap(trained.state_dict()), tmp_path / "model.pt")
+    load(tmp_path / "model.pt", fresh)
+    assert torch.equal(fresh.weight, trained.weight)
+
+
+def test_weights_of_another_size_are_refused(tmp_path):
+    torch.save(torch.nn.Conv2d(2, 4, 3).state_dict(), tmp_path / "model.pt")
+    with pytest.raises(
+        ValueError, match=r"a Conv2d .* 2 parameters .* weight \(expected \[3, 2, 3, 3\], got \[4, 2, 3"
+    ):
+        load(tmp_path / "model.pt", torch.nn.Conv2d(2, 3, 3))
+
+
+def test_missing_and_surplus_parameters_are_refused(tmp_path):
+    torch.save(torch.nn.Conv2d(2, 3, 3, bias=False).state_dict(), tmp_path / "model.pt")
+    with pytest.raises(ValueError, match=r"bias \(expected \[3\], got absent\)"):
+        load(tmp_path / "model.pt", torch.nn.Conv2d(2, 3, 3))
+    torch.save(torch.nn.Conv2d(2, 3, 3).state_dict(), tmp_path / "model.pt")
+    with pytest.raises(ValueError, match=r"bias \(expected absent, got \[3\]\)"):
+        load(tmp_path / "model.pt", torch.nn.Conv2d(2, 3, 3, bias=False))
+
+
+def test_missing_weights_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"model\.pt: expected weights, but there is no such file\. Train, or"):
+        load(tmp_path / "model.pt", torch.nn.Conv2d(2, 3, 3))
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"PK\x03\x04 half a file"])
+def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, content):
+    (tmp_path / "model.pt").write_bytes(content)
+    with pytest.raises(ValueError, match=r"model\.pt: expected weights, but it cannot be read \(.*Copy it again"):
+        load(tmp_path / "model.pt", torch.nn.Conv2d(2, 3, 3))
