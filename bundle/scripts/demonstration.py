@@ -9,13 +9,14 @@ nobody, and prove nothing about patients.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import math
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -97,7 +98,7 @@ def generate_cohort(
         )
     folder.mkdir(parents=True, exist_ok=True)
     # all scans are made aside and the marker is moved last, so that an interruption leaves nothing that looks complete
-    with tempfile.TemporaryDirectory(dir=folder, prefix="partial-") as partial:
+    with tempfile.TemporaryDirectory(dir=folder, prefix="partial-") as partial, _single_thread():
         _write_subjects(Path(partial), counts, seed, spacing, scale_factor, progress)
         (Path(partial) / MARKER).write_text(json.dumps(settings, indent=2))
         marker.unlink(missing_ok=True)
@@ -105,6 +106,17 @@ def generate_cohort(
             shutil.rmtree(folder / name, ignore_errors=True)
             os.replace(Path(partial) / name, folder / name)
     return folder
+
+
+@contextlib.contextmanager
+def _single_thread() -> Iterator[None]:
+    """Many small tensors: more threads gain little on an idle machine, and cost five times the work on a busy one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _write_subjects(
