@@ -202,7 +202,7 @@ def test_gradients_pass_through_frozen_networks_without_reaching_them():
 def test_networks_are_as_they_were_after_an_error_inside_frozen():
     critic = nn.Linear(3, 1)
     critic.bias.requires_grad_(False)
-    with pytest.raises(RuntimeError, match="size mismatch|shapes"), frozen(critic):
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"), frozen(critic):
         critic(torch.ones(1, 2))
     assert critic.weight.requires_grad
     assert not critic.bias.requires_grad

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from ignite.engine import Engine, Events
+from ignite.handlers import EMAHandler
 from monai.utils import AdversarialIterationEvents as AdversarialEvents
 from torch import Tensor, nn
 
@@ -63,7 +64,7 @@ class ContrastiveHandler:
         held = {id(p) for group in engine.g_optimizer.param_groups for p in group["params"]}
         if any(id(p) not in held for p in self.heads.parameters()):
             raise ValueError(
-                "g_optimizer must hold the projection heads' parameters; chain them in g_optimizer::params."
+                "g_optimizer must hold the projection heads' parameters; name them in g_optimizer::params."
             )
 
     def __call__(self, engine: Engine) -> None:
@@ -77,10 +78,13 @@ class ContrastiveHandler:
 
 
 class GradientClippingHandler:
-    """Clip the norm of the gradient of each optimiser before it steps.
+    """Clip the norm of the gradient of each parameter group before its optimiser steps.
+
+    Groups are clipped one by one, so that the networks' gradient is scaled alike whatever other groups, such as the
+    projection heads, the optimiser holds.
 
     Args:
-        max_norm: largest 2-norm over all the parameters of an optimiser.
+        max_norm: largest 2-norm over all the parameters of a group.
     """
 
     def __init__(self, max_norm: float) -> None:
@@ -91,9 +95,24 @@ class GradientClippingHandler:
         engine.add_event_handler(AdversarialEvents.DISCRIMINATOR_BACKWARD_COMPLETED, self, "d_optimizer")
 
     def __call__(self, engine: Engine, optimizer: str) -> None:
-        groups: list[dict] = getattr(engine, optimizer).param_groups
-        parameters: list[Tensor] = [p for group in groups for p in group["params"]]
-        nn.utils.clip_grad_norm_(parameters, self.max_norm)
+        for group in getattr(engine, optimizer).param_groups:
+            nn.utils.clip_grad_norm_(group["params"], self.max_norm)
+
+
+class ResumableEMAHandler(EMAHandler):
+    """Ignite's exponential moving average, whose warm-up goes on where a resumed engine stands.
+
+    Ignite counts the warm-up's iterations anew in every run, so that a resumed run would average otherwise than one
+    that was never stopped. Takes the arguments of ``ignite.handlers.EMAHandler``.
+    """
+
+    def attach(self, engine: Engine) -> None:
+        super().attach(engine)
+        engine.add_event_handler(Events.EPOCH_STARTED, self._align)
+
+    def _align(self, engine: Engine) -> None:
+        if self.momentum_scheduler is not None:
+            self.momentum_scheduler.event_index = engine.state.iteration
 
 
 class MetricGainHandler:
