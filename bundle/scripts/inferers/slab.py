@@ -1,4 +1,4 @@
-"""Inferers: how a volume becomes a prediction, given a network that maps volumes to volumes."""
+"""Inference by slabs: reduced precision inside, orientations averaged outside of a stock inferer."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from monai.utils import convert_to_dst_type, convert_to_tensor
 from torch import Tensor
 
 from scripts.precision import resolve_amp_dtype
-
-__all__ = ["SlabInferer"]
 
 
 class SlabInferer(Inferer):

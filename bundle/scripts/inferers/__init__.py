@@ -1,0 +1,8 @@
+"""Inferers: how a volume becomes a prediction, given a network that maps volumes to volumes."""
+
+from __future__ import annotations
+
+from .slab import SlabInferer
+from .zssr import ZSSRInferer
+
+__all__ = ["SlabInferer", "ZSSRInferer"]
