@@ -108,11 +108,11 @@ class ResumableEMAHandler(EMAHandler):
 
     def attach(self, engine: Engine) -> None:
         super().attach(engine)
-        engine.add_event_handler(Events.EPOCH_STARTED, self._align)
+        if hasattr(self, "momentum_scheduler"):  # there is a warm-up
+            engine.add_event_handler(Events.EPOCH_STARTED, self._align)
 
     def _align(self, engine: Engine) -> None:
-        if self.momentum_scheduler is not None:
-            self.momentum_scheduler.event_index = engine.state.iteration
+        self.momentum_scheduler.event_index = engine.state.iteration
 
 
 class MetricGainHandler:
