@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from dicom_series import write_dicom_series
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigWorkflow, verify_net_in_out
 
 BUNDLE = Path(__file__).parents[1] / "bundle"
 SMALL = {"num_groups": 1, "num_blocks": 1, "load_pretrain": False, "amp_dtype": None, "inferer#inferer#progress": False}
@@ -285,3 +285,9 @@ def test_paired_volumes_of_different_grids_are_refused(tmp_path):
         run(tmp_path / "datalist.json", tmp_path / "out", "evaluate.yaml", paired=True)
     assert "high.nii.gz: expected a reference of" in full_text(error.value)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_network_fits_its_description_in_the_metadata(monkeypatch):
+    monkeypatch.chdir(BUNDLE.parent)
+    settings = {"meta_file": "bundle/configs/metadata.json", "config_file": "bundle/configs/inference.yaml"}
+    verify_net_in_out("network_def", device="cpu", **settings)

@@ -29,7 +29,7 @@ __all__ = ["ComparisonPictureHandler", "save_comparison"]
 PLANES = {
     0: (0.4, "sagittal, anterior left"),
     1: (0.5, "coronal, right on the left"),
-    2: (0.5, "axial, right on the left"),
+    2: (0.62, "axial, right on the left"),
 }
 AXIAL = 2
 DETAIL = 40.0  # mm, side of the square that is enlarged

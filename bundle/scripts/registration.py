@@ -31,16 +31,21 @@ def _best_voxel(spectrum: Tensor, reference: Tensor, shape: Sequence[int]) -> Te
     return torch.tensor([(int(p) + n // 2) % n - n // 2 for p, n in zip(position, shape, strict=True)]).double()
 
 
+def _moments(cross: Tensor, frequencies: Sequence[Tensor], shift: Tensor) -> Tensor:
+    r"""$\sum_k C(k)\,e^{-i k \cdot t}\,k_x^a k_y^b k_z^c$ for powers of 0 to 2 each, shape ``(3, 3, 3)``."""
+    height, width, depth = (
+        torch.stack([torch.exp(-1j * f * s) * f**power for power in range(3)], dim=-1)
+        for f, s in zip(frequencies, shift.tolist(), strict=True)
+    )
+    return torch.einsum("hwd,dc,wb,ha->abc", cross, depth, width, height).to("cpu", torch.complex128)
+
+
 def _newton_step(cross: Tensor, frequencies: Sequence[Tensor], shift: Tensor) -> Tensor:
     """One step towards the maximum of the cross-correlation, whose derivatives are moments of the cross-spectrum."""
-    shifted = _shifted(cross, frequencies, shift)
-
-    def moment(x: Tensor, *axes: int) -> Tensor:
-        weights = [f ** axes.count(axis) for axis, f in enumerate(frequencies)]
-        return torch.einsum("hwd,h,w,d->", x, *weights).double().cpu()
-
-    gradient = torch.stack([moment(shifted.imag, i) for i in range(3)])
-    hessian = torch.stack([-moment(shifted.real, i, j) for i in range(3) for j in range(3)]).reshape(3, 3)
+    moments = _moments(cross, frequencies, shift)
+    axes = torch.eye(3, dtype=torch.long)
+    gradient = torch.stack([moments[tuple(axis)].imag for axis in axes])
+    hessian = -torch.stack([moments[tuple(axis + other)].real for axis in axes for other in axes]).reshape(3, 3)
     return shift - torch.linalg.solve(hessian, gradient).clamp(-0.5, 0.5)
 
 
