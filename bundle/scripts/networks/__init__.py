@@ -4,8 +4,23 @@ from __future__ import annotations
 
 from .baselines import Tricubic, ZeroFilling
 from .degradation import DegradationNet
-from .discriminators import VGGDiscriminator
+from .discriminators import FrequencySeparatedDiscriminator, VGGDiscriminator
+from .downsampling import CubicDownsampling, LinearDegradation
 from .projection import ProjectionHead
 from .super_resolution import SuperResolutionNet
+from .translation import CleanedSuperResolutionNet, TranslatedDegradation, TranslationNet
 
-__all__ = ["DegradationNet", "ProjectionHead", "SuperResolutionNet", "Tricubic", "VGGDiscriminator", "ZeroFilling"]
+__all__ = [
+    "CleanedSuperResolutionNet",
+    "CubicDownsampling",
+    "DegradationNet",
+    "FrequencySeparatedDiscriminator",
+    "LinearDegradation",
+    "ProjectionHead",
+    "SuperResolutionNet",
+    "TranslatedDegradation",
+    "TranslationNet",
+    "Tricubic",
+    "VGGDiscriminator",
+    "ZeroFilling",
+]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .initialization import initialize
+from .initialization import initialize, rescale
 
 SLOPE = 0.2
 
@@ -63,3 +65,52 @@ class VGGDiscriminator(nn.Module):
                 "set feature_size to the patch size divided by 32."
             )
         return self.classifier(self.features(x))
+
+
+def haar_details(x: Tensor) -> Tensor:
+    """The three detail bands of the 2-D Haar wavelet: ``(B, C, H, W)`` to ``(B, 3 * C, H / 2, W / 2)``, sizes even."""
+    a, b, c, d = x[..., ::2, ::2], x[..., ::2, 1::2], x[..., 1::2, ::2], x[..., 1::2, 1::2]
+    return torch.cat([a - b + c - d, a + b - c - d, a - b - c + d], 1) / 2
+
+
+class FrequencySeparatedDiscriminator(nn.Module):
+    """DASR's discriminator (https://arxiv.org/abs/2004.01178, after FSSR): of high frequencies, patch by patch.
+
+    Three 5 x 5 convolutions without stride and a 1 x 1 convolution see the details of the Haar wavelet, so that each
+    output judges 26 x 26 pixels. The outputs are log-odds; the loss takes their sigmoid.
+
+    Args:
+        in_channels: slices of the slab.
+        num_features: width of the first layer, doubled twice.
+        seed: seed of the initialisation.
+    """
+
+    receptive_field = 13  # of an output, in pixels of the details
+
+    def __init__(self, in_channels: int, num_features: int = 64, seed: int = 0) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.Conv2d(3 * in_channels, num_features, 5, padding=2), nn.LeakyReLU(SLOPE)]
+        for width in (num_features, 2 * num_features):
+            layers += [
+                nn.Conv2d(width, 2 * width, 5, padding=2, bias=False),
+                nn.InstanceNorm2d(2 * width),
+                nn.LeakyReLU(SLOPE),
+            ]
+        self.layers = nn.Sequential(*layers, nn.Conv2d(4 * num_features, 1, 1))
+        initialize(self, seed, negative_slope=SLOPE)
+        rescale(self.layers[-1], gain=1.0, negative_slope=SLOPE)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, in_channels, H, W)`` to log-odds ``(B, 1, H / 2, W / 2)``."""
+        return self.layers(haar_details(x))
+
+    def domain_distance(self, x: Tensor) -> Tensor:
+        """How real each pixel looks, ``(B, in_channels, H, W)`` to ``(B, 1, H, W)`` in [0, 1].
+
+        The mean probability over all the patches that contain the pixel; the papers call the map a domain distance,
+        although it is large where an image is close to the real group.
+        """
+        probability = torch.sigmoid(self(x).float())
+        size = self.receptive_field
+        mean = F.avg_pool2d(probability, size, stride=1, padding=size // 2, count_include_pad=False)
+        return F.interpolate(mean, scale_factor=2.0, mode="nearest")

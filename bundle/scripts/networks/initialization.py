@@ -21,11 +21,11 @@ def initialize(module: nn.Module, seed: int, negative_slope: float = 0.0) -> Non
     Args:
         module: network whose parameters are overwritten in the order of ``module.modules()``.
         seed: seed of the generator.
-        negative_slope: slope of the activations that follow the layers, 0 for ReLU.
+        negative_slope: slope of the activations that follow the layers, 0 for ReLU, 1 for none.
     """
     generator = torch.Generator().manual_seed(seed)
     for layer in module.modules():
-        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+        if isinstance(layer, (nn.Conv2d, nn.Conv3d, nn.Linear)):
             nn.init.kaiming_normal_(layer.weight, a=negative_slope, nonlinearity="leaky_relu", generator=generator)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)

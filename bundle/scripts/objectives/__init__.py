@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from .blind_sr import BlindSR
+from .cyclegan import CycleGAN
+from .dasr import DASR, DASRDegradation
+from .pseudo_sr import PseudoSR
 from .udean import UDEAN
 
-__all__ = ["UDEAN"]
+__all__ = ["DASR", "UDEAN", "BlindSR", "CycleGAN", "DASRDegradation", "PseudoSR"]

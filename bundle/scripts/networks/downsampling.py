@@ -1,0 +1,117 @@
+r"""Linear down-sampling on the grid on which LR voxel $l$ sits on HR voxel $sl$: predefined, or learned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from scripts.interpolation import interpolate_cubic
+
+from .initialization import initialize
+from .super_resolution import check_geometry
+
+RADIUS = 6
+"""Reach of the learned kernel in HR voxels, which convolutions of 7, 5 and 3 have together."""
+
+
+class CubicDownsampling(nn.Module):
+    """Anti-aliased cubic down-sampling: the transpose of cubic interpolation, borders replicated.
+
+    Args:
+        scale_factor: integer factors $(s, s, s_z)$, the slab axis last.
+        centred: place LR voxels in the centre of their block of HR voxels, as ``imresize`` does, instead of at its
+            beginning, where k-space truncation has them.
+    """
+
+    def __init__(self, scale_factor: Sequence[int] = (2, 2, 2), centred: bool = False) -> None:
+        super().__init__()
+        self.in_plane, self.through_plane = check_geometry(scale_factor, 1)
+        impulse = torch.zeros(5, dtype=torch.float64)
+        impulse[2] = 1
+        for factor in {self.in_plane, self.through_plane} - {1}:
+            taps = interpolate_cubic(impulse, factor, 0, centred=centred) / factor
+            self.register_buffer(f"taps_{factor}", taps.float(), persistent=False)
+
+    def slab(self, high_res: Tensor) -> Tensor:
+        """HR slab ``(B, S * s_z, s * H, s * W)`` to the LR slab ``(B, S, H, W)``."""
+        for axis, factor in ((1, self.through_plane), (2, self.in_plane), (3, self.in_plane)):
+            high_res = self._downsample(high_res, axis, factor)
+        return high_res
+
+    def forward(self, x: Tensor) -> Tensor:
+        """HR volume ``(B, 1, s * H, s * W, s_z * D)`` to LR volume ``(B, 1, H, W, D)``."""
+        return self.slab(x[:, 0].movedim(-1, 1)).movedim(1, -1).unsqueeze(1)
+
+    def _downsample(self, x: Tensor, dim: int, factor: int) -> Tensor:
+        """A sum of shifted copies, which autocast leaves in the input's precision."""
+        size, margin = x.shape[dim], 2 * factor
+        if factor == 1:
+            return x
+        index = torch.arange(-margin, size + margin, device=x.device).clamp(0, size - 1)
+        padded = x.index_select(dim, index).unflatten(dim, (-1, factor))
+        count = size // factor
+        taps = getattr(self, f"taps_{factor}").to(x.dtype).unflatten(0, (-1, factor))
+        return sum(
+            taps[block, phase] * padded.select(dim + 1, phase).narrow(dim, block, count)
+            for block in range(len(taps))
+            for phase in range(factor)
+        )
+
+
+def low_pass(scale_factor: int, radius: int = RADIUS, beta: float = 3.0) -> Tensor:
+    """Kaiser-windowed sinc that cuts at the LR Nyquist frequency, ``2 * radius + 1`` taps of sum 1."""
+    offset = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    taps = torch.sinc(offset / scale_factor) * torch.special.i0(beta * (1 - (offset / radius) ** 2).sqrt())
+    return taps / taps.sum()
+
+
+class LinearDegradation(nn.Module):
+    """The deep linear network of KernelGAN (https://arxiv.org/abs/1909.06581): any blur, then every $s$-th voxel.
+
+    Its convolutions have neither biases nor activations, so that together they are one kernel of 13 x 13 x 13, and as
+    such they are applied. KernelGAN first matches a bicubic kernel, which would put LR voxels on $2l + 1/2$; here the
+    kernel is learned as the rest to a low-pass filter centred on $sl$, from which it starts. Always in float32, as
+    rounding an image to bfloat16 is a degradation of its own.
+
+    Args:
+        scale_factor: integer factors $(s, s, s_z)$, the slab axis last.
+        num_features: width.
+        seed: seed of the initialisation.
+    """
+
+    def __init__(self, scale_factor: Sequence[int] = (2, 2, 2), num_features: int = 16, seed: int = 0) -> None:
+        super().__init__()
+        self.in_plane, self.through_plane = check_geometry(scale_factor, 1)
+        self.stride = (self.through_plane, self.in_plane, self.in_plane)
+        widths = [1, *[num_features] * 5, 1]
+        self.layers = nn.Sequential(
+            *(
+                nn.Conv3d(widths[index], widths[index + 1], size, bias=False)
+                for index, size in enumerate((7, 5, 3, 1, 1, 1))
+            )
+        )
+        initialize(self, seed, negative_slope=1.0)
+        nn.init.zeros_(self.layers[-1].weight)
+        start = reduce(lambda product, taps: product[..., None] * taps, [low_pass(factor) for factor in self.stride])
+        self.register_buffer("start", start.float(), persistent=False)
+
+    def kernel(self) -> Tensor:
+        """The kernel ``(13, 13, 13)`` that all layers together are, its axes (slices, rows, columns)."""
+        impulse = torch.zeros((1, 1, *[4 * RADIUS + 1] * 3), device=self.start.device, dtype=self.start.dtype)
+        impulse[..., 2 * RADIUS, 2 * RADIUS, 2 * RADIUS] = 1
+        with torch.autocast(impulse.device.type, enabled=False):
+            return self.start + self.layers(impulse)[0, 0].flip((0, 1, 2))
+
+    def slab(self, high_res: Tensor) -> Tensor:
+        """HR slab ``(B, S * s_z, s * H, s * W)`` to the LR slab ``(B, S, H, W)``; borders are replicated."""
+        padded = F.pad(high_res.to(self.start.dtype).unsqueeze(1), [RADIUS] * 6, mode="replicate")
+        with torch.autocast(padded.device.type, enabled=False):
+            return F.conv3d(padded, self.kernel()[None, None], stride=self.stride)[:, 0]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """HR volume ``(B, 1, s * H, s * W, s_z * D)`` to LR volume ``(B, 1, H, W, D)``."""
+        return self.slab(x[:, 0].movedim(-1, 1)).movedim(1, -1).unsqueeze(1)

@@ -1,0 +1,113 @@
+"""Translation between two groups of LR scans, and the networks that contain it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .slabs import slabs_to_volume, volume_to_slabs
+from .super_resolution import check_geometry
+from .ts_rcan import SlabEncoder, TSRCANDecoder
+
+
+class TranslationNet(nn.Module):
+    """LR to LR: the encoder of the inference network and a decoder without up-sampling, by thin slabs.
+
+    Args:
+        slab_size: odd number of slices of a slab; the papers' is 3.
+        num_features: width.
+        num_groups: residual groups of the decoder.
+        num_blocks: blocks per group.
+        reduction: squeeze of the channel attention.
+        skip: let the decoder learn the rest to its input, so that the untrained network is the identity.
+        noise: give the encoder one more channel of white Gaussian noise, drawn anew for every slab, so that one input
+            has many outputs.
+        slabs_per_pass: how many slabs of a volume pass the network at once, which bounds the memory.
+        seed: seed of the initialisation.
+    """
+
+    def __init__(
+        self,
+        slab_size: int = 3,
+        num_features: int = 64,
+        num_groups: int = 5,
+        num_blocks: int = 5,
+        reduction: int = 16,
+        skip: bool = False,
+        noise: bool = False,
+        slabs_per_pass: int = 16,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        check_geometry((1, 1, 1), slab_size)
+        self.slab_size = slab_size
+        self.slabs_per_pass = slabs_per_pass
+        self.skip = skip
+        self.noise = noise
+        self.encoder = SlabEncoder(slab_size + int(noise), num_features=num_features, seed=seed)
+        self.decoder = TSRCANDecoder(
+            out_channels=slab_size,
+            num_features=num_features,
+            num_groups=num_groups,
+            num_blocks=num_blocks,
+            reduction=reduction,
+            zero_last=skip,
+            seed=seed + 1,
+        )
+
+    def slab(self, low_res: Tensor) -> Tensor:
+        """LR slab ``(B, S, H, W)`` to the LR slab ``(B, S, H, W)`` of the other group, all its slices."""
+        given = torch.cat([low_res, torch.randn_like(low_res[:, :1])], 1) if self.noise else low_res
+        slab = self.decoder(self.encoder(given))
+        return slab + low_res if self.skip else slab
+
+    def forward(self, x: Tensor) -> Tensor:
+        """LR volume ``(B, 1, H, W, D)`` to LR volume ``(B, 1, H, W, D)``.
+
+        Raises:
+            ValueError: when the input is no volume.
+        """
+        if x.ndim != 5 or x.shape[1] != 1:
+            raise ValueError(f"TranslationNet expects volumes of shape (B, 1, H, W, D), got {list(x.shape)}.")
+        centre = self.slab_size // 2
+        outputs = []
+        for slabs in torch.split(volume_to_slabs(x, self.slab_size, 1), self.slabs_per_pass):
+            outputs.append(self.slab(slabs)[:, centre : centre + 1])
+        return slabs_to_volume(torch.cat(outputs), x.shape[0])
+
+
+class CleanedSuperResolutionNet(nn.Module):
+    """Pseudo-SR's inference (https://arxiv.org/abs/2002.11397): clean the scan, then super-resolve it.
+
+    Args:
+        cleaner: LR volume of the target group to LR volume as the predefined down-sampling would make it.
+        super_resolution: that to the SR volume.
+    """
+
+    def __init__(self, cleaner: nn.Module, super_resolution: nn.Module) -> None:
+        super().__init__()
+        self.cleaner = cleaner
+        self.super_resolution = super_resolution
+
+    def forward(self, x: Tensor) -> Tensor:
+        """LR volume ``(B, 1, H, W, D)`` to SR volume ``(B, 1, s * H, s * W, s_z * D)``."""
+        return self.super_resolution(self.cleaner(x))
+
+
+class TranslatedDegradation(nn.Module):
+    """A degradation in two steps: down-sample, then translate the result into the target group.
+
+    Args:
+        downsampling: HR volume to LR volume.
+        translator: LR volume to LR volume of the target group.
+    """
+
+    def __init__(self, downsampling: nn.Module, translator: nn.Module) -> None:
+        super().__init__()
+        self.in_plane, self.through_plane = downsampling.in_plane, downsampling.through_plane
+        self.downsampling = downsampling
+        self.translator = translator
+
+    def forward(self, x: Tensor) -> Tensor:
+        """HR volume ``(B, 1, s * H, s * W, s_z * D)`` to LR volume ``(B, 1, H, W, D)``."""
+        return self.translator(self.downsampling(x))

@@ -1,0 +1,124 @@
+"""Blind-SR (reconstruction), from the title alone of Zhou et al., IEEE JBHI 2023: text and code were not available."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from scripts.losses import absolute_error, least_squares_adversarial_loss
+
+from .base import Objective, Terms, discrimination, restoration
+
+
+def kernel_penalties(kernel: Tensor) -> Terms:
+    """How far a kernel is from summing to 1, ending before its borders, being centred, and having few taps (KernelGAN).
+
+    Args:
+        kernel: cube ``(K, K, K)``, K odd, its centre on the voxel that it makes.
+    """
+    size = kernel.shape[0]
+    offset = torch.arange(size, device=kernel.device, dtype=kernel.dtype) - size // 2
+    bell = torch.exp(-((offset / size) ** 2) / 2)
+    border = 1 - bell[:, None, None] * bell[:, None] * bell
+    margin = (size // 2) // 2 - 1
+    border[margin:-margin, margin:-margin, margin:-margin] = 0
+    profiles = [kernel.sum([other for other in range(3) if other != axis]) for axis in range(3)]
+    centre = torch.stack([(profile * offset).sum() / kernel.sum() for profile in profiles])
+    return {
+        "kernel_sum": (kernel.sum() - 1).abs(),
+        "kernel_border": (30 * border * kernel).abs().mean(),
+        "kernel_centre": centre.square().mean(),
+        "kernel_sparsity": (kernel.square() + 1e-8).pow(0.1).mean(),  # |k|^0.2, whose slope is infinite at 0
+    }
+
+
+class BlindSR(Objective):
+    r"""Blind-SR (reconstruction): learn an unknown linear degradation, a translation into the target group, and SR.
+
+    With the source $Y_s$ (``reals``) and the target $X_t$ (``image``), the linear degradation $K$, the translator $T$
+    and the SR network $S$: $K(Y_s)$ (``downsampled``), $T(K(Y_s))$ (``degraded``), $S$ of that (``cycled``), $S(X_t)$
+    (``super_resolved``) and $K(S(X_t))$ (``cycled_image``).
+
+    Args:
+        network: $S$, what inference keeps.
+        degradation: ``downsampling`` $K$, with its ``kernel()``, and ``translator`` $T$.
+        high_res_discriminator: of HR slabs.
+        low_res_discriminator: of LR slabs.
+        weights: one weight per term.
+        ssim_form: see :func:`scripts.losses.ssim_loss`.
+    """
+
+    generator_terms = (
+        "high_res_cycle_l1",
+        "high_res_cycle_ssim",
+        "low_res_cycle_l1",
+        "low_res_cycle_ssim",
+        "high_res_adversarial",
+        "low_res_adversarial",
+        "translation_l1",
+        "kernel_sum",
+        "kernel_border",
+        "kernel_centre",
+        "kernel_sparsity",
+    )
+    discriminator_terms = ("high_res_discriminator", "low_res_discriminator")
+
+    def __init__(
+        self,
+        network: nn.Module,
+        degradation: nn.Module,
+        high_res_discriminator: nn.Module,
+        low_res_discriminator: nn.Module,
+        weights: Mapping[str, float | None],
+        ssim_form: str = "abs",
+    ) -> None:
+        super().__init__(weights)
+        self.network = network
+        self.degradation = degradation
+        self.high_res_discriminator = high_res_discriminator
+        self.low_res_discriminator = low_res_discriminator
+        self.ssim_form = ssim_form
+
+    @property
+    def generators(self) -> nn.ModuleList:
+        return nn.ModuleList([self.network, self.degradation])
+
+    @property
+    def discriminators(self) -> nn.ModuleList:
+        return nn.ModuleList([self.high_res_discriminator, self.low_res_discriminator])
+
+    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        reals, image = batch["reals"], batch["image"]
+        downsampled = self.degradation.downsampling.slab(reals)
+        degraded = self.degradation.translator.slab(downsampled)
+        super_resolved = self.network.slab(image)
+        return {
+            "reals": reals,
+            "image": image,
+            "kernel": self.degradation.downsampling.kernel(),
+            "downsampled": downsampled,
+            "degraded": degraded,
+            "cycled": self.network.slab(degraded),
+            "super_resolved": super_resolved,
+            "cycled_image": self.degradation.downsampling.slab(super_resolved),
+        }
+
+    def generator_loss(self, images: Mapping[str, Tensor]) -> Terms:
+        x = images
+        return {
+            **restoration("high_res_cycle", x["cycled"], x["reals"], ssim_form=self.ssim_form),
+            **restoration("low_res_cycle", x["cycled_image"], x["image"], ssim_form=self.ssim_form),
+            "high_res_adversarial": least_squares_adversarial_loss(self.high_res_discriminator(x["super_resolved"])),
+            "low_res_adversarial": least_squares_adversarial_loss(self.low_res_discriminator(x["degraded"])),
+            "translation_l1": absolute_error(x["degraded"], x["downsampled"]),
+            **kernel_penalties(x["kernel"]),
+        }
+
+    def discriminator_loss(self, images: Mapping[str, Tensor]) -> Terms:
+        x = images
+        return {
+            "high_res_discriminator": discrimination(self.high_res_discriminator, x["reals"], x["super_resolved"]),
+            "low_res_discriminator": discrimination(self.low_res_discriminator, x["image"], x["degraded"]),
+        }

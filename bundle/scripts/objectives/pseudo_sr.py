@@ -1,0 +1,123 @@
+"""Pseudo-SR: unpaired super-resolution by pseudo-supervision (Maeda, https://arxiv.org/abs/2002.11397)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import product
+
+import torch
+from torch import Tensor, nn
+
+from scripts.losses import absolute_error, least_squares_adversarial_loss
+
+from .base import Objective, Terms, discrimination, frozen
+
+
+class PseudoSR(Objective):
+    r"""Clean the target's scans into predefined down-samplings of the source, for which super-resolution has pairs.
+
+    With the source $y$ (``reals``), its predefined down-sampling $y_\downarrow$ (``downsampled``) and the target $x$
+    (``image``): $G_{Y_\downarrow X}(y_\downarrow)$ (``degraded``), $G_{XY_\downarrow}$ of that (``cycled``),
+    $G_{XY_\downarrow}(x)$ (``cleaned``), $G_{XY_\downarrow}(y_\downarrow)$ (``identity``) and its mean over turned and
+    mirrored $x$ (``ensemble``), which is safe on the grid as nothing is up-sampled. The SR network $U$ learns from
+    ``super_resolved``, made of the detached ``cycled``, alone; the adversarial term on ``super_resolved_cycled`` passes
+    through $U$ without moving it.
+
+    Args:
+        network: ``cleaner`` $G_{XY_\downarrow}$ and ``super_resolution`` $U$, what inference keeps.
+        degradation: ``downsampling`` and ``translator`` $G_{Y_\downarrow X}$.
+        clean_discriminator: $D_{Y_\downarrow}$, of clean LR slabs.
+        low_res_discriminator: $D_X$, of the target's LR slabs.
+        high_res_discriminator: $D_{X_\uparrow}$, real what comes from $x$, fake what comes from $y$.
+        weights: one weight per term.
+    """
+
+    generator_terms = (
+        "cleaned_adversarial",
+        "degraded_adversarial",
+        "super_resolved_adversarial",
+        "cycle_l1",
+        "identity_l1",
+        "geometry_l1",
+        "super_resolution_l1",
+    )
+    discriminator_terms = ("clean_discriminator", "low_res_discriminator", "high_res_discriminator")
+
+    def __init__(
+        self,
+        network: nn.Module,
+        degradation: nn.Module,
+        clean_discriminator: nn.Module,
+        low_res_discriminator: nn.Module,
+        high_res_discriminator: nn.Module,
+        weights: Mapping[str, float | None],
+    ) -> None:
+        super().__init__(weights)
+        self.network = network
+        self.degradation = degradation
+        self.clean_discriminator = clean_discriminator
+        self.low_res_discriminator = low_res_discriminator
+        self.high_res_discriminator = high_res_discriminator
+
+    @property
+    def generators(self) -> nn.ModuleList:
+        return nn.ModuleList([self.network, self.degradation])
+
+    @property
+    def discriminators(self) -> nn.ModuleList:
+        return nn.ModuleList([self.clean_discriminator, self.low_res_discriminator, self.high_res_discriminator])
+
+    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        reals, image = batch["reals"], batch["image"]
+        clean, super_resolve = self.network.cleaner.slab, self.network.super_resolution.slab
+        downsampled = self.degradation.downsampling.slab(reals)
+        degraded = self.degradation.translator.slab(downsampled)
+        cycled, cleaned = clean(degraded), clean(image)
+        with frozen(self.network.super_resolution):
+            super_resolved_cycled, super_resolved_image = super_resolve(cycled), super_resolve(cleaned.detach())
+        return {
+            "reals": reals,
+            "image": image,
+            "downsampled": downsampled,
+            "degraded": degraded,
+            "cycled": cycled,
+            "cleaned": cleaned,
+            "identity": clean(downsampled),
+            "ensemble": self._ensemble(image, cleaned),
+            "super_resolved_cycled": super_resolved_cycled,
+            "super_resolved_image": super_resolved_image,
+            "super_resolved": super_resolve(cycled.detach()),
+        }
+
+    def generator_loss(self, images: Mapping[str, Tensor]) -> Terms:
+        x = images
+        return {
+            "cleaned_adversarial": least_squares_adversarial_loss(self.clean_discriminator(x["cleaned"])),
+            "degraded_adversarial": least_squares_adversarial_loss(self.low_res_discriminator(x["degraded"])),
+            "super_resolved_adversarial": least_squares_adversarial_loss(
+                self.high_res_discriminator(x["super_resolved_cycled"])
+            ),
+            "cycle_l1": absolute_error(x["cycled"], x["downsampled"]),
+            "identity_l1": absolute_error(x["identity"], x["downsampled"]),
+            "geometry_l1": absolute_error(x["cleaned"], x["ensemble"]),
+            "super_resolution_l1": absolute_error(x["super_resolved"], x["reals"]),
+        }
+
+    def discriminator_loss(self, images: Mapping[str, Tensor]) -> Terms:
+        x = images
+        return {
+            "clean_discriminator": discrimination(self.clean_discriminator, x["downsampled"], x["cleaned"]),
+            "low_res_discriminator": discrimination(self.low_res_discriminator, x["image"], x["degraded"]),
+            "high_res_discriminator": discrimination(
+                self.high_res_discriminator, x["super_resolved_image"], x["super_resolved_cycled"]
+            ),
+        }
+
+    def _ensemble(self, image: Tensor, cleaned: Tensor) -> Tensor:
+        """The mean over the eight symmetries of the plane, each undone after cleaning; the first is ``cleaned``."""
+        total = cleaned
+        for mirrored, turns in list(product((False, True), range(4)))[1:]:
+            given = torch.rot90(image.flip(3) if mirrored else image, turns, (2, 3))
+            made = torch.rot90(self.network.cleaner.slab(given), -turns, (2, 3))
+            total = total + (made.flip(3) if mirrored else made)
+        return total / 8
