@@ -6,6 +6,7 @@ from .blind_sr import BlindSR
 from .cyclegan import CycleGAN
 from .dasr import DASR, DASRDegradation
 from .pseudo_sr import PseudoSR
+from .supervised import Supervised
 from .udean import UDEAN
 
-__all__ = ["DASR", "UDEAN", "BlindSR", "CycleGAN", "DASRDegradation", "PseudoSR"]
+__all__ = ["DASR", "UDEAN", "BlindSR", "CycleGAN", "DASRDegradation", "PseudoSR", "Supervised"]

@@ -1,0 +1,38 @@
+"""Supervised training on pairs, with TS-RCAN's loss (Li, Liu et al., https://arxiv.org/abs/2111.14259)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from .base import Objective, Terms, restoration
+
+
+class Supervised(Objective):
+    """Restore the high-resolution reference of a pair; what the pairs are is a matter of the data.
+
+    Args:
+        network: what is trained and what inference keeps.
+        weights: one weight per term; the authors' are 100 for L1 and 50 for SSIM, here 1 and 0.5.
+        ssim_form: see :func:`scripts.losses.ssim_loss`; the default is that of the authors' code.
+    """
+
+    generator_terms = ("restoration_l1", "restoration_ssim")
+
+    def __init__(
+        self, network: nn.Module, weights: Mapping[str, float | None], ssim_form: str = "one_minus_square"
+    ) -> None:
+        super().__init__(weights)
+        self.network = network
+        self.ssim_form = ssim_form
+
+    @property
+    def generators(self) -> nn.ModuleList:
+        return nn.ModuleList([self.network])
+
+    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {"image": batch["image"], "label": batch["label"], "pred": self.network.slab(batch["image"])}
+
+    def generator_loss(self, images: Mapping[str, Tensor]) -> Terms:
+        return restoration("restoration", images["pred"], images["label"], ssim_form=self.ssim_form)
