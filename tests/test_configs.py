@@ -12,6 +12,7 @@ import torch
 import yaml
 from ignite.engine import Events
 from monai.bundle import ConfigParser, ConfigWorkflow
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
 REPOSITORY = Path(__file__).parents[1]
@@ -258,6 +259,14 @@ def test_the_last_model_loads_into_the_network_of_inference(train_stack, tmp_pat
     parser.update(settings)
     parser.get_parsed_content("network_def").load_state_dict(weights)
     assert {value.dtype for value in weights.values()} == {torch.float32}
+
+
+def test_the_curves_are_on_disk_when_a_training_ends(train_stack, tmp_path):
+    """Curves that wait for the next flush are lost with the process."""
+    trained(train_stack())
+    curves = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert {"psnr", "ssim", "degradation_gain"} <= set(curves.Tags()["scalars"])
+    assert [event.step for event in curves.Scalars("psnr")] == [0, 1]
 
 
 # Runs that equal others
