@@ -311,7 +311,6 @@ def test_a_volume_may_have_fewer_slices_than_a_slab(depth):
     assert torch.equal(high_res[..., ::2, ::2, ::2], volume)
 
 
-@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # what MONAI's ckpt_export still uses
 @pytest.mark.parametrize("scale_factor", [(2, 2, 2), (2, 2, 1)])
 @pytest.mark.parametrize("skip", [False, True])
 def test_the_scripted_network_computes_the_same_after_saving(scale_factor, skip):

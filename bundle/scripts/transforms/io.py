@@ -50,7 +50,7 @@ class _StrictLoader(Transform):
                     f"{path}: expected an image file or a folder with a DICOM series, but there is none. "
                     "Check the path."
                 )
-            if path.is_dir() and not any(os.scandir(path)):
+            if path.is_dir() and not os.listdir(path):
                 raise ValueError(f"{path}: expected a DICOM series, got an empty folder. Check the path.")
         try:
             return self.loader(filename, reader)
