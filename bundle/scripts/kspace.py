@@ -201,7 +201,9 @@ def apodise(k: Tensor, window: Tensor, dim: Sequence[int]) -> Tensor:
     """
     sizes = tuple(k.shape[axis] for axis in dim)
     if tuple(window.shape) != sizes:
-        raise ValueError(f"window must have k-space's shape {sizes} along axes {tuple(dim)}, got {tuple(window.shape)}.")
+        raise ValueError(
+            f"window must have k-space's shape {sizes} along axes {tuple(dim)}, got {tuple(window.shape)}."
+        )
     axes = [axis % k.ndim for axis in dim]
     order = sorted(range(len(axes)), key=axes.__getitem__)
     shape = [k.shape[axis] if axis in axes else 1 for axis in range(k.ndim)]
