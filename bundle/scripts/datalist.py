@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from scripts.demonstration import generate_cohort
+from scripts.layouts import all_scans, one_scan_per_subject, subject_of
 
-__all__ = ["unpaired_datalist"]
+__all__ = ["paired_items", "unpaired_datalist"]
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ def unpaired_datalist(
     output: str | os.PathLike | None = None,
     hr_fraction: float = 1.0,
     assignment: str = "unpaired",
+    groups: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, list[dict]]:
     """Sort the scans of a dataset into training, validation and test items.
 
@@ -41,20 +43,23 @@ def unpaired_datalist(
             * ``None``: the demonstration cohort, generated in ``cohort_dir`` where it is not there yet;
             * a folder with ``source/`` (high resolution) and ``target/`` (low resolution), and optionally
               ``validation/`` and ``test/`` (high resolution), each holding NIfTI files at any depth;
-            * a BIDS dataset of high-resolution scans, of which the first of each subject is taken and the subjects are
-              split; the target's scans remain to be degraded by the pipeline;
+            * a dataset of high-resolution scans in the layout of HCP, BraTS or BIDS, or with a file or folder per
+              subject: one scan of each is taken and the subjects are split; the target's scans remain to be degraded
+              by the pipeline;
             * a MONAI datalist (.json), its relative paths counted from its own folder.
 
         cohort_dir: where the demonstration cohort lives.
         scale_factor: of the demonstration cohort's target scans, along each axis of the canonical frame.
-        split: shares of a BIDS dataset's subjects for source, target, validation and test. Every positive share gets at
-            least one subject while there are any.
+        split: shares of a dataset's subjects for source, target, validation and test, of which every positive one gets
+            at least one subject while there are any; or their numbers, such as (120, 120, 30, 30).
         seed: of the split and of the subset.
-        suffix: BIDS suffix of the scans.
+        suffix: contrast of the scans of a dataset: the BIDS suffix, "T1w" of HCP, "t1ce" of BraTS.
         output: JSON file to record the result in, itself a datalist that can be given as ``dataset_dir``.
         hr_fraction: share of the source's subjects to keep, in (0, 1]. For one seed the subsets are nested.
         assignment: "unpaired": no subject has scans in both source and target. "misaligned": each of them has, but
-            nothing tells which belong together; of a BIDS dataset, both groups are the subjects of both shares.
+            nothing tells which belong together. Where a dataset has no such subjects, the source's own scans become
+            the target, to be degraded by the pipeline, which also has to move the source's.
+        groups: the subjects of "source", "target", "validation" and "test" by name, instead of a split.
 
     Returns:
         items of the sections "training" (each with a file under ``reals``, the source, or ``image``, the target),
@@ -71,18 +76,39 @@ def unpaired_datalist(
     if dataset_dir is None:
         dataset_dir = generate_cohort(cohort_dir, scale_factor=scale_factor)
     root = Path(dataset_dir).resolve()
-    datalist = _read(root, split, seed, suffix, assignment)
+    datalist = _read(root, split, seed, suffix, groups)
+    if assignment == "misaligned":
+        datalist["training"] = _share_subjects(datalist["training"])
     _check_subjects(datalist, root, assignment)
     datalist["training"] = _keep_fraction(datalist["training"], hr_fraction, seed)
     if output is not None:
-        settings = {"dataset_dir": str(root.resolve()), "split": list(split), "seed": seed, "suffix": suffix}
-        _write(
-            Path(output), {"provenance": {**settings, "hr_fraction": hr_fraction, "assignment": assignment}, **datalist}
-        )
+        division = {"split": list(split)} if groups is None else {"groups": groups}
+        settings = {"dataset_dir": str(root), **division, "seed": seed, "suffix": suffix}
+        settings |= {"hr_fraction": hr_fraction, "assignment": assignment}
+        _write(Path(output), {"provenance": settings, **datalist})
     return datalist
 
 
-def _read(root: Path, split: Sequence[float], seed: int, suffix: str, assignment: str) -> dict[str, list[dict]]:
+def paired_items(items: Sequence[Mapping]) -> list[dict]:
+    """Pair training items: each source scan with the target scan of its subject, or else with itself, to be degraded.
+
+    Args:
+        items: with files under ``reals`` (source) or ``image`` (target), and their ``subject``.
+
+    Returns:
+        one item per source scan, with the keys ``image``, ``label`` and ``subject``.
+    """
+    target = {item["subject"]: item["image"] for item in items if "image" in item}
+    return [
+        {"image": target.get(item["subject"], item["reals"]), "label": item["reals"], "subject": item["subject"]}
+        for item in items
+        if "reals" in item
+    ]
+
+
+def _read(
+    root: Path, split: Sequence[float], seed: int, suffix: str, groups: Mapping[str, Sequence[str]] | None
+) -> dict[str, list[dict]]:
     if not root.exists():
         raise ValueError(
             f"{root}: dataset_dir must be a folder or a .json datalist, but does not exist. Check the path."
@@ -90,13 +116,10 @@ def _read(root: Path, split: Sequence[float], seed: int, suffix: str, assignment
     if root.is_file():
         return _read_json(root)
     if (root / "source").is_dir() and (root / "target").is_dir():
-        return _datalist(*(_scans(root / name) for name in FOLDERS))
-    if (root / "dataset_description.json").is_file() or any(root.glob("sub-*/")):
-        return _read_bids(root, split, seed, suffix, assignment)
-    raise ValueError(
-        f"{root}: dataset_dir must hold the folders source/ and target/, or sub-*/ folders (BIDS), got "
-        f"{sorted(path.name for path in root.iterdir())[:10]}. Arrange the scans so, or list them in a .json datalist."
-    )
+        return _datalist(*(all_scans(root / name) for name in FOLDERS))
+    scans = one_scan_per_subject(root, suffix)
+    named = _split(sorted(scans), split, seed) if groups is None else _named(groups, scans, root)
+    return _datalist(*({subject: [scans[subject]] for subject in subjects} for subjects in named))
 
 
 def _datalist(
@@ -116,42 +139,36 @@ def _datalist(
     return {"training": items[0] + items[1], "validation": items[2], "test": items[3]}
 
 
-def _subject(path: Path) -> str:
-    """The BIDS subject in a path, or else the file's name without its extension."""
-    labels = [part for part in path.parts if part.startswith("sub-")]
-    return labels[-1].split("_")[0].split(".")[0] if labels else path.name.split(".")[0]
+def _split(subjects: Sequence[str], split: Sequence[float], seed: int) -> list[list[str]]:
+    """Draw the four groups; with numbers for a split, subjects may be left over."""
+    drawn = np.random.default_rng(seed).permutation(subjects)
+    bounds = np.cumsum(_allocate(len(subjects), split))
+    return [sorted(group.tolist()) for group in np.split(drawn, bounds)[: len(FOLDERS)]]
 
 
-def _scans(folder: Path, pattern: str = "*") -> dict[str, list[Path]]:
-    """The NIfTI files of a folder by subject."""
-    scans: dict[str, list[Path]] = {}
-    for path in sorted(folder.rglob(f"{pattern}.nii*")):
-        if path.name.endswith((".nii", ".nii.gz")):
-            scans.setdefault(_subject(path.relative_to(folder)), []).append(path)
-    return scans
-
-
-def _read_bids(root: Path, split: Sequence[float], seed: int, suffix: str, assignment: str) -> dict[str, list[dict]]:
-    scans = {subject: files[:1] for subject, files in _scans(root, f"sub-*_{suffix}").items()}
-    if len(scans) < 2:
+def _named(groups: Mapping[str, Sequence[str]], scans: Mapping[str, Path], root: Path) -> list[list[str]]:
+    """The four groups as the user names them."""
+    named = {name: [str(subject) for subject in subjects] for name, subjects in groups.items()}
+    unknown = sorted({subject for subjects in named.values() for subject in subjects} - scans.keys())
+    if not set(named) <= set(FOLDERS) or unknown:
         raise ValueError(
-            f"{root}: a BIDS dataset must hold at least two subjects with a scan sub-*/**/sub-*_{suffix}.nii.gz, got "
-            f"{sorted(scans)}. Choose another suffix, or give source and target as two folders."
+            f"{root}: groups must be of {FOLDERS}, with subjects among {sorted(scans)}, got the groups {sorted(named)} "
+            f"and the unknown subjects {unknown}."
         )
-    subjects = np.random.default_rng(seed).permutation(sorted(scans))
-    bounds = np.cumsum(_allocate(len(subjects), split))[:-1]
-    groups = [sorted(group.tolist()) for group in np.split(subjects, bounds)]
-    if assignment == "misaligned":
-        groups[:2] = [sorted(groups[0] + groups[1])] * 2
-    return _datalist(*({subject: scans[subject] for subject in group} for group in groups))
+    return [named.get(name, []) for name in FOLDERS]
 
 
 def _allocate(count: int, split: Sequence[float]) -> list[int]:
     """Share ``count`` subjects: one for each positive share while there are any, then to whom most is owed."""
-    if len(split) != len(FOLDERS) or min(split) < 0 or min(split[:2]) <= 0 or abs(sum(split) - 1) > 1e-6:
+    shares = abs(sum(split) - 1) < 1e-6
+    numbers = 1 < sum(split) <= count and all(size == int(size) for size in split)
+    if len(split) != len(FOLDERS) or min(split) < 0 or min(split[:2]) <= 0 or not (shares or numbers):
         raise ValueError(
-            f"split must be the shares of {FOLDERS}, positive for the first two, of sum 1, got {list(split)}."
+            f"split must be the shares of {FOLDERS}, positive for the first two, of sum 1, or their numbers of the "
+            f"{count} subjects, got {list(split)}."
         )
+    if numbers:
+        return [int(size) for size in split]
     sizes = [0] * len(split)
     for _ in range(count):
         owed = [(size == 0 and share > 0, share * count - size) for size, share in zip(sizes, split, strict=True)]
@@ -184,7 +201,7 @@ def _resolve(item: Mapping, path: Path) -> dict:
         raise ValueError(
             f"{missing[0]}: listed in {path}, but does not exist. Relative paths count from the list's folder."
         )
-    return {**files, "subject": str(item.get("subject", _subject(Path(next(iter(files.values()))))))}
+    return {**files, "subject": str(item.get("subject", subject_of(Path(next(iter(files.values()))))))}
 
 
 def _check_subjects(datalist: Mapping[str, Sequence[Mapping]], root: Path, assignment: str) -> None:
@@ -205,6 +222,14 @@ def _check_subjects(datalist: Mapping[str, Sequence[Mapping]], root: Path, assig
         if seen:
             raise ValueError(f"{root}: {section} must have no subject of the training, got {sorted(seen)} in both.")
         training |= {item["subject"] for item in datalist[section]}
+
+
+def _share_subjects(training: Sequence[dict]) -> list[dict]:
+    """Let source and target be the same subjects: where they are not, the source's own scans become the target."""
+    source = [item for item in training if "reals" in item]
+    if {item["subject"] for item in source} & {item["subject"] for item in training if "image" in item}:
+        return list(training)
+    return source + [{"image": item["reals"], "subject": item["subject"]} for item in source]
 
 
 def _keep_fraction(training: Sequence[dict], fraction: float, seed: int) -> list[dict]:
