@@ -20,12 +20,17 @@ HIGH_RES_SHAPE = (24, 72, 68)  # axes R, A, S: room for a slab of 5 x 32 x 32 lo
 
 TINY_NETWORK = {"num_features": 16, "reduction": 4, "num_groups": 1, "num_blocks": 1}
 
-# the smallest training that train.yaml describes; the feature width of 64 is its own
+# the smallest training that train.yaml describes, on the phantoms' groups
 TINY_TRAINING = {
     "device": "$torch.device('cpu')",
     "amp_dtype": None,
     "patch_size": [32, 32],
     "batch_size": 2,
+    "slab_axes": [2],
+    "degrade_target": False,
+    "groups": None,
+    "init_weights": None,
+    "num_features": 16,
     "num_groups": 1,
     "num_blocks": 1,
     "discriminator_features": 4,
@@ -82,6 +87,17 @@ def phantom_dataset(tmp_path_factory) -> Callable[[Sequence[int]], Path]:
         return folders[key]
 
     return make
+
+
+@pytest.fixture(scope="session")
+def phantom_bids_dataset(tmp_path_factory) -> Path:
+    """A BIDS dataset of four subjects with a high-resolution scan each."""
+    root = tmp_path_factory.mktemp("bids")
+    for seed in range(4):
+        write_scan(
+            root / f"sub-{seed:02d}" / "anat" / f"sub-{seed:02d}_T1w.nii.gz", head_phantom(seed), (1.0, 1.0, 1.0)
+        )
+    return root
 
 
 @pytest.fixture

@@ -149,6 +149,25 @@ def test_slips_of_an_overlay_are_found(overlay, wrong):
     assert misnamed(trunk, overlay, merged=str({**trunk, **overlay})) == wrong
 
 
+def components(config: Any) -> Iterator[Mapping]:
+    if isinstance(config, Mapping):
+        if "_target_" in config:
+            yield config
+        config = list(config.values())
+    for value in config if isinstance(config, list) else []:
+        yield from components(value)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_thin_slab_network_has_the_size_that_the_variables_say(name):
+    size = ("slab_size", "num_features", "num_groups", "num_blocks")
+    for component in components(load(name)):
+        if component["_target_"] in [
+            f"scripts.networks.{n}" for n in ("SuperResolutionNet", "DegradationNet", "TranslationNet")
+        ]:
+            assert {key: component.get(key) for key in size} == {key: f"@{key}" for key in size}
+
+
 # What the trunks share
 
 
@@ -251,12 +270,23 @@ def test_the_default_trains_for_an_unscaled_slab_axis(train_stack):
     check_training(train_stack(scale_factor=(2, 2, 1)))
 
 
+def test_high_resolution_scans_alone_suffice(train_stack, phantom_bids_dataset):
+    """A BIDS dataset is split by subject, and its target group degraded here."""
+    workflow = train_stack(dataset_dir=str(phantom_bids_dataset), degrade_target=True)
+    check_training(workflow)
+    volumes = workflow.parser.get_parsed_content("train::dataset").volumes
+    assert {tuple(v.shape) for vs in volumes["reals"].values() for v in vs} == {(72, 68, 24)}
+    assert {tuple(v.shape) for vs in volumes["image"].values() for v in vs} == {(36, 34, 12)}
+    assert not volumes["reals"].keys() & volumes["image"].keys()
+
+
 def test_the_last_model_loads_into_the_network_of_inference(train_stack, tmp_path):
-    trained(train_stack())
+    workflow = train_stack()
+    trained(workflow)
     weights = torch.load(tmp_path / "model.pt", weights_only=True)
-    settings = {"bundle_root": str(CONFIGS.parent), "num_groups": 1, "num_blocks": 1, "device": "cpu"}
     parser = composed(("inference.yaml",))
-    parser.update(settings)
+    parser.update({key: workflow.parser[key] for key in ("num_features", "num_groups", "num_blocks")})
+    parser["bundle_root"] = str(CONFIGS.parent)
     parser.get_parsed_content("network_def").load_state_dict(weights)
     assert {value.dtype for value in weights.values()} == {torch.float32}
 
