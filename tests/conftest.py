@@ -27,7 +27,6 @@ TINY_TRAINING = {
     "patch_size": [32, 32],
     "batch_size": 2,
     "slab_axes": [2],
-    "degrade_target": False,
     "groups": None,
     "init_weights": None,
     "num_features": 16,
@@ -101,25 +100,30 @@ def phantom_bids_dataset(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def train_stack(phantom_dataset, tmp_path) -> Callable[..., ConfigWorkflow]:
-    """Makes the workflow of train.yaml and overlays (names below configs/) on phantoms, at the size of a test."""
+def train_stack(phantom_dataset, phantom_bids_dataset, tmp_path) -> Callable[..., ConfigWorkflow]:
+    """Makes the workflow of train.yaml and overlays (names below configs/) on phantoms, at the size of a test.
+
+    Where the target group is degraded by the pipeline, all phantoms are of high resolution.
+    """
 
     def make(*overlays: str, scale_factor: Sequence[int] = (2, 2, 2), **overrides) -> ConfigWorkflow:
         settings = {
             **TINY_TRAINING,
             "bundle_root": str(BUNDLE),
             "output_dir": str(tmp_path),
-            "dataset_dir": str(phantom_dataset(scale_factor)),
             "scale_factor": list(scale_factor),
             **overrides,
         }
-        return ConfigWorkflow(
+        workflow = ConfigWorkflow(
             config_file=[str(BUNDLE / "configs" / name) for name in ("train.yaml", *overlays)],
             logging_file=False,
             workflow_type="train",
             run_id="training",
             **settings,
         )
+        dataset = phantom_bids_dataset if workflow.parser["degrade_target"] else phantom_dataset(scale_factor)
+        workflow.parser["dataset_dir"] = str(dataset)
+        return workflow
 
     return make
 
