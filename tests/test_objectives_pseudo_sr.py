@@ -100,6 +100,16 @@ def test_the_super_resolution_learns_from_images_that_it_does_not_change():
     assert not made["super_resolved_image"].requires_grad
 
 
+def test_reduced_precision_keeps_the_routes():
+    """Autocast remembers converted weights; those of the frozen passes must not stand in for the others."""
+    objective = tiny_pseudo_sr()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = objective.total(objective.generator_loss(objective(batch())))
+    loss.backward()
+    assert all(p.grad is not None and p.grad.any() for p in objective.network.super_resolution.parameters())
+    assert all(p.grad is not None and p.grad.any() for p in objective.network.cleaner.parameters())
+
+
 def test_translators_that_change_nothing_cost_nothing_but_by_their_discriminators():
     objective = tiny_pseudo_sr(skip=True, logit=1.0).eval()  # an untrained network with skip is the identity
     terms = {name: term.item() for name, term in objective.generator_loss(objective(batch())).items()}
