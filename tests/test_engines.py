@@ -168,6 +168,17 @@ def test_each_step_moves_its_own_networks_and_leaves_the_others_bit_identical(ti
     assert not any(changed("between", "end", discriminators))
 
 
+def test_the_generator_step_computes_no_gradient_of_the_discriminators():
+    toy = Toy()
+    trainer = make_trainer(toy, max_epochs=1, epoch_length=1)
+    gradients = []
+    for event in (AdversarialEvents.DISCRIMINATOR_BACKWARD_COMPLETED, AdversarialEvents.GENERATOR_BACKWARD_COMPLETED):
+        trainer.add_event_handler(event, lambda _engine: gradients.append(toy.critic.weight.grad.clone()))
+    trainer.run()
+    assert torch.equal(*gradients)
+    assert toy.critic.weight.requires_grad
+
+
 def test_an_iteration_is_the_loop_that_one_would_write_by_hand():
     trainer = make_trainer(Toy(), seed=3)
     trainer.run()
