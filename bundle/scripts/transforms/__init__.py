@@ -6,8 +6,11 @@ Each array transform takes a channel-first volume; its ``...d`` twin works on a 
 
 from scripts.transforms.intensity import ScaleIntensityRobust, ScaleIntensityRobustd
 from scripts.transforms.io import LoadImageStrictd
+from scripts.transforms.misalignment import Misalignd
 from scripts.transforms.post import DataConsistencyd, InterpolateBaselinesd
+from scripts.transforms.registration import RigidRegisterd
 from scripts.transforms.spatial import KSpaceSpacing, KSpaceSpacingd, KSpaceTruncate, KSpaceTruncated
+from scripts.transforms.subsampling import Subsample, Subsampled
 from scripts.transforms.utility import CheckVolume, CheckVolumed, DeclareHighResGrid, DeclareHighResGridd
 
 __all__ = [
@@ -22,6 +25,10 @@ __all__ = [
     "KSpaceTruncate",
     "KSpaceTruncated",
     "LoadImageStrictd",
+    "Misalignd",
+    "RigidRegisterd",
     "ScaleIntensityRobust",
     "ScaleIntensityRobustd",
+    "Subsample",
+    "Subsampled",
 ]

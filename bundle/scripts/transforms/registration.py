@@ -1,0 +1,148 @@
+"""Rigid registration of a high-resolution volume to a low-resolution one, by ITK."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from monai.config import KeysCollection, PathLike
+from monai.data import MetaTensor
+from monai.transforms import MapTransform, SpatialResample
+from monai.utils import MetaKeys, convert_to_tensor
+
+from scripts.transforms.utility import DeclareHighResGrid
+from scripts.transforms.utils import as_float, file_name, plain
+
+__all__ = ["RigidRegisterd", "register_rigid"]
+
+RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+HISTOGRAM_BINS = 32
+SAMPLING = 0.3
+
+
+class RigidRegisterd(MapTransform):
+    """Register volumes rigidly to a low-resolution one and resample them once, by cubic splines, onto its fine grid.
+
+    That grid is the low-resolution one refined by ``scale_factor``, as
+    :class:`~scripts.transforms.DeclareHighResGrid` declares it. The registration starts from what the affines say.
+
+    Args:
+        keys: the high-resolution volumes to register.
+        fixed_key: the low-resolution volume.
+        scale_factor: one number or one per spatial axis.
+        cache_dir: where results are kept, by the content of both volumes; None to register anew each time.
+        allow_missing_keys: whether a key may be absent.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        fixed_key: Hashable,
+        scale_factor: Sequence[float] | float,
+        cache_dir: PathLike | None = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.fixed_key = fixed_key
+        self.declare = DeclareHighResGrid(scale_factor)
+        self.cache_dir = cache_dir
+
+    def __call__(self, data: Mapping[Hashable, MetaTensor]) -> dict[Hashable, MetaTensor]:
+        d = dict(data)
+        fixed = d[self.fixed_key]
+        grid = self.declare(fixed)
+        for key in self.key_iterator(d):
+            moving = as_float(d[key])
+            matrix = self._registered(fixed, moving)
+            aligned = MetaTensor(plain(moving), affine=torch.as_tensor(np.linalg.inv(matrix)) @ moving.affine)
+            resample = SpatialResample(mode=3, padding_mode="nearest", dtype=moving.dtype)
+            values = resample(aligned, dst_affine=grid.affine, spatial_size=grid.meta[MetaKeys.SPATIAL_SHAPE])
+            d[key] = MetaTensor(convert_to_tensor(plain(values), dtype=moving.dtype)).copy_meta_from(moving)
+            d[key].affine = grid.affine
+            d[key].meta["registration"] = matrix.tolist()
+        return d
+
+    def _registered(self, fixed: MetaTensor, moving: MetaTensor) -> np.ndarray:
+        """The registration of two volumes, computed unless it was before."""
+        if self.cache_dir is None:
+            return register_rigid(fixed, moving)
+        content = hashlib.sha256()
+        for img in (fixed, moving):
+            content.update(plain(img).cpu().contiguous().numpy())
+            content.update(np.asarray(img.affine))
+        path = Path(self.cache_dir) / f"{content.hexdigest()[:16]}.json"
+        if not path.exists():
+            matrix = register_rigid(fixed, moving)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            partial = path.with_name(f"{path.name}.part")
+            record = {"fixed": file_name(fixed), "moving": file_name(moving), "matrix": matrix.tolist()}
+            partial.write_text(json.dumps(record, indent=2))
+            os.replace(partial, path)
+        return np.asarray(json.loads(path.read_text())["matrix"])
+
+
+def register_rigid(fixed: MetaTensor, moving: MetaTensor) -> np.ndarray:
+    """Find the rigid motion that maximises Mattes' mutual information, in three levels of resolution.
+
+    Args:
+        fixed: channel-first volume (1, H, W, D) with its affine.
+        moving: another one, of any resolution, of the same subject in about the same place.
+
+    Returns:
+        matrix (4, 4) that takes each point of ``fixed``, in mm of its world (RAS), to the same anatomy in ``moving``.
+    """
+    import itk
+
+    images = [_itk_image(img) for img in (fixed, moving)]
+    kind = type(images[0])
+    transform = itk.Euler3DTransform[itk.D].New()
+    centre = RAS_TO_LPS @ np.asarray(fixed.affine) @ [*((np.array(fixed.shape[1:]) - 1) / 2), 1.0]
+    transform.SetCenter(centre[:3].tolist())
+    metric = itk.MattesMutualInformationImageToImageMetricv4[kind, kind].New(NumberOfHistogramBins=HISTOGRAM_BINS)
+    scales = itk.RegistrationParameterScalesFromPhysicalShift[type(metric)].New(Metric=metric)
+    # the best value of one level means nothing at the next, so the optimiser must not return "the best"
+    optimizer = itk.RegularStepGradientDescentOptimizerv4[itk.D].New(
+        MinimumStepLength=1e-3, NumberOfIterations=100, ReturnBestParametersAndValue=False
+    )
+    optimizer.SetScalesEstimator(scales)
+    registration = itk.ImageRegistrationMethodv4[kind, kind].New(
+        FixedImage=images[0], MovingImage=images[1], Metric=metric, Optimizer=optimizer, InitialTransform=transform
+    )
+    registration.InPlaceOn()
+    registration.SetNumberOfLevels(3)
+    registration.SetShrinkFactorsPerLevel([4, 2, 1])
+    voxel = float(fixed.pixdim.max())
+    registration.SetSmoothingSigmasPerLevel([2 * voxel, voxel, voxel / 2])
+    registration.SetSmoothingSigmasAreSpecifiedInPhysicalUnits(True)
+    registration.SetMetricSamplingStrategy(itk.ImageRegistrationMethodv4Enums.MetricSamplingStrategy_REGULAR)
+    registration.SetMetricSamplingPercentage(SAMPLING)
+    registration.MetricSamplingReinitializeSeed(1)
+    registration.Update()
+    return RAS_TO_LPS @ _matrix(transform) @ RAS_TO_LPS
+
+
+def _itk_image(img: MetaTensor):
+    """An ITK image (float32) of a channel-first volume, in the world of its affine."""
+    import itk
+
+    affine = RAS_TO_LPS @ np.asarray(img.affine, dtype=float)
+    mm = np.linalg.norm(affine[:3, :3], axis=0)
+    image = itk.image_from_array(np.ascontiguousarray(plain(img)[0].cpu().float().numpy().T))
+    image.SetSpacing(mm.tolist())
+    image.SetOrigin(affine[:3, 3].tolist())
+    image.SetDirection(itk.matrix_from_array(np.ascontiguousarray(affine[:3, :3] / mm)))
+    return image
+
+
+def _matrix(transform) -> np.ndarray:
+    """The homogeneous matrix (4, 4) of an affine ITK transform, from where it takes the origin and the unit vectors."""
+    origin, *units = (np.array(transform.TransformPoint(point.tolist())) for point in np.eye(4)[[3, 0, 1, 2], :3])
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.stack(units, axis=1) - origin[:, None]
+    matrix[:3, 3] = origin
+    return matrix
