@@ -1,0 +1,49 @@
+"""Monitors without references: what they must see, and what they must not."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from scripts.kspace import truncate, zero_fill
+from scripts.monitors import ReferenceFreeScore, intensity_drift, position_drift
+
+DIM = (-3, -2, -1)
+
+
+@pytest.fixture
+def volume():
+    """Anatomy of a kind: sharp ellipsoids with some texture, (1, 48, 48, 48)."""
+    generator = torch.Generator().manual_seed(0)
+    grid = torch.linspace(-1, 1, 48)
+    radius = grid[:, None, None] ** 2 + 1.3 * grid[None, :, None] ** 2 + 0.8 * grid[None, None, :] ** 2
+    texture = 0.02 * torch.randn((48, 48, 48), generator=generator)
+    return ((radius < 0.6).float() * 0.6 + (radius < 0.2).float() * 0.4 + texture * (radius < 0.6))[None]
+
+
+@pytest.fixture
+def image(volume):
+    return truncate(volume, (24, 24, 24), DIM)
+
+
+def test_a_consistent_prediction_drifts_neither_in_intensity_nor_in_position(volume, image):
+    assert intensity_drift(volume, image).abs() < 1e-5
+    assert position_drift(volume, image) < 1e-3
+
+
+def test_a_gain_is_its_own_intensity_drift(volume, image):
+    assert intensity_drift(1.1 * volume, image).item() == pytest.approx(0.1, abs=1e-4)
+
+
+def test_a_shift_of_one_voxel_is_seen_as_one(volume, image):
+    assert position_drift(volume.roll(1, dims=2), image).item() == pytest.approx(1, abs=0.05)
+
+
+def test_the_truth_scores_above_interpolation_noise_and_a_wrong_gain(volume, image):
+    score = ReferenceFreeScore([volume[0]])
+    noisy = volume + 0.1 * torch.randn(volume.shape, generator=torch.Generator().manual_seed(1))
+    others = [zero_fill(image, (48, 48, 48), DIM), noisy, 1.2 * volume]
+    assert all(score(volume, image) > score(other, image) for other in others)
+
+
+def test_consistency_beyond_40_db_earns_nothing_more(volume, image):
+    assert ReferenceFreeScore([volume[0]])(volume, image).item() == pytest.approx(40, abs=1e-3)

@@ -1,0 +1,25 @@
+"""Committed results and the pages that quote them."""
+
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+REFRESH = runpy.run_path(str(ROOT / "docs" / "refresh.py"))
+
+
+@pytest.mark.parametrize("name", REFRESH["PAGES"])
+def test_pages_quote_the_committed_results(name):
+    page = (ROOT / name).read_text(encoding="utf-8")
+    assert REFRESH["refreshed"](page) == page, "run: python docs/refresh.py"
+
+
+@pytest.mark.parametrize("name", REFRESH["PAGES"])
+def test_pictures_of_a_page_exist(name):
+    page = (ROOT / name).read_text(encoding="utf-8")
+    for path in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page):
+        assert ((ROOT / name).parent / path).is_file(), path
