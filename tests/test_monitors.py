@@ -27,7 +27,7 @@ def image(volume):
 
 def test_a_consistent_prediction_drifts_neither_in_intensity_nor_in_position(volume, image):
     assert intensity_drift(volume, image).abs() < 1e-5
-    assert position_drift(volume, image) < 1e-3
+    assert position_drift(volume, image) < 0.05
 
 
 def test_a_gain_is_its_own_intensity_drift(volume, image):
