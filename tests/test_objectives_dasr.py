@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 import torch
@@ -145,6 +146,29 @@ def test_details_are_free_of_the_low_frequency_term():
     objective = second_stage(first_stage())
     stripes = (torch.arange(64).remainder(2) * 2.0 - 1).expand(2, 6, 64, 64)
     assert objective.generator_loss(images(objective, restored=stripes))["low_frequency_l1"].item() == 0
+
+
+def test_the_second_stage_says_when_the_first_is_missing(train_stack):
+    workflow = train_stack("methods/dasr.yaml")
+    workflow.initialize()
+    with pytest.raises(RuntimeError) as failure:
+        workflow.run()
+    message = str(failure.value.__cause__)
+    assert re.search(r"degradation\.pt: expected weights, but .* set --degradation_weights", message)
+
+
+def test_the_second_stage_takes_both_networks_of_the_first(train_stack):
+    made = []
+    for name in ("methods/dasr_degradation.yaml", "methods/dasr.yaml"):
+        workflow = train_stack(name)
+        workflow.initialize()
+        workflow.run()
+        made.append(workflow.parser.get_parsed_content("degradation_networks"))
+    untrained = train_stack("methods/dasr.yaml").parser.get_parsed_content("degradation_networks")
+    for name, network in untrained.items():
+        before, first, second = (list(n.parameters()) for n in (network, made[0][name], made[1][name]))
+        assert all(torch.equal(p, q) for p, q in zip(first, second, strict=True)), name
+        assert not all(torch.equal(p, q) for p, q in zip(before, first, strict=True)), name
 
 
 @pytest.mark.slow

@@ -22,14 +22,22 @@ class WeightsLoader(CheckpointLoader):
         load_path: file with the network's state dictionary.
         network: where to load it.
         map_location: device to load to.
+        option: the config's entry that holds ``load_path``, for the messages.
 
     Raises:
         ValueError: when the engine starts, if the file is missing, unreadable, or of another network.
     """
 
-    def __init__(self, load_path: PathLike, network: nn.Module, map_location: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        load_path: PathLike,
+        network: nn.Module,
+        map_location: torch.device | str = "cpu",
+        option: str = "ckpt_path",
+    ) -> None:
         super().__init__(load_path=str(load_path), load_dict={"model": network}, map_location=map_location)
         self.network = network
+        self.option = option
 
     def __call__(self, engine: Engine) -> None:
         weights = self._read()
@@ -38,9 +46,10 @@ class WeightsLoader(CheckpointLoader):
         wrong += [name for name in weights if name not in expected]
         if wrong:
             raise ValueError(
-                f"{self.load_path}: expected the weights of a {type(self.network).__name__} as network_def makes it, "
+                f"{self.load_path}: expected the weights of a {type(self.network).__name__} as the config makes it, "
                 f"got {len(wrong)} parameters that differ, the first {self._difference(wrong[0], expected, weights)}. "
-                "Give the scale_factor and network_def that they were trained with, or other weights by --ckpt_path."
+                "Give the scale_factor and the networks that they were trained with, or other weights by "
+                f"--{self.option}."
             )
         super().__call__(engine)
 
@@ -48,7 +57,7 @@ class WeightsLoader(CheckpointLoader):
         """The state dictionary, also when it is wrapped as ``{"model": ...}``."""
         if not Path(self.load_path).is_file():
             raise ValueError(
-                f"{self.load_path}: expected weights, but there is no such file. Train, or set --ckpt_path."
+                f"{self.load_path}: expected weights, but there is no such file. Train, or set --{self.option}."
             )
         try:
             content = torch.load(self.load_path, map_location="cpu", weights_only=True)
@@ -56,7 +65,7 @@ class WeightsLoader(CheckpointLoader):
         except Exception as error:  # whatever foreign bytes make of the unpickler
             raise ValueError(
                 f"{self.load_path}: expected weights, but it cannot be read ({type(error).__name__}: {error}). "
-                "Copy it again, or give other weights by --ckpt_path."
+                f"Copy it again, or give other weights by --{self.option}."
             ) from error
 
     @staticmethod
