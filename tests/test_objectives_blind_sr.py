@@ -147,6 +147,23 @@ def test_the_sparsity_has_a_finite_slope_at_zero():
     assert torch.isfinite(kernel.grad).all()
 
 
+# Its overlay
+
+
+@pytest.mark.parametrize("kernel_iterations", [2, 1])
+def test_the_kernel_is_trained_first(train_stack, kernel_iterations):
+    workflow = train_stack("methods/blind_sr.yaml", kernel_iterations=kernel_iterations, warmup_iterations=0)
+    workflow.initialize()
+    objective = workflow.parser.get_parsed_content("objective")
+    networks = {"network": objective.network, **dict(objective.degradation.named_children())}
+    start = {name: [p.detach().clone() for p in network.parameters()] for name, network in networks.items()}
+    workflow.run()
+    moved = {
+        n for n, net in networks.items() if any((p != q).any() for p, q in zip(net.parameters(), start[n], strict=True))
+    }
+    assert moved == ({"downsampling"} if kernel_iterations == 2 else set(networks))
+
+
 @pytest.mark.slow
 def test_one_batch_is_learned_beyond_tricubic():
     slabs, objective = paired_slabs(), tiny_blind_sr(skip=True)

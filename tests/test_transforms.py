@@ -267,7 +267,8 @@ def test_truncation_is_cached_noise_included_and_pickles():
     dataset = CacheDataset([{"image": oblique_volume()}], Compose([transform]), progress=False)
     assert torch.equal(dataset[0]["image"], dataset[0]["image"])
     copy = pickle.loads(pickle.dumps(transform))
-    assert torch.equal(copy({"image": oblique_volume()})["image"], dataset[0]["image"])
+    again = copy({"image": oblique_volume()})["image"]  # FFTs round by the alignment of their input
+    assert torch.allclose(again, dataset[0]["image"], atol=1e-12)
 
 
 def test_truncation_refuses_impossible_arguments():
