@@ -7,13 +7,16 @@ Between ``<!-- begin NAME/FILE -->`` and ``<!-- end -->`` of a page stands what 
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 from pathlib import Path
+from statistics import mean
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 PAGES = ("README.md", "bundle/docs/README.md")
+METADATA = ROOT / "bundle" / "configs" / "metadata.json"
 BLOCK = re.compile(r"(<!-- begin (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -33,7 +36,21 @@ def refreshed(page: str) -> str:
     return BLOCK.sub(lambda match: f"{match[1]}{quote(match[2])}\n{match[3]}", page)
 
 
+def refreshed_metadata(metadata: str) -> str:
+    """The bundle's metadata with the shipped weights' figures, mean over the test subjects, as ``eval_metrics``."""
+    with open(RESULTS / "real_scans" / "subjects.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    content = json.loads(metadata)
+    content["eval_metrics"] = {
+        f"{metric}_{method}": round(mean(float(row[metric]) for row in rows if row["method"] == method), 4)
+        for metric in ("psnr", "ssim")
+        for method in ("pred", "consistent", "zero_filling", "tricubic")
+    }
+    return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+
+
 if __name__ == "__main__":
+    METADATA.write_text(refreshed_metadata(METADATA.read_text(encoding="utf-8")), encoding="utf-8")
     for name in PAGES:
         page = ROOT / name
         page.write_text(refreshed(page.read_text(encoding="utf-8")), encoding="utf-8")

@@ -18,6 +18,11 @@ def test_pages_quote_the_committed_results(name):
     assert REFRESH["refreshed"](page) == page, "run: python docs/refresh.py"
 
 
+def test_metadata_state_the_committed_figures():
+    metadata = REFRESH["METADATA"].read_text(encoding="utf-8")
+    assert REFRESH["refreshed_metadata"](metadata) == metadata, "run: python docs/refresh.py"
+
+
 @pytest.mark.parametrize("name", REFRESH["PAGES"])
 def test_pictures_of_a_page_exist(name):
     page = (ROOT / name).read_text(encoding="utf-8")
