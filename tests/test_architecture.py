@@ -48,7 +48,8 @@ MAY_IMPORT = {
     "files": {"datalist"},
     "saving": {"files"},
     "pictures": {"metrics"},
-    "tables": {"metrics"},
+    "costs": set(),
+    "tables": {"costs", "metrics"},
 }
 
 

@@ -12,7 +12,9 @@ from ignite.engine import Engine, Events
 from monai.config import PathLike
 from monai.handlers import IgniteMetricHandler, from_engine
 from monai.utils import ImageMetaKey
+from torch import nn
 
+from scripts.costs import InferenceCosts
 from scripts.metrics import VolumeMetric, consistency_psnr, hfen, psnr, shift_gain_corrected_psnr, ssim
 
 __all__ = ["ComparisonTableHandler", "comparison_metrics"]
@@ -52,17 +54,25 @@ class ComparisonTableHandler:
         output_dir: where to write.
         methods: titles of the methods by their key; the metrics are those of :func:`comparison_metrics`.
         notes: lines for the summary that say what was evaluated, by their title.
+        network: what predicts, whose costs are measured and noted; None leaves them out.
     """
 
     def __init__(
-        self, output_dir: PathLike, methods: Mapping[str, str], notes: Mapping[str, object] | None = None
+        self,
+        output_dir: PathLike,
+        methods: Mapping[str, str],
+        notes: Mapping[str, object] | None = None,
+        network: nn.Module | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.methods = dict(methods)
         self.notes = dict(notes or {})
+        self.costs = None if network is None else InferenceCosts(network)
         self.subjects: list[str] = []
 
     def attach(self, engine: Engine) -> None:
+        if self.costs is not None:
+            self.costs.attach(engine)
         engine.add_event_handler(Events.EPOCH_STARTED, lambda _: self.subjects.clear())
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._remember_subjects)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
@@ -75,7 +85,8 @@ class ComparisonTableHandler:
         self.output_dir.mkdir(parents=True, exist_ok=True)
         with open(self.output_dir / "subjects.csv", "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(self._rows(details))
-        summary = self._summary(details)
+        costs = {} if self.costs is None else self.costs.summary(engine)
+        summary = self._summary(details, {**self.notes, **costs})
         (self.output_dir / "summary.md").write_text(summary, encoding="utf-8")
         logger.info("Results in %s\n\n%s", self.output_dir, summary.replace("±", "+/-"))  # terminals may be ASCII
 
@@ -88,15 +99,15 @@ class ComparisonTableHandler:
         ]
         return [["subject", "method", *METRICS], *rows]
 
-    def _summary(self, details: Mapping[str, torch.Tensor]) -> str:
+    def _summary(self, details: Mapping[str, torch.Tensor], notes: Mapping[str, object]) -> str:
         """Mean ± standard deviation over subjects, one row per method."""
         rows = [["method", *(title for _, _, title, _ in METRICS.values())], ["---"] * (len(METRICS) + 1)]
         for method, title in self.methods.items():
             cells = [_mean_and_deviation(details[f"{method}_{name}"], d) for name, (_, _, _, d) in METRICS.items()]
             rows.append([title, *cells])
         table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-        notes = {"subjects": len(self.subjects), **self.notes}
-        return table + "\n\n" + "\n".join(f"- {title}: {value}" for title, value in notes.items()) + "\n"
+        lines = {"subjects": len(self.subjects), **notes}
+        return table + "\n\n" + "\n".join(f"- {title}: {value}" for title, value in lines.items()) + "\n"
 
 
 def _mean_and_deviation(values: torch.Tensor, decimals: int) -> str:
