@@ -146,7 +146,7 @@ def test_a_dicom_series_gives_a_nifti_in_its_place(tmp_path):
 def test_weights_are_loaded_and_recorded(tmp_path):
     from scripts.networks import SuperResolutionNet
 
-    network = SuperResolutionNet(slab_size=5, num_features=32, num_groups=1, num_blocks=1, skip=True)
+    network = SuperResolutionNet(slab_size=9, num_features=32, num_groups=1, num_blocks=1, skip=True)
     torch.nn.init.constant_(network.decoder.state_dict()["last.bias"], 0.5)
     torch.save(network.state_dict(), tmp_path / "model.pt")
     source = write_scan(tmp_path / "scan.nii.gz", shape=(16, 18, 20))
@@ -239,14 +239,14 @@ def test_weights_of_another_scale_factor_are_refused(tmp_path):
     from scripts.networks import SuperResolutionNet
 
     network = SuperResolutionNet(
-        scale_factor=(2, 2, 1), slab_size=5, num_features=32, num_groups=1, num_blocks=1, skip=True
+        scale_factor=(2, 2, 1), slab_size=9, num_features=32, num_groups=1, num_blocks=1, skip=True
     )
     torch.save(network.state_dict(), tmp_path / "model.pt")
     source = write_scan(tmp_path / "scan.nii.gz", shape=(16, 18, 20))
     with pytest.raises((RuntimeError, ValueError)) as error:
         run(source, tmp_path / "out", load_pretrain=True, ckpt_path=str(tmp_path / "model.pt"))
     assert "model.pt: expected the weights of a SuperResolutionNet" in full_text(error.value)
-    assert "(expected [10, 32, 3, 3], got [5, 32, 3, 3])" in full_text(error.value)
+    assert "(expected [18, 32, 3, 3], got [9, 32, 3, 3])" in full_text(error.value)
     assert not (tmp_path / "out").exists()
 
 
