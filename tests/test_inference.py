@@ -268,7 +268,7 @@ def test_the_evaluation_writes_table_and_pictures(tmp_path):
         "subjects.csv",
         "summary.md",
     ]
-    assert len((tmp_path / "out" / "subjects.csv").read_text().splitlines()) == 1 + 2 * 3
+    assert len((tmp_path / "out" / "subjects.csv").read_text().splitlines()) == 1 + 2 * 4  # subjects, methods
     summary = (tmp_path / "out" / "summary.md").read_text(encoding="utf-8")
     assert "| super-resolution |" in summary
     assert "- subjects: 2" in summary
