@@ -286,6 +286,26 @@ def test_a_loss_that_is_not_finite_names_the_term_and_the_subjects(value):
     assert all(torch.isfinite(p).all() for p in objective.parameters())
 
 
+@pytest.mark.parametrize("optimizer", ["g_optimizer", "d_optimizer"])
+def test_a_gradient_that_is_not_finite_stops_before_the_step(optimizer):
+    """Such as that of a norm at zero: the loss is finite, the parameters would not be."""
+    objective = Toy()
+    network = objective.network if optimizer == "g_optimizer" else objective.critic
+    trainer = make_trainer(objective, train_handlers=[GradientClippingHandler(1.0)])
+
+    @trainer.on(AdversarialEvents.GENERATOR_FORWARD_COMPLETED)
+    def spoil(engine) -> None:
+        if engine.state.iteration == 2:
+            network.weight.register_hook(lambda gradient: gradient * float("nan"))
+
+    message = (
+        rf"the gradient of {optimizer} must be finite, but is not at iteration 2 .*\['sub-02', 'sub-03'\].*look at"
+    )
+    with pytest.raises(ValueError, match=message):
+        trainer.run()
+    assert all(torch.isfinite(p).all() for p in network.parameters())
+
+
 def test_an_unknown_precision_is_refused():
     with pytest.raises(ValueError, match=r"amp_dtype must be .* got 'half'"):
         make_trainer(Toy(), amp_dtype="half")

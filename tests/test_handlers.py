@@ -137,7 +137,9 @@ def group(*gradients: list[float]) -> dict:
 
 
 def test_each_group_is_clipped_by_its_own_norm():
-    engine = SimpleNamespace(g_optimizer=torch.optim.SGD([group([3.0], [4.0]), group([0.0, 0.3])], lr=1.0))
+    groups = [group([3.0], [4.0]), group([0.0, 0.3])]
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    engine = SimpleNamespace(g_optimizer=torch.optim.SGD(groups, lr=1.0), grad_scaler=scaler)
     GradientClippingHandler(max_norm=1.0)(engine, "g_optimizer")
     large, small = ([p.grad for p in g["params"]] for g in engine.g_optimizer.param_groups)
     torch.testing.assert_close(torch.cat(large), torch.tensor([0.6, 0.8]), atol=1e-5, rtol=0)

@@ -47,3 +47,19 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, content):
     (tmp_path / "model.pt").write_bytes(content)
     with pytest.raises(ValueError, match=r"model\.pt: expected weights, but it cannot be read \(.*Copy it again"):
         load(tmp_path / "model.pt", torch.nn.Conv2d(2, 3, 3))
+
+
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    network = torch.nn.Conv2d(2, 3, 3)
+    torch.nn.init.constant_(network.bias, float("nan"))
+    torch.save(network.state_dict(), tmp_path / "model.pt")
+    with pytest.raises(
+        ValueError, match=r"expected finite weights, got 1 parameters .* the first bias\. They come from"
+    ):
+        load(tmp_path / "model.pt", torch.nn.Conv2d(2, 3, 3))
+
+
+def test_a_tensor_alone_is_no_state_dictionary(tmp_path):
+    torch.save(torch.zeros(3), tmp_path / "model.pt")
+    with pytest.raises(ValueError, match="it holds a Tensor instead of a dictionary"):
+        load(tmp_path / "model.pt", torch.nn.Conv2d(2, 3, 3))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from scripts.atomic import write_text_atomically
 from scripts.demonstration import generate_cohort
 from scripts.layouts import all_scans, one_scan_per_subject, subject_of
 
@@ -85,7 +86,7 @@ def unpaired_datalist(
         division = {"split": list(split)} if groups is None else {"groups": groups}
         settings = {"dataset_dir": str(root), **division, "seed": seed, "suffix": suffix}
         settings |= {"hr_fraction": hr_fraction, "assignment": assignment}
-        _write(Path(output), {"provenance": settings, **datalist})
+        write_text_atomically(output, json.dumps({"provenance": settings, **datalist}, indent=2))
     return datalist
 
 
@@ -237,11 +238,3 @@ def _keep_fraction(training: Sequence[dict], fraction: float, seed: int) -> list
     subjects = sorted({item["subject"] for item in training if "reals" in item})
     kept = np.random.default_rng(seed).permutation(subjects)[: max(1, round(fraction * len(subjects)))]
     return [item for item in training if "reals" not in item or item["subject"] in kept]
-
-
-def _write(path: Path, content: Mapping) -> None:
-    """Write JSON so that an interruption leaves no partial file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.part")
-    partial.write_text(json.dumps(content, indent=2))
-    os.replace(partial, path)

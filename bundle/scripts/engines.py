@@ -199,8 +199,13 @@ class ObjectiveTrainer(Trainer):
         if torch.isfinite(loss):
             return
         names = [name for name, term in self.state.terms.items() if not torch.isfinite(term)]
-        subjects = {k: v for k, v in self.state.batch.items() if k.endswith("subject")}
         raise ValueError(
             f"the loss must be finite, but {names or 'the total'} is not at iteration {self.state.iteration} "
-            f"(batch of {subjects}); look at these scans, lower the learning rate, or resume from the last checkpoint."
+            f"({self.describe_batch()}); look at these scans, lower the learning rate, and resume from the last "
+            "checkpoint."
         )
+
+    def describe_batch(self) -> str:
+        """The subjects of the batch, for messages."""
+        subjects = {key: value for key, value in self.state.batch.items() if key.endswith("subject")}
+        return f"batch of {subjects}"

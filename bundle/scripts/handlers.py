@@ -12,6 +12,7 @@ from ignite.handlers import EMAHandler
 from monai.utils import AdversarialIterationEvents as AdversarialEvents
 from torch import Tensor, nn
 
+from scripts.atomic import write_atomically
 from scripts.losses import info_nce
 from scripts.metrics import mtf, psnr, spectral_distance
 from scripts.registration import sub_voxel_shift
@@ -85,6 +86,10 @@ class GradientClippingHandler:
 
     Args:
         max_norm: largest 2-norm over all the parameters of a group.
+
+    Raises:
+        ValueError: during training, when a gradient is not finite although its loss is, before it spoils the networks;
+            not under gradient scaling, where such a step is skipped.
     """
 
     def __init__(self, max_norm: float) -> None:
@@ -96,7 +101,13 @@ class GradientClippingHandler:
 
     def __call__(self, engine: Engine, optimizer: str) -> None:
         for group in getattr(engine, optimizer).param_groups:
-            nn.utils.clip_grad_norm_(group["params"], self.max_norm)
+            norm = nn.utils.clip_grad_norm_(group["params"], self.max_norm)
+            if not (engine.grad_scaler.is_enabled() or torch.isfinite(norm)):
+                raise ValueError(
+                    f"the gradient of {optimizer} must be finite, but is not at iteration {engine.state.iteration} "
+                    f"({engine.describe_batch()}), although the loss is; look at these scans, lower the learning rate, "
+                    "and resume from the last checkpoint."
+                )
 
 
 class ResumableEMAHandler(EMAHandler):
@@ -159,10 +170,7 @@ class BestModelHandler:
 
     def __call__(self, engine: Engine) -> None:
         if engine.state.best_metric_epoch == engine.state.epoch:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            partial = self.path.with_name(f"{self.path.name}.part")
-            torch.save(self.model.state_dict(), partial)
-            os.replace(partial, self.path)
+            write_atomically(self.path, lambda unfinished: torch.save(self.model.state_dict(), unfinished))
 
 
 class DegradationMonitorHandler:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,41 @@ from monai.config import PathLike
 from monai.handlers import CheckpointLoader
 from torch import nn
 
-__all__ = ["WeightsLoader"]
+__all__ = ["WeightsLoader", "read_checkpoint"]
+
+
+def read_checkpoint(
+    path: PathLike, what: str = "a checkpoint", remedy: str = "Copy it again.", map_location: Any = "cpu"
+) -> dict[str, Any]:
+    """Read a file of tensors, numbers and texts: nothing in it is executed, and nothing in it may have changed.
+
+    ``torch.load`` does not compare the checksums that ``torch.save`` stores, so that a damaged file can load without a
+    word; this does.
+
+    Args:
+        path: the file, a dictionary saved by ``torch.save``.
+        what: what it should be, for the error.
+        remedy: what to do, for the error.
+        map_location: device to load to.
+
+    Raises:
+        ValueError: when the file is not such a file, truncated, or damaged anywhere.
+    """
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()
+            if damaged:
+                raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
+        content = torch.load(path, map_location=map_location, weights_only=True)
+        if not isinstance(content, Mapping):
+            raise TypeError(f"it holds a {type(content).__name__} instead of a dictionary")
+        return content
+    except Exception as error:  # whatever foreign bytes make of the unpickler
+        reason = (str(error).strip().splitlines() or ["no reason given"])[0]
+        raise ValueError(
+            f"{path}: expected {what}, but it cannot be read ({type(error).__name__}: {reason}). {remedy}"
+        ) from error
 
 
 class WeightsLoader(CheckpointLoader):
@@ -25,7 +60,7 @@ class WeightsLoader(CheckpointLoader):
         option: the config's entry that holds ``load_path``, for the messages.
 
     Raises:
-        ValueError: when the engine starts, if the file is missing, unreadable, or of another network.
+        ValueError: when the engine starts, if the file is missing, damaged, of another network, or holds NaN.
     """
 
     def __init__(
@@ -51,6 +86,12 @@ class WeightsLoader(CheckpointLoader):
                 "Give the scale_factor and the networks that they were trained with, or other weights by "
                 f"--{self.option}."
             )
+        spoilt = [name for name, value in weights.items() if not torch.isfinite(value).all()]
+        if spoilt:
+            raise ValueError(
+                f"{self.load_path}: expected finite weights, got {len(spoilt)} parameters with NaN or infinity, the "
+                f"first {spoilt[0]}. They come from a training that diverged: give others by --{self.option}."
+            )
         super().__call__(engine)
 
     def _read(self) -> Mapping[str, Any]:
@@ -59,14 +100,10 @@ class WeightsLoader(CheckpointLoader):
             raise ValueError(
                 f"{self.load_path}: expected weights, but there is no such file. Train, or set --{self.option}."
             )
-        try:
-            content = torch.load(self.load_path, map_location="cpu", weights_only=True)
-            return content.get("model", content)
-        except Exception as error:  # whatever foreign bytes make of the unpickler
-            raise ValueError(
-                f"{self.load_path}: expected weights, but it cannot be read ({type(error).__name__}: {error}). "
-                f"Copy it again, or give other weights by --{self.option}."
-            ) from error
+        content = read_checkpoint(
+            self.load_path, "weights", f"Copy it again, or give other weights by --{self.option}."
+        )
+        return content.get("model", content)
 
     @staticmethod
     def _difference(name: str, expected: Mapping[str, Any], got: Mapping[str, Any]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, SpatialResample
 from monai.utils import MetaKeys, convert_to_tensor
 
+from scripts.atomic import write_text_atomically
 from scripts.transforms.utility import DeclareHighResGrid
 from scripts.transforms.utils import as_float, file_name, plain
 
@@ -78,11 +78,8 @@ class RigidRegisterd(MapTransform):
         path = Path(self.cache_dir) / f"{content.hexdigest()[:16]}.json"
         if not path.exists():
             matrix = register_rigid(fixed, moving)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f"{path.name}.part")
             record = {"fixed": file_name(fixed), "moving": file_name(moving), "matrix": matrix.tolist()}
-            partial.write_text(json.dumps(record, indent=2))
-            os.replace(partial, path)
+            write_text_atomically(path, json.dumps(record, indent=2))
         return np.asarray(json.loads(path.read_text())["matrix"])
 
 

@@ -1,0 +1,64 @@
+"""Errors: the message that helps, said last."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+
+__all__ = ["explain", "explain_last"]
+
+SCRIPTS = Path(__file__).parent
+# part of a foreign message: what to do about it
+REMEDIES = {
+    "out of memory": "Use a smaller inferer::inferer::roi_size or batch_size, or device cpu.",
+    "DataLoader worker": "It was probably killed for lack of memory: use fewer num_workers, then resume or run again.",
+    "No space left": "Free some space, then resume or run again: what was finished is kept.",
+}
+
+
+def explain(error: BaseException) -> str:
+    """The one message of a chain of exceptions that says what happened and what to do.
+
+    MONAI wraps an error in up to three others ("applying transform ...", "Failed to instantiate ..."). The outermost
+    one that the bundle's own code raised is the helpful one; where there is none, the innermost, with a remedy if one
+    is known.
+
+    Args:
+        error: an exception with its causes.
+
+    Returns:
+        text of one or more lines.
+    """
+    chain = list(_chain(error))
+    own = next((one for one in chain if _raised_here(one)), None)
+    if own is not None:
+        return str(own)
+    innermost = chain[-1]
+    text = f"{type(innermost).__name__}: {innermost}".rstrip(": ")
+    return " ".join([text, *(remedy for part, remedy in REMEDIES.items() if part in text)])
+
+
+def explain_last() -> None:
+    """Let an uncaught error end with the message that helps, below the traceback that would bury it."""
+    if sys.excepthook is not _hook:
+        sys.excepthook = _hook
+
+
+def _hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    traceback.print_exception(kind, error, trace)
+    if isinstance(error, Exception):
+        print(f"\nERROR: {explain(error)}", file=sys.stderr)
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _raised_here(error: BaseException) -> bool:
+    frames = traceback.extract_tb(error.__traceback__)
+    return bool(frames) and SCRIPTS in Path(frames[-1].filename).resolve().parents
