@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO ?= demo
 BUNDLE := $(BIN)/python -m monai.bundle
 
-.PHONY: demo test test-all lint figures clean
+.PHONY: demo test test-all release clean
 
 $(VENV)/.complete: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -26,5 +26,8 @@ test: $(VENV)/.complete  ## what continuous integration runs
 test-all: $(VENV)/.complete  ## with the tests that take minutes
 	$(BIN)/python -m pytest -n auto
 
+release: $(VENV)/.complete  ## dist/<name>.zip: the bundle as the model zoo distributes it, configs in YAML and JSON
+	$(BIN)/python docs/release.py dist
+
 clean:
-	rm -rf $(VENV) $(DEMO) bundle/outputs .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(DEMO) dist bundle/outputs .pytest_cache .ruff_cache
