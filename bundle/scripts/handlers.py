@@ -126,6 +126,26 @@ class ResumableEMAHandler(EMAHandler):
         self.momentum_scheduler.event_index = engine.state.iteration
 
 
+class AverageStartHandler:
+    """Let a moving average begin with the weights that the model has when a training starts, such as those just loaded.
+
+    To be attached after whatever loads weights, and before the first validation.
+
+    Args:
+        ema: the handler with the average and its model.
+    """
+
+    def __init__(self, ema: EMAHandler) -> None:
+        self.ema = ema
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        if engine.state.iteration == 0:
+            self.ema.ema_model.load_state_dict(self.ema.model.state_dict())
+
+
 class MetricGainHandler:
     """Log how far one metric of an evaluator is above another, such as PSNR above that of zero-filling.
 

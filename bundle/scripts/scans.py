@@ -44,7 +44,7 @@ def load_scans(
         volumes = transform(dict(item))
         for key in groups:
             if key in volumes:
-                file = str(volumes[key].meta.get("filename_or_obj", item[key]))
+                file = str(volumes[key].meta.get("filename_or_obj", item.get(key)))
                 scans[key].append(Scan(str(item.get("subject", file)), file, volumes[key]))
     for key in groups:
         if not scans[key]:

@@ -11,7 +11,13 @@ from scripts.transforms.post import DataConsistencyd, InterpolateBaselinesd
 from scripts.transforms.registration import RigidRegisterd
 from scripts.transforms.spatial import KSpaceSpacing, KSpaceSpacingd, KSpaceTruncate, KSpaceTruncated
 from scripts.transforms.subsampling import Subsample, Subsampled
-from scripts.transforms.utility import CheckVolume, CheckVolumed, DeclareHighResGrid, DeclareHighResGridd
+from scripts.transforms.utility import (
+    CheckVolume,
+    CheckVolumed,
+    DeclareHighResGrid,
+    DeclareHighResGridd,
+    DeclareRestoredGridd,
+)
 
 __all__ = [
     "CheckVolume",
@@ -19,6 +25,7 @@ __all__ = [
     "DataConsistencyd",
     "DeclareHighResGrid",
     "DeclareHighResGridd",
+    "DeclareRestoredGridd",
     "InterpolateBaselinesd",
     "KSpaceSpacing",
     "KSpaceSpacingd",

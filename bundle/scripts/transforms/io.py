@@ -40,6 +40,10 @@ class _StrictLoader(Transform):
     def image_only(self) -> bool:
         return self.loader.image_only
 
+    @image_only.setter
+    def image_only(self, value: bool) -> None:  # MONAI Label sets it, to receive the metadata as well
+        self.loader.image_only = value
+
     def register(self, reader: ImageReader) -> None:
         self.loader.register(reader)
 

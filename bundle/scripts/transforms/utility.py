@@ -10,11 +10,12 @@ import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform, TraceableTransform, Transform
+from monai.utils import MetaKeys
 from torch import Tensor
 
 from scripts.transforms.utils import checked_factors, factors_of, file_name, plain, spacing
 
-__all__ = ["CheckVolume", "CheckVolumed", "DeclareHighResGrid", "DeclareHighResGridd"]
+__all__ = ["CheckVolume", "CheckVolumed", "DeclareHighResGrid", "DeclareHighResGridd", "DeclareRestoredGridd"]
 
 
 class CheckVolume(Transform):
@@ -134,4 +135,32 @@ class DeclareHighResGridd(MapTransform):
         d = dict(data)
         for key in self.key_iterator(d):
             d[key] = self.declare(d[key])
+        return d
+
+
+class DeclareRestoredGridd(MapTransform):
+    """Write the grid of a finished prediction into the metadata of its input, as the grid to restore to.
+
+    MONAI Label ends with a transform of its own that resizes a prediction to the ``spatial_shape`` of the input and
+    gives it the input's ``original_affine``. Both then describe what is there already, so that nothing is resampled.
+    It belongs after the inversion of the preprocessing; the voxels stay as they are.
+
+    Args:
+        keys: the inputs.
+        pred_key: the prediction, in the user's orientation.
+        allow_missing_keys: whether a key may be absent.
+    """
+
+    def __init__(self, keys: KeysCollection, pred_key: Hashable = "pred", allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.pred_key = pred_key
+
+    def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
+        d = dict(data)
+        pred = d[self.pred_key]
+        for key in self.key_iterator(d):
+            if isinstance(d[key], MetaTensor) and isinstance(pred, MetaTensor):
+                d[key] = MetaTensor(plain(d[key])).copy_meta_from(d[key])
+                d[key].meta[MetaKeys.SPATIAL_SHAPE] = np.asarray(pred.shape[1:])
+                d[key].meta[MetaKeys.ORIGINAL_AFFINE] = np.asarray(pred.affine)
         return d
