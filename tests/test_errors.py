@@ -39,11 +39,14 @@ def test_an_error_without_a_text_has_its_name():
     assert explain(MemoryError()) == "MemoryError"
 
 
-def test_the_command_ends_with_the_message(tmp_path):
+@pytest.mark.parametrize("debug", ["False", "True"])
+def test_the_command_ends_with_the_message(tmp_path, debug, monkeypatch):
+    monkeypatch.setenv("MONAI_DEBUG", debug)
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", "configs/inference.yaml"]
     ended = subprocess.run(
         [*command, "--dataset_dir", tmp_path / "none"], cwd=BUNDLE, capture_output=True, text=True, timeout=120
     )
     assert ended.returncode == 1
+    assert ("Traceback" in ended.stderr) == (debug == "True")
     last = ended.stderr.strip().splitlines()[-1]
     assert last.startswith(f"ERROR: {tmp_path / 'none'}: dataset_dir must be a scan or a folder of scans, got no such")

@@ -22,6 +22,7 @@ def touch(folder, *names):
         ("sub-01_ses-2_acq-mprage_run-1_T1w.nii", "sub-01_ses-2_acq-mprage_run-1_desc-sr_T1w"),
         ("sub-01_desc-preproc_T1w.nii.gz", "sub-01_desc-preprocsr_T1w"),
         ("scan.nii.gz", "scan_desc-sr"),
+        ("scan.mha", "scan_desc-sr"),
         ("head.1.2.nii", "head.1.2_desc-sr"),
         ("1.2.840.113619", "1.2.840.113619_desc-sr"),
     ],
@@ -63,25 +64,38 @@ def test_dicom_series_are_found_one_per_folder(tmp_path):
     assert inference_datalist(tmp_path / "patient" / "t1") == [{"image": expected[0]}]
 
 
-def test_two_series_in_a_folder_are_refused(tmp_path):
+def test_two_series_in_a_folder_are_at_fault_and_others_are_not(tmp_path):
     values = np.random.default_rng(0).integers(0, 99, (3, 8, 8))
+    write_dicom_series(tmp_path / "alone", values)
     write_dicom_series(tmp_path / "mixed", values)
     write_dicom_series(tmp_path / "mixed", values, number=2)
-    with pytest.raises(ValueError, match=r"mixed: expected one DICOM series per folder, got 2\. Sort them"):
-        inference_datalist(tmp_path)
+    alone, mixed = inference_datalist(tmp_path)
+    assert alone == {"image": str(tmp_path / "alone")}
+    assert "mixed: expected one DICOM series per folder, got 2. Sort them" in mixed["fault"]
 
 
-def test_every_scan_of_a_folder_is_tried_before_the_first_is_processed(tmp_path):
-    touch(tmp_path, "a.nii", "b.nii")
-    tried = []
-    inference_datalist(tmp_path, preprocessing=lambda item: tried.append(Path(item["image"]).name))
-    assert tried == ["a.nii", "b.nii"]
+@pytest.mark.parametrize("other", ["a.nii.gz", "A.nii", "a.nrrd"])
+def test_scans_whose_results_would_have_one_name_are_at_fault_and_others_are_not(tmp_path, other):
+    touch(tmp_path, "a.nii", other, "b.nii", "elsewhere/a.nii")
+    items = inference_datalist(tmp_path)
+    faults = {Path(item["image"]).relative_to(tmp_path).as_posix(): item.get("fault") for item in items}
+    assert f"a.nii: expected another name than {other} beside it" in faults["a.nii"]
+    assert f"{other}: expected another name than a.nii beside it" in faults[other]
+    assert [name for name, fault in faults.items() if fault is None] == ["b.nii", "elsewhere/a.nii"]
 
 
-def test_scans_whose_results_would_have_one_name_are_refused(tmp_path):
+def test_references_of_one_name_are_refused(tmp_path):
     touch(tmp_path, "a.nii", "a.nii.gz")
-    with pytest.raises(ValueError, match=r"a\.nii\.gz: expected another name than .*a\.nii, .* Rename it"):
-        inference_datalist(tmp_path)
+    with pytest.raises(ValueError, match=r"a\.nii: expected another name than a\.nii\.gz"):
+        reference_datalist(tmp_path, "")
+
+
+def test_what_is_left_out_is_said(tmp_path, caplog):
+    caplog.set_level("INFO")
+    touch(tmp_path, "a.nii", "a_desc-sr.nii.gz", ".b.nii", ".hidden/c.nii", "dicom/1.dcm")
+    assert inference_datalist(tmp_path) == [{"image": str(tmp_path / "a.nii")}]
+    assert "3 files left out" in caplog.text
+    assert "DICOM files are left out" in caplog.text
 
 
 def test_a_path_that_does_not_exist_is_refused(tmp_path):
@@ -91,7 +105,7 @@ def test_a_path_that_does_not_exist_is_refused(tmp_path):
 
 def test_a_folder_without_scans_is_refused(tmp_path):
     touch(tmp_path, "notes.txt")
-    with pytest.raises(ValueError, match=r"expected NIfTI files \(.nii, .nii.gz\) or DICOM series, found none"):
+    with pytest.raises(ValueError, match=r"expected scans \(.nii.gz, .nii, .* or DICOM series, found none"):
         inference_datalist(tmp_path)
 
 

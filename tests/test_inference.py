@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -13,9 +14,11 @@ import numpy as np
 import pytest
 import torch
 from dicom_series import write_dicom_series
-from monai.bundle import ConfigWorkflow, verify_net_in_out
+from monai.bundle import ConfigParser, ConfigWorkflow, verify_net_in_out
+from scripts.errors import explain
 
 BUNDLE = Path(__file__).parents[1] / "bundle"
+SLAB_SIZE = ConfigParser.load_config_file(BUNDLE / "configs" / "inference.yaml")["slab_size"]
 SMALL = {"num_groups": 1, "num_blocks": 1, "load_pretrain": False, "amp_dtype": None, "inferer#inferer#progress": False}
 OBLIQUE = nib.affines.from_matvec(
     nib.eulerangles.euler2mat(0.3, -0.2, 0.4) @ np.diag([1.8, 2.0, 2.4]), [-20.0, 15.0, 30.0]
@@ -59,6 +62,11 @@ def run(dataset_dir, output_dir, *overlays, **overrides):
     )
     workflow.initialize()
     return workflow.run()
+
+
+def names(folder):
+    """The files below a folder."""
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
 def full_text(error):
@@ -117,9 +125,9 @@ def test_a_bids_dataset_becomes_a_derivative_with_sidecars(tmp_path):
     for subject in ("sub-01", "sub-02"):
         write_scan(tmp_path / "in" / subject / "anat" / f"{subject}_T1w.nii.gz", shape=(16, 18, 20))
     run(tmp_path / "in", tmp_path / "out")
-    files = sorted(p.relative_to(tmp_path / "out").as_posix() for p in (tmp_path / "out").rglob("*") if p.is_file())
+    files = names(tmp_path / "out")
     stems = [f"{subject}/anat/{subject}_desc-sr_T1w" for subject in ("sub-01", "sub-02")]
-    assert files == [f"{stem}{extension}" for stem in stems for extension in (".json", ".nii.gz")]
+    assert files == [*(f"{stem}{extension}" for stem in stems for extension in (".json", ".nii.gz")), "summary.csv"]
     sidecar = json.loads((tmp_path / "out" / f"{stems[0]}.json").read_text())
     assert sidecar["SourceSpacing"] == pytest.approx([1.8, 2.0, 2.4], abs=1e-4)
     assert sidecar["Spacing"] == pytest.approx([0.9, 1.0, 1.2], abs=1e-4)
@@ -146,7 +154,7 @@ def test_a_dicom_series_gives_a_nifti_in_its_place(tmp_path):
 def test_weights_are_loaded_and_recorded(tmp_path):
     from scripts.networks import SuperResolutionNet
 
-    network = SuperResolutionNet(slab_size=9, num_features=32, num_groups=1, num_blocks=1, skip=True)
+    network = SuperResolutionNet(slab_size=SLAB_SIZE, num_features=32, num_groups=1, num_blocks=1, skip=True)
     torch.nn.init.constant_(network.decoder.state_dict()["last.bias"], 0.5)
     torch.save(network.state_dict(), tmp_path / "model.pt")
     source = write_scan(tmp_path / "scan.nii.gz", shape=(16, 18, 20))
@@ -198,17 +206,24 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 @pytest.mark.parametrize("alone", [True, False], ids=["alone", "in_a_folder"])
-def test_a_bad_scan_is_named_and_nothing_is_written(tmp_path, name, alone):
+def test_a_bad_scan_is_named_and_stops_no_other(tmp_path, name, alone):
     make, reason = BAD[name]
     folder = tmp_path / "in"
-    write_scan(folder / "a_good.nii", shape=(16, 18, 20))
+    write_scan(folder / "good.nii", shape=(16, 18, 20))
     make(folder / "bad.nii")
-    with pytest.raises((RuntimeError, ValueError)) as error:
+    with pytest.raises(RuntimeError) as error:
         run(folder / "bad.nii" if alone else folder, tmp_path / "out")
-    text = full_text(error.value)
-    assert "bad.nii" in text
+    text = explain(error.value)
+    assert text.startswith(
+        f"1 of {1 if alone else 2} scans failed; the others are in {tmp_path / 'out'}.\n- {folder / 'bad.nii'}: "
+    )
     assert reason in text
-    assert not (tmp_path / "out").exists()
+    assert text.endswith("run the same command again: only what is missing is made.")
+    good = [] if alone else ["good_desc-sr.json", "good_desc-sr.nii.gz"]
+    assert names(tmp_path / "out") == [*good, "summary.csv"]
+    rows = list(csv.DictReader((tmp_path / "out" / "summary.csv").read_text().splitlines()))
+    assert [row["result"] for row in rows] == ["failed"] + ["done"] * (not alone)
+    assert reason in rows[0]["remarks"]
 
 
 @pytest.mark.parametrize("dataset_dir", [None, "missing", "empty"])
@@ -232,21 +247,62 @@ def test_an_interruption_leaves_no_partial_file(tmp_path, monkeypatch):
     monkeypatch.setattr(nib, "save", interrupted)
     with pytest.raises((KeyboardInterrupt, RuntimeError)):
         run(source, tmp_path / "out")
-    assert [path for path in (tmp_path / "out").rglob("*") if path.is_file()] == []
+    assert names(tmp_path / "out") == []
+
+
+def test_a_second_run_makes_only_what_is_missing(tmp_path):
+    source, result = tmp_path / "in" / "a.nii", tmp_path / "out" / "a_desc-sr.nii.gz"
+    write_scan(source, shape=(16, 18, 20))
+    run(tmp_path / "in", tmp_path / "out")
+
+    def remade(expected: list[str], **overrides) -> bool:
+        before = result.stat().st_mtime_ns if result.exists() else None
+        run(tmp_path / "in", tmp_path / "out", **overrides)
+        rows = list(csv.DictReader((tmp_path / "out" / "summary.csv").read_text().splitlines()))
+        assert [row["result"] for row in rows] == expected
+        assert all(float(row["consistency_psnr"]) > 30 for row in rows)
+        return result.stat().st_mtime_ns != before
+
+    write_scan(tmp_path / "in" / "b.nii", shape=(16, 18, 20))
+    assert not remade(["kept", "done"])
+    assert remade(["done", "done"], data_consistency=True)
+    assert remade(["done", "done"])
+    assert remade(["done", "done"], overwrite=True)
+    result.unlink()
+    assert remade(["done", "kept"])
+    write_scan(source, shape=(18, 18, 20))
+    assert remade(["done", "kept"])
+
+
+def test_the_consistency_of_what_was_made_up_is_seen(tmp_path):
+    """A constant added to the prediction is detail that nobody measured."""
+    from scripts.networks import SuperResolutionNet
+
+    network = SuperResolutionNet(slab_size=SLAB_SIZE, num_features=32, num_groups=1, num_blocks=1, skip=True)
+    torch.nn.init.constant_(network.decoder.state_dict()["last.bias"], 0.5)
+    torch.save(network.state_dict(), tmp_path / "model.pt")
+    source = write_scan(tmp_path / "scan.nii.gz", shape=(16, 18, 20))
+    run(source, tmp_path / "plain")
+    run(source, tmp_path / "out", load_pretrain=True, ckpt_path=str(tmp_path / "model.pt"))
+    plain, spoilt = (json.loads((tmp_path / name / "scan_desc-sr.json").read_text()) for name in ("plain", "out"))
+    assert plain["ConsistencyPSNR"] > 32
+    assert plain["Warnings"] == []
+    assert spoilt["ConsistencyPSNR"] < 10
+    assert "agrees with the scan only to" in spoilt["Warnings"][0]
 
 
 def test_weights_of_another_scale_factor_are_refused(tmp_path):
     from scripts.networks import SuperResolutionNet
 
     network = SuperResolutionNet(
-        scale_factor=(2, 2, 1), slab_size=9, num_features=32, num_groups=1, num_blocks=1, skip=True
+        scale_factor=(2, 2, 1), slab_size=SLAB_SIZE, num_features=32, num_groups=1, num_blocks=1, skip=True
     )
     torch.save(network.state_dict(), tmp_path / "model.pt")
     source = write_scan(tmp_path / "scan.nii.gz", shape=(16, 18, 20))
     with pytest.raises((RuntimeError, ValueError)) as error:
         run(source, tmp_path / "out", load_pretrain=True, ckpt_path=str(tmp_path / "model.pt"))
     assert "model.pt: expected the weights of a SuperResolutionNet" in full_text(error.value)
-    assert "(expected [18, 32, 3, 3], got [9, 32, 3, 3])" in full_text(error.value)
+    assert f"(expected [{2 * SLAB_SIZE}, 32, 3, 3], got [{SLAB_SIZE}, 32, 3, 3])" in full_text(error.value)
     assert not (tmp_path / "out").exists()
 
 

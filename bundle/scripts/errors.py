@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
+from monai.utils import MONAIEnvVars
+
 __all__ = ["explain", "explain_last"]
 
 SCRIPTS = Path(__file__).parent
@@ -32,23 +34,25 @@ def explain(error: BaseException) -> str:
     Returns:
         text of one or more lines.
     """
-    chain = list(_chain(error))
-    own = next((one for one in chain if _raised_here(one)), None)
-    if own is not None:
+    if (own := _own(error)) is not None:
         return str(own)
-    innermost = chain[-1]
+    *_, innermost = _chain(error)
     text = f"{type(innermost).__name__}: {innermost}".rstrip(": ")
     return " ".join([text, *(remedy for part, remedy in REMEDIES.items() if part in text)])
 
 
 def explain_last() -> None:
-    """Let an uncaught error end with the message that helps, below the traceback that would bury it."""
+    """Let an uncaught error end with the message that helps, below the traceback that would bury it.
+
+    An error that the bundle raised itself needs no traceback; with ``MONAI_DEBUG=True`` in the environment it has one.
+    """
     if sys.excepthook is not _hook:
         sys.excepthook = _hook
 
 
 def _hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    traceback.print_exception(kind, error, trace)
+    if _own(error) is None or MONAIEnvVars.debug():
+        traceback.print_exception(kind, error, trace)
     if isinstance(error, Exception):
         print(f"\nERROR: {explain(error)}", file=sys.stderr)
 
@@ -57,6 +61,11 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+
+
+def _own(error: BaseException) -> BaseException | None:
+    """The outermost error of the chain that the bundle raised."""
+    return next((one for one in _chain(error) if _raised_here(one)), None)
 
 
 def _raised_here(error: BaseException) -> bool:

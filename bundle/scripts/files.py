@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from monai.config import PathLike
 from monai.data import FolderLayoutBase
-from tqdm import tqdm
 
 from scripts.datalist import unpaired_datalist
 
@@ -22,40 +22,38 @@ __all__ = [
     "require_scans",
 ]
 
+logger = logging.getLogger(__name__)
+
 EXTENSION = ".nii.gz"
+ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")  # of the volumes that a folder is searched for
 BIDS_NAME = re.compile(r"(?P<entities>sub-[a-zA-Z0-9]+(_[a-zA-Z]+-[a-zA-Z0-9]+)*)_(?P<suffix>[a-zA-Z0-9]+)")
 
 
-def inference_datalist(
-    dataset_dir: PathLike | None, preprocessing: Callable[[dict], Any] | None = None
-) -> list[dict[str, str]]:
+def inference_datalist(dataset_dir: PathLike | None) -> list[dict[str, str]]:
     """The scans to super-resolve.
 
     Args:
-        dataset_dir: a scan, a folder with NIfTI scans at any depth, or a folder with DICOM series, one per folder.
-            Of a BIDS dataset the ``anat`` folders count. Earlier results (``desc-...sr``) are left out. ``None`` gives
-            an empty list, so that the bundle can be inspected without data.
-        preprocessing: tried on every scan when there are several, so that a bad one is found before the first result
-            is written. A single scan is checked when it is read.
+        dataset_dir: a scan; a folder with scans (NIfTI, NRRD, MetaImage) at any depth; or a folder with DICOM series,
+            one per folder. Of a BIDS dataset the ``anat`` folders count. Earlier results (``desc-...sr``) are left out.
+            What is left out is logged. ``None`` gives an empty list, so that the bundle can be inspected without data.
 
     Returns:
-        one item per scan, its path under ``image``.
+        one item per scan, its path under ``image``; under ``fault`` why it cannot be told from another, where that is
+        so: its result would have the same name, or its folder holds several series.
 
     Raises:
-        ValueError: when nothing is found, or the results of two scans would have the same name.
+        ValueError: when nothing is found.
     """
     if dataset_dir is None:
         return []
     root = Path(dataset_dir).expanduser()
     if not root.exists():
         raise ValueError(f"{root}: dataset_dir must be a scan or a folder of scans, got no such path. Check the path.")
-    scans = [root] if root.is_file() else _nifti_files(root) or _dicom_folders(root)
-    if not scans:
-        raise ValueError(f"{root}: expected NIfTI files (.nii, .nii.gz) or DICOM series, found none. Check the path.")
-    _check_names(scans, root)
-    items = [{"image": str(scan)} for scan in scans]
-    for item in tqdm(items, desc="Checking scans") if preprocessing and len(items) > 1 else ():
-        preprocessing(dict(item))
+    scans = [root] if root.is_file() else _scan_files(root)
+    items = [{"image": str(scan)} for scan in scans] if scans else _dicom_items(root)
+    if not items:
+        raise ValueError(f"{root}: expected scans ({', '.join(ENDINGS)}) or DICOM series, found none. Check the path.")
+    _mark_equal_names(items, root)
     return items
 
 
@@ -84,6 +82,9 @@ def reference_datalist(
         items = unpaired_datalist(root)[section]
     else:
         items = inference_datalist(root / section if (root / section).is_dir() else root)
+        for item in items:
+            if "fault" in item:
+                raise ValueError(item["fault"])
     if not items:
         raise ValueError(f"{root}: expected scans in the section {section!r}, found none. Give another --section.")
     return [{"image": item["image"], "label": item.get("label", item["image"])} for item in items]
@@ -101,40 +102,47 @@ def require_scans(data: Sequence[Mapping], dataset_dir: PathLike | None) -> None
         )
 
 
-def _check_names(scans: Sequence[Path], root: Path) -> None:
+def _mark_equal_names(items: Sequence[dict[str, str]], root: Path) -> None:
+    """Mark the scans whose results would have one name, also where a file system takes A for a."""
     layout = DerivativeLayout("", root)
-    first: dict[Path, Path] = {}
-    for scan in scans:
-        other = first.setdefault(layout.filename(scan), scan)
-        if other != scan:
-            raise ValueError(
-                f"{scan}: expected another name than {other.name}, for the results would be one. Rename it."
+    results: dict[str, list[dict[str, str]]] = {}
+    for item in items:
+        results.setdefault(str(layout.filename(item["image"])).casefold(), []).append(item)
+    for same in (group for group in results.values() if len(group) > 1):
+        names = [Path(item["image"]).name for item in same]
+        for item in same:
+            others = [name for name in names if name != Path(item["image"]).name]
+            item["fault"] = (
+                f"{item['image']}: expected another name than {', '.join(others)} beside it, for the results would be "
+                "one. Rename it."
             )
 
 
-def _nifti_files(root: Path) -> list[Path]:
-    """NIfTI files at any depth, neither hidden nor our own results."""
-    files = [path for path in sorted(root.rglob("*.nii*")) if re.fullmatch(r"[^.].*\.nii(\.gz)?", path.name)]
+def _scan_files(root: Path) -> list[Path]:
+    """Files of volumes at any depth, neither hidden nor our own results."""
+    found = [path for path in sorted(root.rglob("*")) if path.name.endswith(ENDINGS) and path.is_file()]
+    files = [path for path in found if not any(part.startswith(".") for part in path.relative_to(root).parts)]
     files = [path for path in files if not re.search(r"_desc-[a-zA-Z0-9]*sr[_.]", path.name)]
-    return [path for path in files if path.parent.name == "anat"] or files
+    scans = [path for path in files if path.parent.name == "anat"] or files
+    if len(scans) < len(found):
+        logger.info("%s: %d files left out: hidden, earlier results, or not in anat/.", root, len(found) - len(scans))
+    if scans and next(root.rglob("*.dcm"), None):
+        logger.warning("%s: DICOM files are left out, since there are other scans. Give their folder alone.", root)
+    return scans
 
 
-def _dicom_folders(root: Path) -> list[Path]:
-    """Folders that hold a DICOM series.
-
-    Raises:
-        ValueError: when a folder holds several.
-    """
+def _dicom_items(root: Path) -> list[dict[str, str]]:
+    """Folders that hold a DICOM series; one that holds several is marked."""
     import itk
 
-    folders = []
+    items = []
     for folder in sorted({root, *(path.parent for path in root.rglob("*") if path.is_file())}):
         names = itk.GDCMSeriesFileNames.New(Directory=str(folder), UseSeriesDetails=True)
         count = len(names.GetSeriesUIDs())
+        items += [{"image": str(folder)}] if count else []
         if count > 1:
-            raise ValueError(f"{folder}: expected one DICOM series per folder, got {count}. Sort them into folders.")
-        folders += [folder] * count
-    return folders
+            items[-1]["fault"] = f"{folder}: expected one DICOM series per folder, got {count}. Sort them into folders."
+    return items
 
 
 def derivative_name(name: str) -> str:
@@ -143,7 +151,7 @@ def derivative_name(name: str) -> str:
     ``sub-01_T1w.nii.gz`` becomes ``sub-01_desc-sr_T1w`` as BIDS wants it (an existing description is kept and extended,
     ``desc-preproc`` to ``desc-preprocsr``); any other ``scan.nii.gz`` becomes ``scan_desc-sr``.
     """
-    stem = re.sub(r"\.nii(\.gz)?$", "", name)
+    stem = next((name.removesuffix(ending) for ending in ENDINGS if name.endswith(ending)), name)
     match = BIDS_NAME.fullmatch(stem)
     if match is None:
         return f"{stem}_desc-sr"

@@ -5,38 +5,30 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-from collections.abc import Callable, Hashable, Mapping
-from functools import partial
+from collections.abc import Hashable, Mapping
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from monai.config import KeysCollection, PathLike
 from monai.data import NibabelWriter
 from monai.data.utils import affine_to_spacing
+from monai.inferers import Inferer
 from monai.transforms import SaveImaged
 from monai.utils import ImageMetaKey, MetaKeys
 from torch import Tensor, nn
 
+from scripts.atomic import write_atomically, write_text_atomically
 from scripts.files import EXTENSION, DerivativeLayout
 
-__all__ = ["AtomicNibabelWriter", "SaveImageDerivatived", "describe_network"]
+__all__ = ["AtomicNibabelWriter", "Derivatives", "SaveImageDerivatived", "describe_inferer", "describe_network"]
 
 logger = logging.getLogger(__name__)
 
+RECORD = "record"  # of a result, in its metadata and as its sidecar
 METADATA = Path(__file__).parents[1] / "configs" / "metadata.json"
-
-
-def _write_atomically(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let ``write`` fill a sibling that then takes the name, so that no interruption leaves half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".unfinished_{path.name}")
-    try:
-        write(unfinished)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 class AtomicNibabelWriter(NibabelWriter):
@@ -49,7 +41,7 @@ class AtomicNibabelWriter(NibabelWriter):
             verbose: log the name.
             obj_kwargs: see the base class.
         """
-        _write_atomically(Path(filename), partial(super().write, verbose=verbose, **obj_kwargs))
+        write_atomically(filename, partial(super().write, verbose=verbose, **obj_kwargs))
 
     @classmethod
     def create_backend_obj(cls, *args: Any, **kwargs: Any) -> Any:
@@ -59,63 +51,133 @@ class AtomicNibabelWriter(NibabelWriter):
         return image
 
 
-class SaveImageDerivatived(SaveImaged):
-    """Save volumes as float32 NIfTI derivatives, each with a JSON sidecar that says how it was made.
-
-    The name begins like MONAI's own ``SaveImaged``, because MONAI Deploy and MONAI Label replace the saver of a bundle.
+class Derivatives:
+    """Where results go, what is recorded with each, and which of them are there already.
 
     Args:
-        keys: the volumes to save.
         output_dir: see :class:`DerivativeLayout`.
         dataset_dir: see there.
-        provenance: entries for the sidecar besides those about the volume itself.
+        provenance: entries for the record besides those about the volume itself.
         weights: file of the network's weights, whose hash is recorded; None when none were loaded.
+        overwrite: whether to make again what is there.
     """
 
     def __init__(
         self,
-        keys: KeysCollection,
         output_dir: PathLike,
         dataset_dir: PathLike | None = None,
         provenance: Mapping[str, Any] | None = None,
         weights: PathLike | None = None,
+        overwrite: bool = False,
     ) -> None:
+        self.layout = DerivativeLayout(output_dir, dataset_dir)
+        self.provenance = dict(provenance or {})
+        self.weights = weights
+        self.overwrite = overwrite
+
+    def sidecar(self, path: PathLike) -> Path:
+        """The file of the record of a result."""
+        path = Path(path)
+        return path.with_name(path.name.removesuffix(EXTENSION) + ".json")
+
+    def origin(self, source: PathLike) -> dict[str, Any]:
+        """What is made from what, by what: equal records mean equal results."""
+        record = {
+            "Description": "Super-resolved volume, in the intensity units of its source.",
+            "IntendedUse": self._bundle["intended_use"],
+            "Sources": [Path(source).name],
+            "SourceSHA256": _sha256(Path(source)),
+            "GeneratedBy": [{"Name": self._bundle["name"], "Version": self._bundle["version"]}],
+            "WeightsSHA256": self._weights_hash,
+            **self.provenance,
+        }
+        return json.loads(json.dumps(record))
+
+    def finished(self, source: PathLike) -> dict[str, Any] | None:
+        """The record of a scan's result, where that is there and would be made alike today; else None."""
+        result = self.layout.filename(source)
+        sidecar = self.sidecar(result)
+        if self.overwrite or not (result.is_file() and sidecar.is_file()):
+            return None
+        try:
+            record = json.loads(sidecar.read_text(encoding="utf-8"))
+        except ValueError:
+            return None
+        return record if isinstance(record, dict) and self.origin(source).items() <= record.items() else None
+
+    @cached_property
+    def _bundle(self) -> dict[str, Any]:
+        return json.loads(METADATA.read_text(encoding="utf-8"))
+
+    @cached_property
+    def _weights_hash(self) -> str | None:
+        return self.weights and _sha256(Path(self.weights))
+
+
+def _sha256(path: Path) -> str:
+    """Hash of a file, or of the files of a folder in the order of their names."""
+    content = hashlib.sha256()
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        if file.is_file():
+            content.update(file.read_bytes())
+    return content.hexdigest()
+
+
+class SaveImageDerivatived(SaveImaged):
+    """Save volumes as float32 NIfTI derivatives, each with a JSON sidecar that says how it was made.
+
+    A sidecar is written after its volume and removed before it, so that it always describes the volume beside it. The
+    name begins like MONAI's own ``SaveImaged``, because MONAI Deploy and MONAI Label replace the saver of a bundle.
+
+    Args:
+        keys: the volumes to save.
+        derivatives: where and with what record.
+
+    Raises:
+        ValueError: when called with a volume that is not finite.
+    """
+
+    def __init__(self, keys: KeysCollection, derivatives: Derivatives) -> None:
         super().__init__(
             keys,
-            folder_layout=DerivativeLayout(output_dir, dataset_dir),
+            folder_layout=derivatives.layout,
             writer=AtomicNibabelWriter,
             savepath_in_metadict=True,
             print_log=False,
         )
-        self.provenance = dict(provenance or {})
-        self.weights = weights
+        self.derivatives = derivatives
 
     def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
+        for key in self.key_iterator(dict(data)):
+            self._prepare(data[key])
         d = super().__call__(data)
         for key in self.key_iterator(d):
             meta = d[key].meta
+            meta[RECORD] = {**self.derivatives.origin(meta[ImageMetaKey.FILENAME_OR_OBJ]), **_measured(meta)}
             path = Path(meta[MetaKeys.SAVED_TO])
-            text = json.dumps(self._sidecar(meta), indent=2) + "\n"
-            sidecar = path.with_name(path.name.removesuffix(EXTENSION) + ".json")
-            _write_atomically(sidecar, partial(Path.write_text, data=text, encoding="utf-8"))
+            write_text_atomically(self.derivatives.sidecar(path), json.dumps(meta[RECORD], indent=2) + "\n")
             logger.info("Saved %s", path)
         return d
 
-    def _sidecar(self, meta: Mapping[str, Any]) -> dict[str, Any]:
-        """What was made from what, by what."""
-        bundle = json.loads(METADATA.read_text(encoding="utf-8"))
-        spacings = [affine_to_spacing(meta[key]) for key in (MetaKeys.ORIGINAL_AFFINE, MetaKeys.AFFINE)]
-        low_res, high_res = [np.round(np.asarray(spacing, dtype=float), 6).tolist() for spacing in spacings]
-        return {
-            "Description": "Super-resolved volume, in the intensity units of its source.",
-            "IntendedUse": bundle["intended_use"],
-            "Sources": [Path(meta[ImageMetaKey.FILENAME_OR_OBJ]).name],
-            "GeneratedBy": [{"Name": bundle["name"], "Version": bundle["version"]}],
-            "SourceSpacing": low_res,
-            "Spacing": high_res,
-            "WeightsSHA256": self.weights and hashlib.sha256(Path(self.weights).read_bytes()).hexdigest(),
-            **self.provenance,
-        }
+    def _prepare(self, volume: Tensor) -> None:
+        """Refuse a volume that is not finite, and remove the record of the one that it replaces."""
+        source = volume.meta[ImageMetaKey.FILENAME_OR_OBJ]
+        if bad := int((~torch.isfinite(volume.as_tensor())).sum()):
+            raise ValueError(
+                f"{source}: expected a finite prediction, got {bad} voxels that are NaN or infinite. Rescale the scan "
+                "if its intensities are near the limits of float32, or set amp_dtype to null."
+            )
+        self.derivatives.sidecar(self.derivatives.layout.filename(source)).unlink(missing_ok=True)
+
+
+def _measured(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """What the record says about the volume itself."""
+    spacings = [affine_to_spacing(meta[key]) for key in (MetaKeys.ORIGINAL_AFFINE, MetaKeys.AFFINE)]
+    low_res, high_res = [np.round(np.asarray(spacing, dtype=float), 6).tolist() for spacing in spacings]
+    record = {"SourceSpacing": low_res, "Spacing": high_res, "Warnings": meta.get("warnings", "").splitlines()}
+    if "consistency_psnr" in meta:
+        record["ConsistencyPSNR"] = meta["consistency_psnr"]
+    return record
 
 
 def describe_network(network: nn.Module) -> dict[str, Any]:
@@ -123,3 +185,14 @@ def describe_network(network: nn.Module) -> dict[str, Any]:
     settings = {k: v for k, v in vars(network).items() if isinstance(v, (bool, int, float, str)) and k[0] != "_"}
     settings.pop("training")
     return {"Class": type(network).__name__, "Parameters": sum(p.numel() for p in network.parameters()), **settings}
+
+
+def describe_inferer(inferer: Inferer) -> dict[str, Any]:
+    """An inferer's class and its own plain settings, those of the inferer inside it among them, for the record."""
+    described: dict[str, Any] = {"Class": type(inferer).__name__}
+    for name, value in vars(inferer).items():
+        if isinstance(value, Inferer):
+            described[name] = describe_inferer(value)
+        elif isinstance(value, (bool, int, float, str, list, tuple)) and name not in ("progress", "sw_batch_size"):
+            described[name] = value
+    return described

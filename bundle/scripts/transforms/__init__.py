@@ -7,7 +7,7 @@ Each array transform takes a channel-first volume; its ``...d`` twin works on a 
 from scripts.transforms.intensity import ScaleIntensityRobust, ScaleIntensityRobustd
 from scripts.transforms.io import LoadImageStrictd
 from scripts.transforms.misalignment import Misalignd
-from scripts.transforms.post import DataConsistencyd, InterpolateBaselinesd
+from scripts.transforms.post import DataConsistencyd, InterpolateBaselinesd, MeasureConsistencyd
 from scripts.transforms.registration import RigidRegisterd
 from scripts.transforms.spatial import KSpaceSpacing, KSpaceSpacingd, KSpaceTruncate, KSpaceTruncated
 from scripts.transforms.subsampling import Subsample, Subsampled
@@ -32,6 +32,7 @@ __all__ = [
     "KSpaceTruncate",
     "KSpaceTruncated",
     "LoadImageStrictd",
+    "MeasureConsistencyd",
     "Misalignd",
     "RigidRegisterd",
     "ScaleIntensityRobust",

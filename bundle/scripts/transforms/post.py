@@ -12,10 +12,11 @@ from torch import Tensor
 
 from scripts.interpolation import interpolate_cubic
 from scripts.kspace import data_consistency, zero_fill
+from scripts.metrics import consistency_psnr
 from scripts.transforms.utility import DeclareHighResGrid
-from scripts.transforms.utils import factors_of, file_name, plain, spatial_dims
+from scripts.transforms.utils import factors_of, file_name, plain, spatial_dims, warn
 
-__all__ = ["DataConsistencyd", "InterpolateBaselinesd"]
+__all__ = ["DataConsistencyd", "InterpolateBaselinesd", "MeasureConsistencyd"]
 
 
 class DataConsistencyd(MapTransform):
@@ -56,6 +57,46 @@ class DataConsistencyd(MapTransform):
             data_consistency(plain(pred), acquired_values, spatial_dims(pred)), track_meta=isinstance(pred, MetaTensor)
         )
         return out.copy_meta_from(pred) if isinstance(pred, MetaTensor) else out
+
+
+class MeasureConsistencyd(MapTransform):
+    """Compare the prediction, degraded again, with what was acquired: a network that makes things up is seen.
+
+    The PSNR in dB is put under ``consistency_psnr`` into the metadata of the image, from where ``Invertd`` takes those
+    of the prediction; a value below ``least`` adds a warning to the image's ``warnings``. It belongs before anything
+    that undoes the intensity scale.
+
+    Args:
+        keys: the prediction.
+        image_key: the acquired volume.
+        least: dB below which to warn.
+        allow_missing_keys: whether the prediction may be absent.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = "pred",
+        image_key: Hashable = "image",
+        least: float = 30.0,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.image_key = image_key
+        self.least = least
+
+    def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            image = d[self.image_key]
+            value = round(float(consistency_psnr(plain(d[key]), plain(image).to(d[key].device))), 2)
+            image.meta["consistency_psnr"] = value
+            if not value >= self.least:
+                warn(
+                    image,
+                    f"The prediction, degraded again, agrees with the scan only to {value:.1f} dB (expected at least "
+                    f"{self.least:g}): it shows what was not measured.",
+                )
+        return d
 
 
 class InterpolateBaselinesd(MapTransform):

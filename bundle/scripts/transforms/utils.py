@@ -27,6 +27,11 @@ def spacing(img: Tensor) -> np.ndarray:
     return np.asarray(affine_to_spacing(img.affine, axes, suppress_zeros=False))  # 0 mm must not pass for 1 mm
 
 
+def warn(img: MetaTensor, text: str) -> None:
+    """Note in the metadata, one line each, what the user should know about a volume; the record will have it."""
+    img.meta["warnings"] = "\n".join([*filter(None, [img.meta.get("warnings")]), text])
+
+
 def as_float(img: Tensor) -> Tensor:
     """The tensor in a floating point type that every FFT takes, metadata tracked."""
     img = convert_to_tensor(img, track_meta=get_track_meta())

@@ -1,0 +1,150 @@
+"""Folders of scans: each scan has its own fate, and the summary tells all of them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from monai.config import PathLike
+from monai.data import Dataset
+from monai.engines import SupervisedEvaluator
+from monai.utils import CommonKeys
+
+from scripts.atomic import write_text_atomically
+from scripts.errors import explain
+from scripts.saving import RECORD, Derivatives
+
+__all__ = ["Outcome", "ScanDataset", "ScanEvaluator", "report_outcomes"]
+
+logger = logging.getLogger(__name__)
+
+SCAN, FAULT = "scan", "fault"
+SUMMARY = "summary.csv"
+
+
+class Outcome(NamedTuple):
+    """What became of a scan.
+
+    Args:
+        scan: its path.
+        result: "done", "kept" from an earlier run, or "failed".
+        consistency_psnr: agreement of the prediction with the scan in dB; empty where there is none.
+        remarks: why it failed, or what was noticed.
+    """
+
+    scan: str
+    result: str
+    consistency_psnr: float | str = ""
+    remarks: str = ""
+
+
+class ScanDataset(Dataset):
+    """MONAI's ``Dataset``, where a scan that cannot be read, or whose result is there already, is an item that says so.
+
+    Args:
+        data: items with a path under ``image``; one that is known to be at fault says why under ``fault``.
+        transform: makes a volume of it.
+        derivatives: knows which results are there; None to make all of them.
+    """
+
+    def __init__(self, data: Sequence[Mapping], transform: Any, derivatives: Derivatives | None = None) -> None:
+        super().__init__(data, transform)
+        self.derivatives = derivatives
+
+    def _transform(self, index: int) -> dict[str, Any]:
+        item = dict(self.data[index])
+        named = {SCAN: item[CommonKeys.IMAGE]}
+        if FAULT in item:
+            return {**named, FAULT: item[FAULT]}
+        try:
+            record = None if self.derivatives is None else self.derivatives.finished(item[CommonKeys.IMAGE])
+            if record is not None:
+                return {**named, RECORD: json.dumps(record)}  # text, because batches are made of it
+            return {**named, **super()._transform(index)}
+        except Exception as error:
+            logger.debug("%s", named[SCAN], exc_info=error)
+            return {**named, FAULT: explain(error)}
+
+
+class ScanEvaluator(SupervisedEvaluator):
+    """MONAI's ``SupervisedEvaluator`` for the batches, of one scan each, of a :class:`ScanDataset`.
+
+    The error of a scan stops no other. ``state.outcomes`` holds an :class:`Outcome` for each scan so far. The arguments
+    are those of the base class.
+    """
+
+    def run(self, global_epoch: int = 1) -> None:
+        self.state.outcomes = []
+        super().run(global_epoch)
+
+    def _iteration(self, engine: ScanEvaluator, batchdata: Mapping[str, Any]) -> Any:
+        engine.state.output = {}
+        (scan,) = batchdata[SCAN]
+        if FAULT in batchdata:
+            outcome = Outcome(scan, "failed", remarks=batchdata[FAULT][0])
+        elif RECORD in batchdata:
+            outcome = _recorded(scan, "kept", json.loads(batchdata[RECORD][0]))
+        else:
+            outcome = self._predicted(scan, batchdata)
+        if outcome.remarks:
+            logger.warning(_remark(outcome))
+        engine.state.outcomes.append(outcome)
+        return engine.state.output
+
+    def _predicted(self, scan: str, batchdata: Mapping[str, Any]) -> Outcome:
+        try:
+            super()._iteration(self, batchdata)
+        except Exception as error:
+            logger.debug("%s", scan, exc_info=error)
+            return Outcome(scan, "failed", remarks=explain(error))
+        return _recorded(scan, "done", self.state.output[0][CommonKeys.PRED].meta[RECORD])
+
+
+def _recorded(scan: str, result: str, record: Mapping[str, Any]) -> Outcome:
+    return Outcome(scan, result, record.get("ConsistencyPSNR", ""), " ".join(record.get("Warnings", [])))
+
+
+def report_outcomes(outcomes: Sequence[Outcome], output_dir: PathLike) -> None:
+    """Write ``summary.csv``, log the table, and end with an error when a scan failed.
+
+    Args:
+        outcomes: what became of each scan.
+        output_dir: where the results are.
+
+    Raises:
+        RuntimeError: when a scan failed; it names each of them and the reason.
+    """
+    table = io.StringIO(newline="")
+    csv.writer(table).writerows([Outcome._fields, *outcomes])
+    write_text_atomically(Path(output_dir) / SUMMARY, table.getvalue())
+    logger.info("Results in %s\n\n%s\n", output_dir, "\n".join(_rows(outcomes)))
+    failed = [outcome for outcome in outcomes if outcome.result == "failed"]
+    if failed:
+        reasons = "\n".join(f"- {_remark(outcome)}" for outcome in failed)
+        raise RuntimeError(
+            f"{len(failed)} of {len(outcomes)} scans failed; the others are in {output_dir}.\n{reasons}\n"
+            "Correct or remove them and run the same command again: only what is missing is made."
+        )
+
+
+def _remark(outcome: Outcome) -> str:
+    """The remark with the scan's path, which most of them begin with."""
+    return outcome.remarks if outcome.scan in outcome.remarks else f"{outcome.scan}: {outcome.remarks}"
+
+
+def _rows(outcomes: Sequence[Outcome]) -> list[str]:
+    """The table in plain characters, and a line of counts."""
+    rows = [("result", "consistency (dB)", "scan", "remarks")]
+    for outcome in outcomes:
+        psnr = outcome.consistency_psnr
+        rows.append((outcome.result, psnr if psnr == "" else f"{psnr:.1f}", outcome.scan, outcome.remarks))
+    counts = Counter(outcome.result for outcome in outcomes)
+    total = ", ".join(f"{counts[result]} {result}" for result in ("done", "kept", "failed"))
+    width = max(len(row[2]) for row in rows)
+    return [*(f"{a:7} {b:>16}  {c:{width}}  {d}".rstrip() for a, b, c, d in rows), "", total]
