@@ -44,7 +44,7 @@ MAY_IMPORT = {
     "slab_dataset": {"cropping", "scans"},
     "data": {"cropping", "datalist", "scans", "slab_dataset", "transforms"},
     "networks": {"kspace", "interpolation"},
-    "objectives": {"kspace", "losses"},
+    "objectives": {"cropping", "kspace", "losses"},
     "engines": {"objectives.base", "precision"},
     "handlers": {"atomic", "kspace", "losses", "metrics", "registration"},
     "inferers": {"cropping", "kspace", "losses", "precision"},

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from scripts.cropping import crop_slab, draw_slab, draw_start, is_informative, slab_axis_last
+from scripts.cropping import crop_slab, draw_slab, draw_start, is_informative, learned_slices, slab_axis_last
 from scripts.data import IterationSampler, UnpairedSlabDataset
 from scripts.kspace import truncate
 from scripts.transforms import ScaleIntensityRobustd
@@ -72,6 +72,24 @@ def test_slices_come_in_the_order_of_the_slab_axis():
     slab = crop_slab(volume, (1, 2, 3), (2, 2, 3))
     for channel in range(3):
         assert torch.equal(slab[channel], volume[1:3, 2:4, 3 + channel])
+
+
+def test_context_surrounds_a_slab_and_repeats_the_ends_of_the_volume():
+    volume = torch.arange(4 * 5 * 6).reshape(4, 5, 6)
+    slab = crop_slab(volume, (1, 2, 1), (2, 2, 3), context=2)
+    for channel, slice_index in enumerate((0, 0, 1, 2, 3, 4, 5)):
+        assert torch.equal(slab[channel], volume[1:3, 2:4, slice_index])
+    assert torch.equal(slab[2:5], crop_slab(volume, (1, 2, 1), (2, 2, 3)))
+
+
+@pytest.mark.parametrize("scale_factor", [(2, 2, 2), (2, 2, 1)])
+def test_the_learned_slices_of_a_sample_are_the_sample_without_context(scale_factor):
+    load = synthetic(high_res_spacing=tuple(2 / s for s in scale_factor))
+    narrow, wide = (slab_dataset(load=load, scale_factor=scale_factor, context=c)[0] for c in (0, 4))
+    assert wide["image"].shape[0] == 11
+    learned = learned_slices(3, wide["image"][None], reals=wide["reals"][None])
+    for key, slab in learned.items():
+        assert torch.equal(slab[0], narrow[key])
 
 
 def test_high_res_slabs_start_on_low_res_voxels_and_reach_both_ends():

@@ -9,7 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from scripts.kspace import zero_fill
-from scripts.networks import DegradationNet, ProjectionHead, SuperResolutionNet, VGGDiscriminator
+from scripts.networks import DegradationNet, ProjectionHead, SuperResolutionNet, TranslationNet, VGGDiscriminator
 from scripts.networks.degradation import truncate_mirrored
 from scripts.networks.initialization import initialize
 from scripts.networks.interpolation import SlabInterpolation, windowed_sinc
@@ -279,18 +279,50 @@ def test_slabs_are_centred_on_their_slices_and_stacked_back_in_order():
 
 
 @pytest.mark.parametrize("scale_factor", [(2, 2, 2), (2, 2, 1)])
-@pytest.mark.parametrize("skip", [False, True])
-def test_a_volume_is_the_central_slices_of_its_slabs(scale_factor, skip):
-    network = randomise_last(SuperResolutionNet(scale_factor, skip=skip, **TINY))
+def test_a_volume_is_the_central_slices_of_its_slabs(scale_factor):
+    network = randomise_last(SuperResolutionNet(scale_factor, **TINY))
     volume = uniform(1, 1, 8, 10, 7)
     s = scale_factor[2]
     with torch.no_grad():
         high_res = network(volume)
         for slice_index in range(1, 6):
-            slab = volume[0, ..., slice_index - 1 : slice_index + 2].movedim(-1, 1)
-            expected = network.decode(network.encode(slab), slab)[0, s : 2 * s].movedim(0, -1)
+            expected = network.slab(volume[0, ..., slice_index - 1 : slice_index + 2].movedim(-1, 1))[0, s : 2 * s]
             pair = high_res[0, 0, ..., s * slice_index : s * (slice_index + 1)]
-            torch.testing.assert_close(pair, expected, atol=1e-5, rtol=0)
+            torch.testing.assert_close(pair, expected.movedim(0, -1), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("scale_factor", [(2, 2, 2), (2, 2, 1)])
+def test_the_centre_of_a_slab_with_context_is_that_of_the_volume(scale_factor):
+    network = randomise_last(SuperResolutionNet(scale_factor, skip=True, **TINY))
+    degradation = randomise_last(DegradationNet(scale_factor, skip=True, **TINY))
+    low_res, high_res = uniform(1, 1, 8, 10, 7), uniform(1, 1, 16, 20, 7 * scale_factor[2])
+    with torch.no_grad():
+        for net, volume, size in ((network, low_res, scale_factor[2]), (degradation, high_res, 1)):
+            centre = slice(3 * size, 4 * size)
+            slab = net.slab(volume[:, 0].movedim(-1, 1))[:, centre].movedim(1, -1)
+            torch.testing.assert_close(slab, net(volume)[:, 0, ..., centre], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("scale_factor", [(2, 2, 2), (2, 2, 1)])
+def test_context_passes_the_networks_by(scale_factor):
+    """Around the slices that they learn, the networks return their skips and see nothing."""
+    network = randomise_last(SuperResolutionNet(scale_factor, skip=True, **TINY))
+    degradation = randomise_last(DegradationNet(scale_factor, skip=True, **TINY))
+    translation = randomise_last(TranslationNet(skip=True, **TINY))
+    low_res, high_res = uniform(2, 7, 8, 10), uniform(2, 7 * scale_factor[2], 16, 20)
+    for net, slab, skip in (
+        (network, low_res, network.interpolation(low_res)),
+        (degradation, high_res, degradation.truncate(high_res)),
+        (translation, low_res, low_res),
+    ):
+        learned = net.slab(slab).detach() - skip
+        size = learned.shape[1] // 7
+        assert torch.equal(learned[:, : 2 * size], torch.zeros_like(learned[:, : 2 * size]))
+        assert torch.equal(learned[:, 5 * size :], torch.zeros_like(learned[:, 5 * size :]))
+        assert (learned[:, 2 * size : 5 * size].abs().amax((0, 2, 3)) > 0).all()
+    changed = low_res.clone()
+    changed[:, [0, 1, 5, 6]] += 1
+    assert torch.equal(network.encode(changed), network.encode(low_res))
 
 
 @pytest.mark.parametrize("network", [SuperResolutionNet, DegradationNet])

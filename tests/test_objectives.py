@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 import torch
+import torch.nn.functional as F
 from scripts.losses import adaptation_loss, info_nce
 from scripts.objectives.base import Objective, frozen
 from torch import Tensor, nn
@@ -192,6 +193,20 @@ def test_images_are_published_in_their_papers_roles(tiny_udean, unpaired_batch):
     assert images.keys() == expected.keys()
     for name, image in images.items():
         torch.testing.assert_close(image, expected[name], msg=name)
+
+
+def test_context_is_not_published(tiny_udean, unpaired_batch):
+    """Wide slabs publish what the slabs in their middle do, wherever the networks have no skip that sees the rest."""
+    objective, batch = tiny_udean(), unpaired_batch()
+    wide = {
+        "image": F.pad(batch["image"], [0, 0, 0, 0, 2, 2], mode="constant"),
+        "reals": F.pad(batch["reals"], [0, 0, 0, 0, 4, 4], mode="constant"),
+    }
+    narrow_images, wide_images = objective(batch), objective(wide)
+    assert narrow_images.keys() == wide_images.keys()
+    for name in narrow_images.keys() - {"truncated"}:  # physics, which sees the context
+        torch.testing.assert_close(wide_images[name], narrow_images[name], atol=1e-6, rtol=0)
+    assert wide_images["truncated"].shape == narrow_images["truncated"].shape
 
 
 def test_discriminators_that_cannot_tell_cost_a_quarter_per_pair(tiny_udean, unpaired_batch):

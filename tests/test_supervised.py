@@ -179,7 +179,7 @@ def test_the_overlays_differ_in_their_pairs_alone(train_stack):
         del config["train"]["preprocessing"]
     assert all(config == configs[0] for config in configs[1:])
     optimizer = train_stack("methods/supervised_oracle.yaml").parser.get_parsed_content("g_optimizer")
-    assert {(group["lr"], group["weight_decay"]) for group in optimizer.param_groups} == {(1e-4, 1e-5)}
+    assert {(group["lr"], group["weight_decay"]) for group in optimizer.param_groups} == {(1e-4, 1e-7)}
 
 
 def test_a_shift_experiment_changes_detail_not_place():

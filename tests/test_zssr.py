@@ -89,7 +89,7 @@ def test_it_runs_in_an_evaluator_where_gradients_are_off():
 
 
 def test_it_learns_to_restore_the_volume_from_its_truncation():
-    inferer = zssr(num_iterations=300, learning_rate=2e-3)
+    inferer = zssr(context=4, num_iterations=300, learning_rate=2e-3)  # with context for the skip
     volume = low_res()
     image, label = inferer._pair(volume[0, 0])
     trained = inferer._adapt(network(), volume[0, 0])

@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 
-__all__ = ["crop_slab", "draw_informative_start", "draw_slab", "draw_start", "is_informative", "slab_axis_last"]
+__all__ = [
+    "crop_slab",
+    "draw_informative_start",
+    "draw_slab",
+    "draw_start",
+    "is_informative",
+    "learned_slices",
+    "slab_axis_last",
+]
 
 REDRAWS = 20
 
@@ -30,11 +39,19 @@ def draw_start(rng: np.random.Generator, shape: Sequence[int], size: Sequence[in
     return [s * int(rng.integers((n - w) // s + 1)) for n, w, s in zip(shape, size, step, strict=True)]
 
 
-def crop_slab(volume: Tensor, start: Sequence[int], size: Sequence[int]) -> Tensor:
-    """Cut a slab out of a volume (H, W, D) and make its slices the channels, (d, h, w), in their order along D."""
-    for axis, (begin, length) in enumerate(zip(start, size, strict=True)):
-        volume = volume.narrow(axis, begin, length)
-    return volume.movedim(-1, 0).contiguous()
+def crop_slab(volume: Tensor, start: Sequence[int], size: Sequence[int], context: int = 0) -> Tensor:
+    """Cut a slab out of a volume (H, W, D) and make its slices the channels, (d, h, w), in their order along D.
+
+    Args:
+        volume: tensor (H, W, D).
+        start: its first voxel.
+        size: its sizes (h, w, d) without context.
+        context: how many more slices on either side; the first and last of the volume are replicated beyond its ends.
+    """
+    for axis in (0, 1):
+        volume = volume.narrow(axis, start[axis], size[axis])
+    slices = torch.arange(start[2] - context, start[2] + size[2] + context).clamp(0, volume.shape[2] - 1)
+    return volume.index_select(2, slices).movedim(-1, 0).contiguous()
 
 
 def is_informative(slab: Tensor) -> bool:
@@ -61,7 +78,9 @@ def draw_informative_start(
     return max(starts, key=lambda start: float(crop_slab(volume, start, size).std()))
 
 
-def draw_slab(volume: Tensor, size: Sequence[int], step: Sequence[int], rng: np.random.Generator) -> Tensor:
+def draw_slab(
+    volume: Tensor, size: Sequence[int], step: Sequence[int], rng: np.random.Generator, context: int = 0
+) -> Tensor:
     """Draw a slab that shows anatomy, see :func:`draw_informative_start`.
 
     Args:
@@ -69,8 +88,22 @@ def draw_slab(volume: Tensor, size: Sequence[int], step: Sequence[int], rng: np.
         size: sizes (h, w, d) of the slab.
         step: see :func:`draw_start`.
         rng: source of randomness.
+        context: more slices on either side, see :func:`crop_slab`.
 
     Returns:
-        tensor (d, h, w).
+        tensor (d + 2 * context, h, w).
     """
-    return crop_slab(volume, draw_informative_start(volume, size, step, rng), size)
+    return crop_slab(volume, draw_informative_start(volume, size, step, rng), size, context)
+
+
+def learned_slices(slab_size: int, image: Tensor, **images: Tensor) -> dict[str, Tensor]:
+    """Of slabs that are wider than the networks' the slices that the networks learn, the others being context.
+
+    Args:
+        slab_size: slices of the networks' slabs.
+        image: LR slab, of which the middle ``slab_size`` slices are kept.
+        images: slabs of the same extent, of which the same part is kept.
+    """
+    slabs = {"image": image, **images}
+    kept = {name: slab.shape[1] * slab_size // image.shape[1] for name, slab in slabs.items()}
+    return {name: slab.narrow(1, (slab.shape[1] - kept[name]) // 2, kept[name]) for name, slab in slabs.items()}

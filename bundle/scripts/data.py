@@ -32,11 +32,12 @@ class UnpairedSlabDataset(SlabDataset):
         intensity_transform: applied to each item after its spacing was matched, so that an intensity scale is measured
             at the resolution that the networks see; it must allow missing keys. ``None`` when ``transform`` does that.
         patch_size: in-plane sizes of a low-resolution slab, in voxels.
-        slab_size: slices of a low-resolution slab.
+        slab_size: slices of a low-resolution slab that are learned.
         batch_size: samples per iteration; one batch holds different subjects as far as there are enough.
         seed: of all draws.
         slab_axes: the axes of the canonical frame, in [0, 2], across which slabs are cut, drawn per sample. Axes other
             than the last need equal scale factors.
+        context: see :class:`SlabDataset`.
         flip: mirror the slabs of either group at random along each axis. This is safe only because nothing pairs the
             groups: mirrored, a low-resolution voxel no longer sits on high-resolution voxel 2l.
         spacing_tolerance: relative deviation that still counts as the same spacing.
@@ -61,11 +62,12 @@ class UnpairedSlabDataset(SlabDataset):
         batch_size: int = 8,
         seed: int = 0,
         slab_axes: Sequence[int] = (2,),
+        context: int = 0,
         flip: bool = False,
         spacing_tolerance: float = 0.1,
         progress: bool = True,
     ) -> None:
-        super().__init__(scale_factor, num_iterations, patch_size, slab_size, batch_size, seed, slab_axes)
+        super().__init__(scale_factor, num_iterations, patch_size, slab_size, batch_size, seed, slab_axes, context)
         self.flip = flip
         scans = load_scans(data, transform, self.groups, progress)
         spacing = common_spacing(scans["image"], spacing_tolerance)
@@ -77,7 +79,7 @@ class UnpairedSlabDataset(SlabDataset):
         for key, group in self.volumes.items():
             subject = choose(group)
             volume = slab_axis_last(group[subject][rng.integers(len(group[subject]))], axis)
-            slab = draw_slab(volume, self.size[key], self.step[key], rng)
+            slab = draw_slab(volume, self.size[key], self.step[key], rng, self.context[key])
             sample[key] = slab.flip([d for d in range(3) if rng.random() < 0.5]) if self.flip else slab
             sample[f"{key}_subject"] = subject
         return sample
@@ -101,6 +103,7 @@ class PairedSlabDataset(SlabDataset):
         batch_size: see there.
         seed: see there.
         slab_axes: see there.
+        context: see there.
         progress: whether to show a progress bar while loading.
 
     Raises:
@@ -122,9 +125,10 @@ class PairedSlabDataset(SlabDataset):
         batch_size: int = 8,
         seed: int = 0,
         slab_axes: Sequence[int] = (2,),
+        context: int = 0,
         progress: bool = True,
     ) -> None:
-        super().__init__(scale_factor, num_iterations, patch_size, slab_size, batch_size, seed, slab_axes)
+        super().__init__(scale_factor, num_iterations, patch_size, slab_size, batch_size, seed, slab_axes, context)
         _check_pairs(data)
         scans = load_scans(data, transform, self.groups, progress)
         declare, check = DeclareHighResGrid(scale_factor), CheckSameGridd("label", image_key="image")
@@ -139,8 +143,8 @@ class PairedSlabDataset(SlabDataset):
         start = draw_informative_start(image, self.size["image"], self.step["image"], rng)
         high_res_start = [s * n for s, n in zip(self.step["label"], start, strict=True)]
         return {
-            "image": crop_slab(image, start, self.size["image"]),
-            "label": crop_slab(label, high_res_start, self.size["label"]),
+            "image": crop_slab(image, start, self.size["image"], self.context["image"]),
+            "label": crop_slab(label, high_res_start, self.size["label"], self.context["label"]),
             "image_subject": subject,
         }
 

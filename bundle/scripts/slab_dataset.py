@@ -27,11 +27,13 @@ class SlabDataset(Dataset, ABC):
         scale_factor: integer ratio of low- to high-resolution spacing along each axis of the canonical frame.
         num_iterations: how many batches there are.
         patch_size: in-plane sizes of a low-resolution slab, in voxels.
-        slab_size: slices of a low-resolution slab.
+        slab_size: slices of a low-resolution slab that are learned.
         batch_size: samples per iteration; one batch holds different subjects as far as there are enough.
         seed: of all draws.
         slab_axes: the axes of the canonical frame, in [0, 2], across which slabs are cut, drawn per sample. Axes other
             than the last need equal scale factors.
+        context: slices on either side of a low-resolution slab, and as much of a high-resolution one, that only the
+            networks' skips see; beyond the ends of a volume its first and last slices are replicated.
 
     Raises:
         ValueError: when ``scale_factor`` is not whole, or ``slab_axes`` do not go with it.
@@ -49,11 +51,13 @@ class SlabDataset(Dataset, ABC):
         batch_size: int,
         seed: int,
         slab_axes: Sequence[int],
+        context: int,
     ) -> None:
         _check_axes(slab_axes, scale_factor)
         self.step = dict(zip(self.groups, ((1, 1, 1), tuple(scale_factor)), strict=True))
         slab = (*patch_size, slab_size)
         self.size = {k: [s * n for s, n in zip(step, slab, strict=True)] for k, step in self.step.items()}
+        self.context = {key: step[2] * context for key, step in self.step.items()}
         self.num_iterations, self.batch_size, self.seed = num_iterations, batch_size, seed
         self.slab_axes = tuple(slab_axes)
         self.volumes: dict[str, dict[str, list[Tensor]]] = {}

@@ -13,7 +13,7 @@ from monai.utils import convert_to_tensor
 from torch import Tensor, nn
 from tqdm import trange
 
-from scripts.cropping import crop_slab, draw_informative_start
+from scripts.cropping import crop_slab, draw_informative_start, learned_slices
 from scripts.kspace import truncate
 from scripts.losses import absolute_error, ssim_loss
 from scripts.precision import resolve_amp_dtype
@@ -31,7 +31,8 @@ class ZSSRInferer(Inferer):
         inferer: applies the trained copy to the volume.
         scale_factor: integer factors along the spatial axes.
         patch_size: in-plane sizes of a slab of the truncated volume; smaller where that volume is.
-        slab_size: slices of a slab, those of the network.
+        slab_size: slices of a slab that are learned, those of the network.
+        context: more slices on either side that only the network's skip sees.
         batch_size: slabs per iteration.
         num_iterations: length of the training.
         learning_rate: of Adam.
@@ -47,6 +48,7 @@ class ZSSRInferer(Inferer):
         scale_factor: Sequence[int] = (2, 2, 2),
         patch_size: Sequence[int] = (64, 64),
         slab_size: int = 3,
+        context: int = 0,
         batch_size: int = 8,
         num_iterations: int = 3000,
         learning_rate: float = 1e-4,
@@ -59,6 +61,7 @@ class ZSSRInferer(Inferer):
         self.inferer = inferer
         self.scale_factor = [int(s) for s in scale_factor]
         self.slab = (*patch_size, slab_size)
+        self.context = context
         self.batch_size = batch_size
         self.num_iterations = num_iterations
         self.learning_rate = learning_rate
@@ -71,7 +74,8 @@ class ZSSRInferer(Inferer):
         """
         Args:
             inputs: one low-resolution volume, ``(1, 1, H, W, D)``.
-            network: maps volumes to volumes, and slabs ``(B, S, H, W)`` to slabs by its method ``slab``.
+            network: maps volumes to volumes, and slabs ``(B, S, H, W)`` to slabs by its method ``slab``, of
+                which it learns the middle ``slab_size`` slices.
             args: optional args to be passed to ``network``.
             kwargs: optional keyword args to be passed to ``network``.
 
@@ -96,7 +100,9 @@ class ZSSRInferer(Inferer):
             low_res, high_res = (slabs.to(volume.device) for slabs in self._draw(image, label, rng))
             with torch.autocast(volume.device.type, dtype=dtype, enabled=dtype is not None):
                 pred = adapted.slab(low_res)
-            loss = absolute_error(pred, high_res) + self.ssim_weight * ssim_loss(pred, high_res)
+            learned = learned_slices(adapted.slab_size, low_res, pred=pred, label=high_res)
+            pair = learned["pred"], learned["label"]
+            loss = absolute_error(*pair) + self.ssim_weight * ssim_loss(*pair)
             optimizer.zero_grad()
             scaler.scale(loss).backward()
             scaler.step(optimizer)
@@ -119,7 +125,8 @@ class ZSSRInferer(Inferer):
         """A batch of slabs of both at the same places."""
         size = [min(n, w) for n, w in zip(image.shape, self.slab, strict=True)]
         starts = np.stack([draw_informative_start(image, size, (1, 1, 1), rng) for _ in range(self.batch_size)])
-        low_res = [crop_slab(image, start, size) for start in starts.tolist()]
+        low_res = [crop_slab(image, start, size, self.context) for start in starts.tolist()]
         high_res_size = np.multiply(size, self.scale_factor).tolist()
-        high_res = [crop_slab(label, start, high_res_size) for start in (starts * self.scale_factor).tolist()]
+        context = self.context * self.scale_factor[2]
+        high_res = [crop_slab(label, start, high_res_size, context) for start in (starts * self.scale_factor).tolist()]
         return torch.stack(low_res), torch.stack(high_res)

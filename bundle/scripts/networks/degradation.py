@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from scripts.kspace import truncate
 
-from .slabs import slabs_to_volume, volume_to_slabs
+from .slabs import central, slabs_to_volume, surround, volume_to_slabs
 from .super_resolution import check_geometry
 from .ts_rcan import SlabEncoder, TSRCANDecoder
 
@@ -31,6 +31,8 @@ def truncate_mirrored(x: Tensor, scale_factor: Sequence[int], dim: Sequence[int]
 
 class DegradationNet(nn.Module):
     """Down-sampling extractor $D_n$ and LR decoder $L$ of UDEAN (https://arxiv.org/abs/2205.06891), by thin slabs.
+
+    As with :class:`SuperResolutionNet`, slabs may be wider than ``slab_size``; the skip sees all of them.
 
     Args:
         scale_factor: integer factors $(s, s, s_z)$, the slab axis last.
@@ -76,12 +78,12 @@ class DegradationNet(nn.Module):
         )
 
     def encode(self, high_res: Tensor) -> Tensor:
-        """HR slab ``(B, S * s_z, s * H, s * W)`` to features ``(B, num_features, H, W)``."""
-        return self.extractor(high_res)
+        """HR slab ``(B, S * s_z, s * H, s * W)`` to features ``(B, num_features, H, W)`` of its central slices."""
+        return self.extractor(central(high_res, self.slab_size * self.through_plane))
 
     def decode(self, features: Tensor, low_res: Tensor) -> Tensor:
         """Features to the LR slab ``(B, S, H, W)``; ``low_res`` is what the skip adds, untouched."""
-        slab = self.decoder(features)
+        slab = surround(self.decoder(features), low_res.shape[1])
         return slab + low_res if self.skip else slab
 
     def truncate(self, high_res: Tensor) -> Tensor:
@@ -108,5 +110,8 @@ class DegradationNet(nn.Module):
         all_slabs = volume_to_slabs(x, self.slab_size * self.through_plane, self.through_plane)
         outputs = []
         for slabs in torch.split(all_slabs, self.slabs_per_pass):
-            outputs.append(self.slab(slabs)[:, centre : centre + 1])
-        return slabs_to_volume(torch.cat(outputs), x.shape[0])
+            outputs.append(self.decoder(self.extractor(slabs))[:, centre : centre + 1])
+        volume = slabs_to_volume(torch.cat(outputs), x.shape[0])
+        if self.skip:
+            volume = volume + self.truncate(x[:, 0].movedim(-1, 1)).movedim(1, -1).unsqueeze(1)
+        return volume

@@ -36,7 +36,7 @@ class SlabInterpolation(nn.Module):
         num_taps: even numbers of neighbours along ``(H, W, slices)``; beyond the borders the last sample is replicated.
     """
 
-    def __init__(self, scale_factor: Sequence[int], num_taps: Sequence[int] = (32, 32, 16)) -> None:
+    def __init__(self, scale_factor: Sequence[int], num_taps: Sequence[int] = (32, 32, 32)) -> None:
         super().__init__()
         self.scale_factor = [int(s) for s in scale_factor]
         for name, factor, taps in zip(("rows", "columns", "slices"), self.scale_factor, num_taps, strict=True):

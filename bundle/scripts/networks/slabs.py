@@ -23,6 +23,17 @@ def volume_to_slabs(volume: Tensor, size: int, step: int) -> Tensor:
     return slabs.reshape(-1, size, volume.shape[2], volume.shape[3])
 
 
+def central(slab: Tensor, size: int) -> Tensor:
+    """The ``size`` slices in the middle of a slab ``(B, n, H, W)``; the others are their context."""
+    return slab.narrow(1, (slab.shape[1] - size) // 2, size)
+
+
+def surround(slab: Tensor, size: int) -> Tensor:
+    """A slab of ``size`` slices with ``slab`` in its middle and zeros elsewhere."""
+    margin = (size - slab.shape[1]) // 2
+    return F.pad(slab, [0, 0, 0, 0, margin, margin])
+
+
 def slabs_to_volume(slabs: Tensor, batch_size: int) -> Tensor:
     """Stack the slices that each slab contributes: ``(B * D, S, H, W)`` to ``(B, 1, H, W, D * S)``."""
     height, width = slabs.shape[2], slabs.shape[3]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .interpolation import SlabInterpolation
-from .slabs import slabs_to_volume, volume_to_slabs
+from .slabs import central, slabs_to_volume, surround, volume_to_slabs
 from .ts_rcan import SlabEncoder, TSRCANDecoder
 
 
@@ -30,7 +30,9 @@ class SuperResolutionNet(nn.Module):
     """LR encoder $E$ and SR decoder $S$ of UDEAN (https://arxiv.org/abs/2205.06891), by thin slabs.
 
     A volume passes as one slab per slice along its last axis, of which the central slice's output is kept. Training
-    calls :meth:`slab`, or :meth:`encode` and :meth:`decode`, which return all slices of a slab.
+    calls :meth:`slab`, or :meth:`encode` and :meth:`decode`, which return as many slices as they are given. A slab may
+    be wider than ``slab_size``: the slices around its middle are context that only the skip sees, as the interpolation
+    reaches much further than thin slabs do, and what they become is the interpolation alone.
 
     Args:
         scale_factor: integer factors $(s, s, s_z)$, the slab axis last.
@@ -77,12 +79,12 @@ class SuperResolutionNet(nn.Module):
         self.interpolation = SlabInterpolation((in_plane, in_plane, through_plane))
 
     def encode(self, low_res: Tensor) -> Tensor:
-        """LR slab ``(B, S, H, W)`` to features ``(B, num_features, H, W)``."""
-        return self.encoder(low_res)
+        """LR slab ``(B, S, H, W)`` to features ``(B, num_features, H, W)`` of its central ``slab_size`` slices."""
+        return self.encoder(central(low_res, self.slab_size))
 
     def decode(self, features: Tensor, low_res: Tensor) -> Tensor:
         """Features to the SR slab ``(B, S * s_z, s * H, s * W)``; ``low_res`` is what the skip interpolates."""
-        slab = self.decoder(features)
+        slab = surround(self.decoder(features), low_res.shape[1] * self.through_plane)
         if self.skip:
             slab = slab + self.interpolation(low_res)
         return slab
@@ -98,5 +100,8 @@ class SuperResolutionNet(nn.Module):
         first = self.slab_size // 2 * self.through_plane
         outputs = []
         for slabs in torch.split(volume_to_slabs(x, self.slab_size, 1), self.slabs_per_pass):
-            outputs.append(self.slab(slabs)[:, first : first + self.through_plane])
-        return slabs_to_volume(torch.cat(outputs), x.shape[0])
+            outputs.append(self.decoder(self.encoder(slabs))[:, first : first + self.through_plane])
+        volume = slabs_to_volume(torch.cat(outputs), x.shape[0])
+        if self.skip:
+            volume = volume + self.interpolation(x[:, 0].movedim(-1, 1)).movedim(1, -1).unsqueeze(1)
+        return volume

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .slabs import slabs_to_volume, volume_to_slabs
+from .slabs import central, slabs_to_volume, surround, volume_to_slabs
 from .super_resolution import check_geometry
 from .ts_rcan import SlabEncoder, TSRCANDecoder
 
@@ -56,9 +56,14 @@ class TranslationNet(nn.Module):
         )
 
     def slab(self, low_res: Tensor) -> Tensor:
-        """LR slab ``(B, S, H, W)`` to the LR slab ``(B, S, H, W)`` of the other group, all its slices."""
-        given = torch.cat([low_res, torch.randn_like(low_res[:, :1])], 1) if self.noise else low_res
-        slab = self.decoder(self.encoder(given))
+        """LR slab ``(B, S, H, W)`` to the LR slab ``(B, S, H, W)`` of the other group.
+
+        It may be wider than ``slab_size``, as in :meth:`SuperResolutionNet.slab`.
+        """
+        given = central(low_res, self.slab_size)
+        if self.noise:
+            given = torch.cat([given, torch.randn_like(given[:, :1])], 1)
+        slab = surround(self.decoder(self.encoder(given)), low_res.shape[1])
         return slab + low_res if self.skip else slab
 
     def forward(self, x: Tensor) -> Tensor:

@@ -96,7 +96,10 @@ class Objective(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Make every image and feature map of the method once, and publish them under names."""
+        """Make every image and feature map of the method once, and publish them under names.
+
+        Slabs may come with context, see :func:`scripts.cropping.learned_slices`; what is published has none.
+        """
 
     @abstractmethod
     def generator_loss(self, images: Mapping[str, Tensor]) -> Terms:

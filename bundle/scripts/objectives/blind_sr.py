@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from scripts.cropping import learned_slices
 from scripts.losses import absolute_error, least_squares_adversarial_loss
 
 from .base import Objective, Terms, discrimination, restoration
@@ -94,16 +95,17 @@ class BlindSR(Objective):
         downsampled = self.degradation.downsampling.slab(reals)
         degraded = self.degradation.translator.slab(downsampled)
         super_resolved = self.network.slab(image)
-        return {
-            "reals": reals,
-            "image": image,
-            "kernel": self.degradation.downsampling.kernel(),
-            "downsampled": downsampled,
-            "degraded": degraded,
-            "cycled": self.network.slab(degraded),
-            "super_resolved": super_resolved,
-            "cycled_image": self.degradation.downsampling.slab(super_resolved),
-        }
+        images = learned_slices(
+            self.network.slab_size,
+            image,
+            reals=reals,
+            downsampled=downsampled,
+            degraded=degraded,
+            cycled=self.network.slab(degraded),
+            super_resolved=super_resolved,
+            cycled_image=self.degradation.downsampling.slab(super_resolved),
+        )
+        return {**images, "kernel": self.degradation.downsampling.kernel()}
 
     def generator_loss(self, images: Mapping[str, Tensor]) -> Terms:
         x = images

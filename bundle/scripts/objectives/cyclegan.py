@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from scripts.cropping import learned_slices
 from scripts.losses import least_squares_adversarial_loss
 
 from .base import Objective, Terms, discrimination, restoration
@@ -67,14 +68,15 @@ class CycleGAN(Objective):
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         reals, image = batch["reals"], batch["image"]
         degraded, super_resolved = self.degradation.slab(reals), self.network.slab(image)
-        return {
-            "reals": reals,
-            "image": image,
-            "degraded": degraded,
-            "super_resolved": super_resolved,
-            "cycled": self.network.slab(degraded),
-            "cycled_image": self.degradation.slab(super_resolved),
-        }
+        return learned_slices(
+            self.network.slab_size,
+            image,
+            reals=reals,
+            degraded=degraded,
+            super_resolved=super_resolved,
+            cycled=self.network.slab(degraded),
+            cycled_image=self.degradation.slab(super_resolved),
+        )
 
     def generator_loss(self, images: Mapping[str, Tensor]) -> Terms:
         x, high_res, low_res = images, self.high_res_discriminator, self.low_res_discriminator

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from scripts.cropping import learned_slices
 from scripts.losses import absolute_error, log_adversarial_loss, log_discriminator_loss, ssim_loss
 
 from .base import Objective, Terms, discrimination
@@ -52,11 +53,12 @@ class DASRDegradation(Objective):
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         reals = batch["reals"]
-        return {
-            "image": batch["image"],
-            "truncated": self.degradation.truncate(reals),
-            "degraded": self.degradation.slab(reals),
-        }
+        return learned_slices(
+            self.degradation.slab_size,
+            batch["image"],
+            truncated=self.degradation.truncate(reals),
+            degraded=self.degradation.slab(reals),
+        )
 
     def generator_loss(self, images: Mapping[str, Tensor]) -> Terms:
         return {
@@ -118,15 +120,17 @@ class DASR(Objective):
         reals, image = batch["reals"], batch["image"]
         with torch.no_grad():
             degraded = self.degradation.slab(reals)
-            distance = F.interpolate(self.low_res_discriminator.domain_distance(degraded), size=reals.shape[2:])
-        return {
-            "reals": reals,
-            "image": image,
-            "degraded": degraded,
-            "distance": distance,
-            "restored": self.network.slab(degraded),
-            "super_resolved": self.network.slab(image),
-        }
+        images = learned_slices(
+            self.network.slab_size,
+            image,
+            reals=reals,
+            degraded=degraded,
+            restored=self.network.slab(degraded),
+            super_resolved=self.network.slab(image),
+        )
+        with torch.no_grad():
+            distance = self.low_res_discriminator.domain_distance(images["degraded"])
+        return {**images, "distance": F.interpolate(distance, size=reals.shape[2:])}
 
     def generator_loss(self, images: Mapping[str, Tensor]) -> Terms:
         made, given, distance = images["restored"], images["reals"], images["distance"]

@@ -8,6 +8,7 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
+from scripts.cropping import learned_slices
 from scripts.losses import absolute_error, least_squares_adversarial_loss
 
 from .base import Objective, Terms, discrimination, frozen
@@ -75,19 +76,20 @@ class PseudoSR(Objective):
         cycled, cleaned = clean(degraded), clean(image)
         with frozen(self.network.super_resolution):
             super_resolved_cycled, super_resolved_image = super_resolve(cycled), super_resolve(cleaned.detach())
-        return {
-            "reals": reals,
-            "image": image,
-            "downsampled": downsampled,
-            "degraded": degraded,
-            "cycled": cycled,
-            "cleaned": cleaned,
-            "identity": clean(downsampled),
-            "ensemble": self._ensemble(image, cleaned),
-            "super_resolved_cycled": super_resolved_cycled,
-            "super_resolved_image": super_resolved_image,
-            "super_resolved": super_resolve(cycled.detach()),
-        }
+        return learned_slices(
+            self.network.super_resolution.slab_size,
+            image,
+            reals=reals,
+            downsampled=downsampled,
+            degraded=degraded,
+            cycled=cycled,
+            cleaned=cleaned,
+            identity=clean(downsampled),
+            ensemble=self._ensemble(image, cleaned),
+            super_resolved_cycled=super_resolved_cycled,
+            super_resolved_image=super_resolved_image,
+            super_resolved=super_resolve(cycled.detach()),
+        )
 
     def generator_loss(self, images: Mapping[str, Tensor]) -> Terms:
         x = images

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from scripts.cropping import learned_slices
+
 from .base import Objective, Terms, restoration
 
 
@@ -32,7 +34,8 @@ class Supervised(Objective):
         return nn.ModuleList([self.network])
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        return {"image": batch["image"], "label": batch["label"], "pred": self.network.slab(batch["image"])}
+        image = batch["image"]
+        return learned_slices(self.network.slab_size, image, label=batch["label"], pred=self.network.slab(image))
 
     def generator_loss(self, images: Mapping[str, Tensor]) -> Terms:
         return restoration("restoration", images["pred"], images["label"], ssim_form=self.ssim_form)

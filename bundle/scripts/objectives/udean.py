@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from scripts.cropping import learned_slices
 from scripts.losses import absolute_error, adaptation_loss, adversarial_loss
 
 from .base import Objective, Terms, discrimination, restoration
@@ -89,17 +90,21 @@ class UDEAN(Objective):
         degraded = self.degradation.decode(features, truncated)
         cycled_features = self.network.encode(degraded)
         target_features = self.network.encode(image)
+        images = learned_slices(
+            self.network.slab_size,
+            image,
+            reals=reals,
+            truncated=truncated,
+            degraded=degraded,
+            cycled=self.network.decode(cycled_features, degraded),
+            reconstructed=self.network.decode(features, truncated),
+            reconstructed_image=self.degradation.decode(target_features, image),
+        )
         return {
-            "reals": reals,
-            "image": image,
+            **images,
             "features": features,
-            "truncated": truncated,
-            "degraded": degraded,
             "cycled_features": cycled_features,
-            "cycled": self.network.decode(cycled_features, degraded),
-            "reconstructed": self.network.decode(features, truncated),
             "target_features": target_features,
-            "reconstructed_image": self.degradation.decode(target_features, image),
         }
 
     def generator_loss(self, images: Mapping[str, Tensor]) -> Terms:
