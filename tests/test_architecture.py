@@ -47,6 +47,7 @@ MAY_IMPORT = {
     "objectives": {"cropping", "kspace", "losses"},
     "engines": {"objectives.base", "precision"},
     "handlers": {"atomic", "kspace", "losses", "metrics", "registration"},
+    "distributed": {"data", "handlers", "slab_dataset"},
     "inferers": {"cropping", "kspace", "losses", "precision"},
     "files": {"datalist"},
     "saving": {"atomic", "files"},

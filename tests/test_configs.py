@@ -18,7 +18,9 @@ from torch import Tensor
 REPOSITORY = Path(__file__).parents[1]
 CONFIGS = REPOSITORY / "bundle" / "configs"
 FILES = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.rglob("*.yaml"))
-RUN_LINE = re.compile(r'^# .*python -m monai\.bundle run (?:(\w+) )?--config_file ("\[.*?\]"|\S+)', re.M)
+RUN_LINE = re.compile(
+    r'^# .*(?:python|torchrun .*) -m monai\.bundle run (?:(\w+) )?--config_file ("\[.*?\]"|\S+)', re.M
+)
 TRUNKS = {"train.yaml": "train", "inference.yaml": "infer"}
 
 
@@ -119,7 +121,7 @@ def misnamed(trunk: Mapping, overlay: Mapping, merged: str) -> list[str]:
         elif (
             key not in trunk
             and not re.search(rf"[@%]{key}\b", merged)
-            and key not in {run for run, _ in STACKS.values()}
+            and key not in {"initialize", "finalize", *(run for run, _ in STACKS.values())}
         ):
             wrong.append(key)
     return wrong
