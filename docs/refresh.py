@@ -28,7 +28,8 @@ def quote(name: str) -> str:
         return text.strip()
     record = json.loads(text)
     lines = [f"- {group}: {', '.join(names) or 'none'}" for group, names in record["subjects"].items()]
-    return "\n".join([*lines, f"- {record['iterations']} iterations in {record['hours']} hours on two CPU cores"])
+    stages = [f"{stage['iterations']} iterations in {stage['hours']} hours" for stage in record["stages"]]
+    return "\n".join([*lines, f"- {', then '.join(stages)}, on two CPU cores"])
 
 
 def refreshed(page: str) -> str:

@@ -328,9 +328,8 @@ def test_a_resumed_training_equals_one_that_was_never_stopped(train_stack, tmp_p
 def test_the_contrastive_model_without_its_loss_is_the_one_with_weights_of_zero(train_stack):
     zero = dict.fromkeys(["contrastive_feature", "contrastive_consistency", "contrastive_cycle"], 0.0)
     workflow = train_stack(max_iterations=3, iterations_per_epoch=3)
-    (handler,) = [h for h in workflow.parser["train"]["handlers"] if h["_target_"].endswith("ContrastiveHandler")]
-    assert handler["weights"].keys() == zero.keys()
-    handler["weights"].update(zero)
+    assert workflow.parser["contrastive_weights"].keys() == zero.keys()
+    workflow.parser["contrastive_weights"] = zero
     with_zero = final_state(workflow)
     without = final_state(train_stack("methods/without_contrastive.yaml", max_iterations=3, iterations_per_epoch=3))
     for part in ("objective", "ema"):
