@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO ?= demo
 BUNDLE := $(BIN)/python -m monai.bundle
 
-.PHONY: demo test test-all release clean
+.PHONY: demo test test-all test-label test-deploy release clean
 
 $(VENV)/.complete: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -26,8 +26,19 @@ test: $(VENV)/.complete  ## what continuous integration runs
 test-all: $(VENV)/.complete  ## with the tests that take minutes
 	$(BIN)/python -m pytest -n auto
 
+$(VENV)-%/.complete: tests/%/requirements.txt tests/%/constraints.txt deploy/requirements.txt
+	$(PYTHON) -m venv $(VENV)-$*
+	$(VENV)-$*/bin/pip install --quiet --constraint tests/$*/constraints.txt --requirement tests/$*/requirements.txt
+	touch $@
+
+test-label: $(VENV)-label/.complete  ## the bundle in MONAI Label's own server, in an environment of its own
+	$(VENV)-label/bin/python -m pytest tests/label
+
+test-deploy: $(VENV)-deploy/.complete  ## the MONAI Deploy application on synthetic DICOM, in an environment of its own
+	$(VENV)-deploy/bin/python -m pytest tests/deploy
+
 release: $(VENV)/.complete  ## dist/<name>.zip: the bundle as the model zoo distributes it, configs in YAML and JSON
 	$(BIN)/python docs/release.py dist
 
 clean:
-	rm -rf $(VENV) $(DEMO) dist bundle/outputs .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-label $(VENV)-deploy $(DEMO) dist bundle/outputs .pytest_cache .ruff_cache

@@ -1,0 +1,49 @@
+"""Which bundle made a result: where it is, its version and its weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["BundleRecord", "find_bundle"]
+
+METADATA = Path("configs", "metadata.json")
+WEIGHTS = Path("models", "model.pt")
+
+
+def find_bundle(folder: Path) -> Path:
+    """The bundle's folder: ``folder`` itself, or the only bundle in it, as in a MAP's model folder.
+
+    Raises:
+        ValueError: when there is no bundle, or more than one.
+    """
+    found = [path.parents[1] for path in [folder / METADATA, *sorted(folder.glob(f"*/{METADATA}"))] if path.is_file()]
+    if len(found) != 1:
+        raise ValueError(f"{folder}: expected the folder of one bundle, found {len(found)}. Give it by --model.")
+    return found[0].resolve()
+
+
+@dataclass(frozen=True)
+class BundleRecord:
+    """What every result says about its origin.
+
+    Attributes:
+        name: of the bundle.
+        version: of the bundle.
+        weights_sha256: hash of the file with the weights.
+        intended_use: the bundle's own statement.
+    """
+
+    name: str
+    version: str
+    weights_sha256: str
+    intended_use: str
+
+    @classmethod
+    def of(cls, bundle: Path) -> BundleRecord:
+        """Read the record of the bundle in a folder."""
+        metadata = json.loads((bundle / METADATA).read_text(encoding="utf-8"))
+        digest = hashlib.sha256((bundle / WEIGHTS).read_bytes()).hexdigest()
+        return cls(metadata["name"], metadata["version"], digest, metadata["intended_use"])

@@ -1,0 +1,53 @@
+"""Loading: every DICOM object of a folder, sorted into studies and series."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from monai.deploy.core.domain import DICOMSeries, DICOMStudy
+from monai.deploy.operators import DICOMDataLoaderOperator
+from multiframe import frames_of
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+
+__all__ = ["SeriesLoaderOperator"]
+
+IDENTIFIERS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
+
+
+class SeriesLoaderOperator(DICOMDataLoaderOperator):
+    """The SDK's loader, which also reads enhanced multi-frame images and lets nothing disappear.
+
+    The stock loader keeps one of several images at the same position, whichever comes first: of a series with two
+    echoes it would make one volume of both. Here they all stay, and the selection tells why it leaves the series.
+    """
+
+    def _load_data(self, files: Sequence[str]) -> list[DICOMStudy]:
+        studies: dict[str, DICOMStudy] = {}
+        series: dict[str, DICOMSeries] = {}
+        for dataset in self._read(sorted(files)):
+            study_uid, series_uid = str(dataset.StudyInstanceUID), str(dataset.SeriesInstanceUID)
+            frames = frames_of(dataset)
+            if study_uid not in studies:
+                studies[study_uid] = DICOMStudy(study_uid)
+                self.populate_study_attributes(studies[study_uid], frames[0])
+            if series_uid not in series:
+                series[series_uid] = DICOMSeries(series_uid)
+                studies[study_uid].add_series(series[series_uid])
+                self.populate_series_attributes(series[series_uid], frames[0])
+            for frame in frames:
+                series[series_uid].add_sop_instance(frame)
+        return list(studies.values())
+
+    def _read(self, files: Sequence[str]) -> Iterator[Dataset]:
+        for file in files:
+            try:
+                dataset = dcmread(file)
+            except InvalidDicomError:
+                self._logger.warning("%s: left, for it is no DICOM file.", file)
+                continue
+            if all(keyword in dataset for keyword in IDENTIFIERS):  # a DICOMDIR has none
+                if dataset.get("SeriesNumber") is None:
+                    dataset.SeriesNumber = 0  # may be absent or empty, and the SDK takes only numbers
+                yield dataset
