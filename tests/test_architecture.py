@@ -43,6 +43,8 @@ MAY_IMPORT = {
     "scans": {"transforms"},
     "slab_dataset": {"cropping", "scans"},
     "data": {"cropping", "datalist", "scans", "slab_dataset", "transforms"},
+    "spectra": set(),
+    "inspection": {"atomic", "datalist", "errors", "spectra", "transforms"},
     "networks": {"kspace", "interpolation"},
     "objectives": {"cropping", "kspace", "losses"},
     "engines": {"objectives.base", "precision"},

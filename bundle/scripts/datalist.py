@@ -14,7 +14,7 @@ from scripts.atomic import write_text_atomically
 from scripts.demonstration import generate_cohort
 from scripts.layouts import all_scans, one_scan_per_subject, subject_of
 
-__all__ = ["paired_items", "unpaired_datalist"]
+__all__ = ["paired_items", "read_datalist", "unpaired_datalist"]
 
 logger = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def unpaired_datalist(
     if dataset_dir is None:
         dataset_dir = generate_cohort(cohort_dir, scale_factor=scale_factor)
     root = Path(dataset_dir).resolve()
-    datalist = _read(root, split, seed, suffix, groups)
+    datalist = read_datalist(root, split, seed, suffix, groups)
     if assignment == "misaligned":
         datalist["training"] = _share_subjects(datalist["training"])
     _check_subjects(datalist, root, assignment)
@@ -107,9 +107,10 @@ def paired_items(items: Sequence[Mapping]) -> list[dict]:
     ]
 
 
-def _read(
+def read_datalist(
     root: Path, split: Sequence[float], seed: int, suffix: str, groups: Mapping[str, Sequence[str]] | None
 ) -> dict[str, list[dict]]:
+    """The items of an existing dataset as it is, unchecked; for the arguments see :func:`unpaired_datalist`."""
     if not root.exists():
         raise ValueError(
             f"{root}: dataset_dir must be a folder or a .json datalist, but does not exist. Check the path."
