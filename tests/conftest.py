@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,11 +10,21 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
+from hypothesis.configuration import set_hypothesis_home_dir
 from monai.bundle import ConfigWorkflow
 from scripts.kspace import truncate
 from scripts.networks import DegradationNet, ProjectionHead, SuperResolutionNet, VGGDiscriminator
 from scripts.objectives import UDEAN
 from torch import Tensor, nn
+
+# the same cases in every run; `make test-reliability` takes the thorough profile
+for profile, count in ("representative", 40), ("thorough", 1000):
+    settings.register_profile(
+        profile, max_examples=count, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck)
+    )
+settings.load_profile("representative")
+set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "hypothesis")  # not into the working directory
 
 BUNDLE = Path(__file__).parents[1] / "bundle"
 HIGH_RES_SHAPE = (24, 72, 68)  # axes R, A, S: room for a slab of 5 x 32 x 32 low-resolution voxels

@@ -18,6 +18,9 @@ from scripts.transforms.utils import checked_factors, factors_of, file_name, pla
 __all__ = ["CheckVolume", "CheckVolumed", "DeclareHighResGrid", "DeclareHighResGridd", "DeclareRestoredGridd"]
 
 
+LEAST_ANGLE = 0.1  # volume of a voxel over that of a box with its edges; sheared affines of registrations have more
+
+
 class CheckVolume(Transform):
     """Refuse what the networks cannot work with: a volume passes unchanged or ends in an error.
 
@@ -26,7 +29,7 @@ class CheckVolume(Transform):
 
     Raises:
         ValueError: when called, unless the volume has three spatial axes of ``min_size`` or more, one channel, finite
-            voxels that are not all the same, and a finite, positive spacing.
+            voxels that are not all the same, a finite, positive spacing, and axes that span a volume.
     """
 
     def __init__(self, min_size: Sequence[int] | int = 8) -> None:
@@ -60,6 +63,15 @@ class CheckVolume(Transform):
         mm = spacing(img)
         if not all(math.isfinite(h) and h > 0 for h in mm):
             yield "a positive, finite voxel spacing", f"{np.round(mm, 4).tolist()} mm", "Correct the header's affine."
+        if isinstance(img, MetaTensor):
+            affine = np.asarray(img.affine)
+            volume = abs(np.linalg.det(affine[:3, :3])) / np.prod(mm)
+            if not (np.isfinite(affine).all() and volume > LEAST_ANGLE):
+                yield (
+                    "axes that span a volume",
+                    f"the affine {affine.round(4).tolist()}",
+                    "Correct the header's affine.",
+                )
 
 
 class CheckVolumed(MapTransform):
