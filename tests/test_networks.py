@@ -13,7 +13,7 @@ from scripts.networks import DegradationNet, ProjectionHead, SuperResolutionNet,
 from scripts.networks.degradation import truncate_mirrored
 from scripts.networks.initialization import initialize
 from scripts.networks.interpolation import SlabInterpolation, windowed_sinc
-from scripts.networks.slabs import slabs_to_volume, volume_to_slabs
+from scripts.networks.slabs import in_passes, slabs_to_volume, volume_to_slabs
 from scripts.networks.ts_rcan import Residual, SlabEncoder, TSRCANDecoder, residual_block, residual_group
 from torch import nn
 
@@ -334,6 +334,31 @@ def test_how_many_slabs_pass_at_once_changes_nothing(network):
         torch.testing.assert_close(output, outputs[0], atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize(("size", "expected"), [((8, 8), [3, 3, 1]), ((64, 64), [3, 3, 1]), ((100, 80), [1] * 7)])
+def test_fewer_large_slabs_pass_at_once(size, expected):
+    slabs = torch.arange(7.0)[:, None, None, None].expand(7, 3, *size)
+    parts = in_passes(slabs, slabs_per_pass=3)
+    assert [len(part) for part in parts] == expected
+    assert torch.equal(torch.cat(parts), slabs)
+
+
+@pytest.mark.parametrize("depth", [1, 3, 4, 5])
+def test_a_larger_step_keeps_the_middle_slices_of_each_slab(depth):
+    volume = uniform(2, 1, 8, 8, depth)
+    network = SuperResolutionNet(slab_size=5, slab_step=3, **TINY)
+    padded = F.pad(volume, [1, 4, 0, 0, 0, 0], mode="replicate")[:, 0].movedim(-1, 1)  # one slice of margin
+    with torch.no_grad():
+        made = network(volume)[:, 0].movedim(-1, 1)
+        slabs = [network.slab(padded[:, start : start + 5])[:, 2:8] for start in range(0, depth, 3)]
+    torch.testing.assert_close(made, torch.cat(slabs, 1)[:, : 2 * depth], atol=1e-5, rtol=0)
+
+
+def test_a_step_without_a_middle_is_refused():
+    for step in (0, 2, 5):
+        with pytest.raises(ValueError, match=rf"odd and at most slab_size \(3\), got {step}"):
+            SuperResolutionNet(slab_step=step, **TINY)
+
+
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_a_volume_may_have_fewer_slices_than_a_slab(depth):
     volume = uniform(1, 1, 8, 8, depth)
@@ -346,7 +371,7 @@ def test_a_volume_may_have_fewer_slices_than_a_slab(depth):
 @pytest.mark.parametrize("scale_factor", [(2, 2, 2), (2, 2, 1)])
 @pytest.mark.parametrize("skip", [False, True])
 def test_the_scripted_network_computes_the_same_after_saving(scale_factor, skip):
-    network = randomise_last(SuperResolutionNet(scale_factor, skip=skip, slabs_per_pass=2, **TINY)).eval()
+    network = randomise_last(SuperResolutionNet(scale_factor, skip=skip, slabs_per_pass=2, slab_step=3, **TINY)).eval()
     file = io.BytesIO()
     torch.jit.save(torch.jit.script(network), file)
     file.seek(0)

@@ -51,12 +51,14 @@ class SlabInferer(Inferer):
         """
         volume = convert_to_tensor(inputs, dtype=torch.float32)
         predictor = self._in_reduced_precision(network, volume.device)
-        pred = torch.zeros((), device=volume.device)
+        pred = None
         for order in self.orientations:
             turned = self.inferer(volume.permute(0, 1, *(axis + 2 for axis in order)), predictor, *args, **kwargs)
             upright = turned.permute(0, 1, *(order.index(axis) + 2 for axis in range(3)))
             self._check_size(pred, upright)
-            pred = pred.to(upright.device) + upright / len(self.orientations)
+            pred = upright if pred is None else pred + upright
+        if len(self.orientations) > 1:
+            pred = pred / len(self.orientations)
         return convert_to_dst_type(pred, inputs, dtype=torch.float32, device=pred.device)[0]
 
     def _in_reduced_precision(self, network: Callable[..., Tensor], device: torch.device) -> Callable[..., Tensor]:
@@ -70,8 +72,8 @@ class SlabInferer(Inferer):
         return predictor
 
     @staticmethod
-    def _check_size(pred: Tensor, upright: Tensor) -> None:
-        if pred.ndim and pred.shape != upright.shape:
+    def _check_size(pred: Tensor | None, upright: Tensor) -> None:
+        if pred is not None and pred.shape != upright.shape:
             raise ValueError(
                 f"predictions of all orientations must have the same size, got {tuple(pred.shape)} and "
                 f"{tuple(upright.shape)}; average orientations only with an isotropic scale factor."

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from scripts.kspace import truncate
 
-from .slabs import central, slabs_to_volume, surround, volume_to_slabs
+from .slabs import central, in_passes, slabs_to_volume, surround, volume_to_slabs
 from .super_resolution import check_geometry
 from .ts_rcan import SlabEncoder, TSRCANDecoder
 
@@ -43,7 +43,7 @@ class DegradationNet(nn.Module):
         reduction: squeeze of the channel attention.
         skip: let the decoder learn the rest to the k-space truncation of its input. The papers' network has none. With
             it the untrained network is the truncation.
-        slabs_per_pass: how many slabs of a volume pass the network at once, which bounds the memory.
+        slabs_per_pass: how many slabs of a volume pass the network at once, see :func:`.slabs.in_passes`.
         seed: seed of the initialisation.
     """
 
@@ -56,7 +56,7 @@ class DegradationNet(nn.Module):
         num_blocks: int = 5,
         reduction: int = 16,
         skip: bool = False,
-        slabs_per_pass: int = 16,
+        slabs_per_pass: int = 8,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class DegradationNet(nn.Module):
         centre = self.slab_size // 2
         all_slabs = volume_to_slabs(x, self.slab_size * self.through_plane, self.through_plane)
         outputs = []
-        for slabs in torch.split(all_slabs, self.slabs_per_pass):
+        for slabs in in_passes(all_slabs, self.slabs_per_pass):
             outputs.append(self.decoder(self.extractor(slabs))[:, centre : centre + 1])
         volume = slabs_to_volume(torch.cat(outputs), x.shape[0])
         if self.skip:

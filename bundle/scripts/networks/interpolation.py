@@ -57,6 +57,6 @@ class SlabInterpolation(nn.Module):
         for phase in range(1, phases):
             value = weights[phase, 0] * padded.narrow(dim, 0, size)
             for tap in range(1, taps):
-                value = value + weights[phase, tap] * padded.narrow(dim, tap, size)
+                value = value.addcmul_(weights[phase, tap], padded.narrow(dim, tap, size))  # one pass of the memory
             outputs.append(value)
         return torch.stack(outputs, dim + 1).flatten(dim, dim + 1)

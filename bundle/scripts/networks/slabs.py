@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -21,6 +22,18 @@ def volume_to_slabs(volume: Tensor, size: int, step: int) -> Tensor:
     padded = F.pad(volume, [margin, margin, 0, 0, 0, 0], mode="replicate")[:, 0]
     slabs = padded.unfold(3, size, step).permute(0, 3, 4, 1, 2)
     return slabs.reshape(-1, size, volume.shape[2], volume.shape[3])
+
+
+def in_passes(slabs: Tensor, slabs_per_pass: int) -> list[Tensor]:
+    """Slabs ``(B, n, H, W)`` in parts that pass a network one after the other.
+
+    Args:
+        slabs: all slabs.
+        slabs_per_pass: how many up to 64 x 64; of larger ones as many fewer, so that the features of a pass, and with
+            them the time that memory costs, do not grow with the volume.
+    """
+    pixels = slabs.shape[2] * slabs.shape[3]
+    return list(torch.split(slabs, max(1, slabs_per_pass * 64 * 64 // max(pixels, 64 * 64))))
 
 
 def central(slab: Tensor, size: int) -> Tensor:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .interpolation import SlabInterpolation
-from .slabs import central, slabs_to_volume, surround, volume_to_slabs
+from .slabs import central, in_passes, slabs_to_volume, surround, volume_to_slabs
 from .ts_rcan import SlabEncoder, TSRCANDecoder
 
 
@@ -43,7 +44,9 @@ class SuperResolutionNet(nn.Module):
         reduction: squeeze of the channel attention.
         skip: let the decoder learn the rest to a fixed interpolation of the LR slab. The papers' network has none. With
             it the untrained network is the interpolation.
-        slabs_per_pass: how many slabs of a volume pass the network at once, which bounds the memory.
+        slab_step: slices from one slab of a volume to the next, odd and at most ``slab_size``. With 1 only the central
+            slice's output is kept of each slab; with more, that many in the middle, for as many times less work.
+        slabs_per_pass: how many slabs of a volume pass the network at once, see :func:`.slabs.in_passes`.
         seed: seed of the initialisation.
     """
 
@@ -56,13 +59,17 @@ class SuperResolutionNet(nn.Module):
         num_blocks: int = 5,
         reduction: int = 16,
         skip: bool = False,
-        slabs_per_pass: int = 16,
+        slab_step: int = 1,
+        slabs_per_pass: int = 8,
         seed: int = 0,
     ) -> None:
         super().__init__()
         in_plane, through_plane = check_geometry(scale_factor, slab_size)
         self.through_plane = through_plane
         self.slab_size = slab_size
+        if slab_step not in range(1, slab_size + 1, 2):
+            raise ValueError(f"slab_step must be odd and at most slab_size ({slab_size}), got {slab_step}.")
+        self.slab_step = slab_step
         self.slabs_per_pass = slabs_per_pass
         self.skip = skip
         self.encoder = SlabEncoder(slab_size, num_features=num_features, seed=seed)
@@ -97,11 +104,12 @@ class SuperResolutionNet(nn.Module):
         """LR volume ``(B, 1, H, W, D)`` to SR volume ``(B, 1, s * H, s * W, s_z * D)``."""
         if x.ndim != 5 or x.shape[1] != 1:
             raise ValueError(f"SuperResolutionNet expects volumes of shape (B, 1, H, W, D), got {list(x.shape)}.")
-        first = self.slab_size // 2 * self.through_plane
+        depth = x.shape[4]
+        whole = F.pad(x, [0, -depth % self.slab_step, 0, 0, 0, 0], mode="replicate")
         outputs = []
-        for slabs in torch.split(volume_to_slabs(x, self.slab_size, 1), self.slabs_per_pass):
-            outputs.append(self.decoder(self.encoder(slabs))[:, first : first + self.through_plane])
-        volume = slabs_to_volume(torch.cat(outputs), x.shape[0])
+        for slabs in in_passes(volume_to_slabs(whole, self.slab_size, self.slab_step), self.slabs_per_pass):
+            outputs.append(central(self.decoder(self.encoder(slabs)), self.slab_step * self.through_plane))
+        volume = slabs_to_volume(torch.cat(outputs), x.shape[0])[..., : depth * self.through_plane]
         if self.skip:
             volume = volume + self.interpolation(x[:, 0].movedim(-1, 1)).movedim(1, -1).unsqueeze(1)
         return volume

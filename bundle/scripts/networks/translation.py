@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .slabs import central, slabs_to_volume, surround, volume_to_slabs
+from .slabs import central, in_passes, slabs_to_volume, surround, volume_to_slabs
 from .super_resolution import check_geometry
 from .ts_rcan import SlabEncoder, TSRCANDecoder
 
@@ -22,7 +22,7 @@ class TranslationNet(nn.Module):
         skip: let the decoder learn the rest to its input, so that the untrained network is the identity.
         noise: give the encoder one more channel of white Gaussian noise, drawn anew for every slab, so that one input
             has many outputs.
-        slabs_per_pass: how many slabs of a volume pass the network at once, which bounds the memory.
+        slabs_per_pass: how many slabs of a volume pass the network at once, see :func:`.slabs.in_passes`.
         seed: seed of the initialisation.
     """
 
@@ -35,7 +35,7 @@ class TranslationNet(nn.Module):
         reduction: int = 16,
         skip: bool = False,
         noise: bool = False,
-        slabs_per_pass: int = 16,
+        slabs_per_pass: int = 8,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class TranslationNet(nn.Module):
             raise ValueError(f"TranslationNet expects volumes of shape (B, 1, H, W, D), got {list(x.shape)}.")
         centre = self.slab_size // 2
         outputs = []
-        for slabs in torch.split(volume_to_slabs(x, self.slab_size, 1), self.slabs_per_pass):
+        for slabs in in_passes(volume_to_slabs(x, self.slab_size, 1), self.slabs_per_pass):
             outputs.append(self.slab(slabs)[:, centre : centre + 1])
         return slabs_to_volume(torch.cat(outputs), x.shape[0])
 
