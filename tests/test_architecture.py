@@ -44,6 +44,7 @@ MAY_IMPORT = {
     "slab_dataset": {"cropping", "scans"},
     "data": {"cropping", "datalist", "scans", "slab_dataset", "transforms"},
     "spectra": set(),
+    "tracking": set(),
     "inspection": {"atomic", "datalist", "errors", "spectra", "transforms"},
     "networks": {"kspace", "interpolation"},
     "objectives": {"cropping", "kspace", "losses"},
