@@ -14,12 +14,14 @@ WEIGHTS = Path("models", "model.pt")
 
 
 def find_bundle(folder: Path) -> Path:
-    """The bundle's folder: ``folder`` itself, or the only bundle in it, as in a MAP's model folder.
+    """The bundle's folder: ``folder`` itself, or else the only bundle in it, as in a MAP's model folder.
 
     Raises:
-        ValueError: when there is no bundle, or more than one.
+        ValueError: when there is no bundle, or more than one in the folder.
     """
-    found = [path.parents[1] for path in [folder / METADATA, *sorted(folder.glob(f"*/{METADATA}"))] if path.is_file()]
+    if (folder / METADATA).is_file():
+        return folder.resolve()
+    found = [path.parents[1] for path in sorted(folder.glob(f"*/{METADATA}"))]
     if len(found) != 1:
         raise ValueError(f"{folder}: expected the folder of one bundle, found {len(found)}. Give it by --model.")
     return found[0].resolve()

@@ -15,7 +15,7 @@ from statistics import mean
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
-PAGES = ("README.md", "bundle/docs/README.md")
+PAGES = ("README.md", "bundle/docs/README.md", "docs/applications.md")
 METADATA = ROOT / "bundle" / "configs" / "metadata.json"
 BLOCK = re.compile(r"(<!-- begin (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

@@ -9,6 +9,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -39,6 +40,7 @@ from study import (
 
 REPOSITORY = Path(__file__).parents[2]
 BUNDLE = REPOSITORY / "bundle"
+PAGE = REPOSITORY / "docs" / "applications.md"
 RESULTS = REPOSITORY / "docs" / "results" / "deploy"
 PACKAGES = ("monai-deploy-app-sdk", "holoscan-cu13", "monai", "torch", "pydicom", "numpy", "itk", "dcm2niix")
 HIGH_RES_SHAPE = tuple(2 * n for n in SHAPE)
@@ -72,9 +74,13 @@ def environment(**variables: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": "", "OMP_NUM_THREADS": "1", **variables}
 
 
-def run(source: Path, output: Path) -> subprocess.CompletedProcess:
-    """The documented command."""
-    command = f"ulimit -s 32768 && {sys.executable} deploy --input {source} --output {output} --model bundle"
+def run(source: Path, output: Path, model: str = "bundle") -> subprocess.CompletedProcess:
+    """The page's command, with these folders."""
+    (command,) = re.findall(r"^.*python deploy .*$", PAGE.read_text(encoding="utf-8"), re.M)
+    for name, value in {"DICOM": source, "OUT": output, "--model bundle": f"--model {model}"}.items():
+        assert command.count(name) == 1, command
+        command = command.replace(name, str(value))
+    command = command.replace("python ", f"{sys.executable} ")
     return subprocess.run(
         command, shell=True, cwd=REPOSITORY, env=environment(), capture_output=True, encoding="utf-8", timeout=600
     )
@@ -321,9 +327,11 @@ def test_the_images_of_an_enhanced_source_keep_its_scale_window_timing_and_frame
 
 
 def test_it_runs_with_the_paths_that_a_container_gives(tmp_path):
-    """A MAP is given its paths by variables, the bundle in a folder of the model folder."""
+    """A MAP gives paths by variables; the packager puts each folder of the bundle, and the whole, beside another."""
     write_series(tmp_path / "input", 6, "t1", (24, 24, 20))
-    shutil.copytree(BUNDLE, tmp_path / "models" / "model", ignore=shutil.ignore_patterns("outputs", "__pycache__"))
+    ignore = shutil.ignore_patterns("outputs", "__pycache__")
+    for folder in ("configs", "models", "scripts", "."):
+        shutil.copytree(BUNDLE / folder, tmp_path / "models" / folder.replace(".", "bundle"), ignore=ignore)
     shutil.copytree(REPOSITORY / "deploy", tmp_path / "app")
     paths = {"INPUT": "input", "OUTPUT": "output", "MODEL": "models"}
     variables = {f"HOLOSCAN_{name}_PATH": str(tmp_path / folder) for name, folder in paths.items()}
@@ -331,3 +339,10 @@ def test_it_runs_with_the_paths_that_a_container_gives(tmp_path):
     subprocess.run(command, cwd=tmp_path, env=environment(**variables), check=True, capture_output=True, timeout=600)
     assert (tmp_path / "output" / "series-6_t1_desc-sr.nii.gz").is_file()
     assert len(list((tmp_path / "output" / "series-6_t1_desc-sr").glob("*.dcm"))) == 40
+
+
+def test_a_folder_without_a_bundle_is_refused(tmp_path):
+    write_series(tmp_path / "input", 6, "t1", (24, 24, 20))
+    process = run(tmp_path / "input", tmp_path / "output", model="docs")
+    assert process.returncode != 0
+    assert "expected the folder of one bundle, found 0. Give it by --model." in process.stderr
