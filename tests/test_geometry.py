@@ -49,12 +49,9 @@ def affines(draw) -> np.ndarray:
 @st.composite
 def headers(draw) -> dict[str, Any]:
     """What a NIfTI file may say about itself, right and wrong."""
-    usual = st.integers(8, 11)
-    rare = {"none": st.just(None), "thin": st.integers(1, 7)}
-    kind = draw(st.sampled_from(["none"] * 9 + ["thin"]))
-    shape = [draw(usual) for _ in range(3)]
-    if kind == "thin":
-        shape[draw(st.integers(0, 2))] = draw(rare["thin"])
+    shape = [draw(st.integers(8, 11)) for _ in range(3)]
+    if draw(st.integers(0, 9)) == 9:
+        shape[draw(st.integers(0, 2))] = draw(st.integers(1, 7))
     return {
         "shape": tuple(shape),
         "volumes": draw(st.sampled_from([None] * 12 + [1, 1, 2])),
@@ -79,7 +76,8 @@ def write(path, case) -> tuple[np.ndarray, np.ndarray]:
     shape = case["shape"] + (() if case["volumes"] is None else (case["volumes"],))
     header.set_data_shape(shape)
     header.set_data_dtype(np.dtype(case["type"]))
-    header.set_sform(case["affine"], case["codes"][0])
+    header.set_sform(case["affine"], 1)
+    header["sform_code"] = case["codes"][0]
     if case["codes"][1]:
         qform = case["affine"] if case["qform_affine"] is None else case["qform_affine"]
         header.set_qform(qform, case["codes"][1])
@@ -143,7 +141,8 @@ def test_any_nifti_header_gives_the_right_place_or_a_refusal(tricubic, tmp_path_
     np.testing.assert_allclose(nib.affines.voxel_sizes(result.affine) * 2, nib.affines.voxel_sizes(affine), rtol=1e-4)
     if case["codes"] == (0, 0):
         assert "left and right may be exchanged" in record["Warnings"][0]
-    if all(case["codes"]) and case["qform_affine"] is not None:
+    qform = case["qform_affine"]
+    if all(case["codes"]) and qform is not None and not np.allclose(qform, case["affine"], rtol=1e-2, atol=0.5):
         assert "disagree" in str(record["Warnings"]) or "invalid" in str(record["Warnings"])
     tally("geometry", "NIfTI header", "right")
 

@@ -191,7 +191,7 @@ def mtf(low_res: Tensor, high_res: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     return frequencies, torch.exp(0.5 * _smooth(powers[0] - powers[1]))
 
 
-def _mean_log_spectrum(group: Sequence[Tensor], axis: int, num_frequencies: int) -> Tensor:
+def mean_log_spectrum(group: Sequence[Tensor], axis: int, num_frequencies: int) -> Tensor:
     """Mean over a group of 10 log10 of the power, in dB, at equal steps of cycles per voxel in (0, 0.5]."""
     spectra = []
     for x in group:
@@ -221,7 +221,7 @@ def spectral_distance(
     if not group_a or not group_b:
         raise ValueError(f"both groups must hold at least one image, got {len(group_a)} and {len(group_b)}.")
     differences = [
-        _mean_log_spectrum(group_a, axis, num_frequencies) - _mean_log_spectrum(group_b, axis, num_frequencies)
+        mean_log_spectrum(group_a, axis, num_frequencies) - mean_log_spectrum(group_b, axis, num_frequencies)
         for axis in dim
     ]
     return torch.stack(differences).square().mean().sqrt()

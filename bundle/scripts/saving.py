@@ -17,7 +17,7 @@ from monai.data import NibabelWriter
 from monai.data.utils import affine_to_spacing
 from monai.inferers import Inferer
 from monai.transforms import SaveImaged
-from monai.utils import ImageMetaKey, MetaKeys
+from monai.utils import ImageMetaKey, MetaKeys, convert_to_numpy
 from torch import Tensor, nn
 
 from scripts.atomic import write_atomically, write_text_atomically
@@ -33,6 +33,17 @@ METADATA = Path(__file__).parents[1] / "configs" / "metadata.json"
 
 class AtomicNibabelWriter(NibabelWriter):
     """``NibabelWriter`` that leaves no partial file behind and says that the spacing is in mm."""
+
+    def set_metadata(self, meta_dict: Mapping, resample: bool = False, **options: Any) -> None:
+        """Take the affine as it is. The base class passes the volume through a resampler, which fails for some files of
+        shape (H, W, D, 1), whose number of spatial axes MONAI 1.6.1 forgets.
+
+        Args:
+            meta_dict: metadata with the affine.
+            resample: for the interface; nothing is resampled.
+            options: for the interface; not used.
+        """
+        self.affine = convert_to_numpy(meta_dict[MetaKeys.AFFINE])
 
     def write(self, filename: PathLike, verbose: bool = False, **obj_kwargs: Any) -> None:
         """
@@ -160,13 +171,15 @@ class SaveImageDerivatived(SaveImaged):
         return d
 
     def _prepare(self, volume: Tensor) -> None:
-        """Refuse a volume that is not finite, and remove the record of the one that it replaces."""
+        """Refuse a volume that is not finite, state its shape, and remove the record of the one that it replaces."""
         source = volume.meta[ImageMetaKey.FILENAME_OR_OBJ]
         if bad := int((~torch.isfinite(volume.as_tensor())).sum()):
             raise ValueError(
                 f"{source}: expected a finite prediction, got {bad} voxels that are NaN or infinite. Rescale the scan "
                 "if its intensities are near the limits of float32, or set amp_dtype to null."
             )
+        # SaveImage takes a shape of four axes, as of a series with one volume, for a volume without a channel
+        volume.meta[MetaKeys.SPATIAL_SHAPE] = np.asarray(volume.shape[1:])
         self.derivatives.sidecar(self.derivatives.layout.filename(source)).unlink(missing_ok=True)
 
 

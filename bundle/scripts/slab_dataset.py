@@ -61,6 +61,7 @@ class SlabDataset(Dataset, ABC):
         self.num_iterations, self.batch_size, self.seed = num_iterations, batch_size, seed
         self.slab_axes = tuple(slab_axes)
         self.volumes: dict[str, dict[str, list[Tensor]]] = {}
+        self.low_res_spacings: list[list[float]] = []
 
     def _keep(self, scans: Mapping[str, Sequence[Scan]], intensity_transform: Callable | None) -> None:
         """Keep the volumes of each group.
@@ -69,6 +70,13 @@ class SlabDataset(Dataset, ABC):
             ValueError: when a volume is too small.
         """
         self.volumes = {key: self._prepare(key, scans[key], intensity_transform) for key in self.groups}
+        low_res = scans[next(iter(self.groups))]
+        self.low_res_spacings = [
+            scan.volume.pixdim.tolist()
+            for subject in self.volumes[next(iter(self.groups))]
+            for scan in low_res
+            if scan.subject == subject
+        ]
 
     def _prepare(
         self, key: str, scans: Sequence[Scan], intensity_transform: Callable | None
