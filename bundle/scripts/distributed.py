@@ -64,7 +64,7 @@ class RankSampler(Sampler[int]):
     """This rank's share of every batch: with N ranks, the n-th N-th of the samples of each iteration.
 
     Together the ranks see the batch that one process would see, so that N processes are one process with N times the
-    batch, but for what couples the samples of a batch: batch normalisation and contrastive negatives.
+    batch, but for batch normalisation, whose statistics are those of each rank's samples.
 
     Args:
         dataset: its ``batch_size`` is that of all ranks together.

@@ -13,6 +13,7 @@ from monai.utils import AdversarialIterationEvents as AdversarialEvents
 from torch import Tensor, nn
 
 from scripts.atomic import write_atomically
+from scripts.gathering import gather_batch
 from scripts.losses import info_nce
 from scripts.metrics import mtf, psnr, spectral_distance
 from scripts.registration import sub_voxel_shift
@@ -23,7 +24,7 @@ class ContrastiveHandler:
 
     Each term compares two of the published images, sample by sample, in the embedding of a projection head. Both views
     pass the head in one batch, so that its batch normalisation cannot tell them apart. Negatives are the other samples
-    of the batch, in both views.
+    of the batch, in both views; with several processes, of all their batches.
 
     Args:
         heads: projection heads by name; their parameters belong in the generator's optimiser.
@@ -74,7 +75,8 @@ class ContrastiveHandler:
             for name in (first, second):
                 if name not in images:
                     raise ValueError(f"{term} compares {name!r}, but the objective publishes {sorted(images)}.")
-            u, v = self.heads[head](torch.cat([images[first], images[second]])).chunk(2)
+            embeddings = self.heads[head](torch.cat([images[first], images[second]])).chunk(2)
+            u, v = (gather_batch(view) for view in embeddings)
             engine.state.terms[term] = info_nce(u, v, temperature=self.temperature)
 
 
