@@ -15,7 +15,7 @@ __all__ = ["explain", "explain_last"]
 SCRIPTS = Path(__file__).parent
 # part of a foreign message: what to do about it
 REMEDIES = {
-    "out of memory": "Use a smaller inferer::inferer::roi_size or batch_size, or device cpu.",
+    "out of memory": "Set inferer::inferer::roi_size to [64, 64, -1], use a smaller batch_size, or device cpu.",
     "DataLoader worker": "It was probably killed for lack of memory: use fewer num_workers, then resume or run again.",
     "No space left": "Free some space, then resume or run again: what was finished is kept.",
 }
