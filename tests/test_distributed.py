@@ -93,7 +93,7 @@ def train(output: Path, dataset: Path, overlays: list[str], processes: int = 0, 
     settings |= {"dataset_dir": dataset, "output_dir": output, "bundle_root": BUNDLE}
     command += [str(part) for name, value in settings.items() for part in (f"--{name}", value)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    result = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", timeout=300)
     assert result.returncode == 0, result.stdout + result.stderr
     assert (output / "model.pt").is_file()
     (checkpoint,) = (output / "checkpoints").glob("*.pt")
