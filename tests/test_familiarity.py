@@ -53,7 +53,7 @@ UNFAMILIAR = {
         "Its power spectrum differs",
     ),
     "saturated": (scan(change=lambda x: x.clamp(max=250)), "share the highest value: it was probably clipped"),
-    "flat": (scan(change=lambda x: x + 20000), "Its contrast within tissue is"),
+    "flat": (scan(change=lambda x: x + 200000), "Its contrast within tissue is"),
 }
 
 

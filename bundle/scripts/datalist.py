@@ -203,7 +203,10 @@ def _resolve(item: Mapping, path: Path) -> dict:
         raise ValueError(
             f"{missing[0]}: listed in {path}, but does not exist. Relative paths count from the list's folder."
         )
-    return {**files, "subject": str(item.get("subject", subject_of(Path(next(iter(files.values()))))))}
+    subject = str(item.get("subject", subject_of(Path(next(iter(files.values()))))))
+    if subject in ("", ".", "..") or any(sign in subject for sign in "/\\\0"):  # files are named by it
+        raise ValueError(f"{path}: a subject must be a plain name, got {subject!r}. Rename it.")
+    return {**files, "subject": subject}
 
 
 def _check_subjects(datalist: Mapping[str, Sequence[Mapping]], root: Path, assignment: str) -> None:

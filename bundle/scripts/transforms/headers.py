@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -67,6 +68,8 @@ def check_nifti(path: Path) -> Geometry:
         HeaderError: when voxels are complex or coloured, the unit of length or an orientation code is none of NIfTI's,
             or the place of the volume follows from spacings of which one is missing.
     """
+    if path.suffix == ".gz":
+        _check_checksum(path)
     image = nib.load(path)
     if not isinstance(image, nib.Nifti1Pair):
         return Geometry()
@@ -95,6 +98,13 @@ def check_nifti(path: Path) -> Geometry:
         )
     to_mm = np.diag([*[MM_PER_UNIT[unit]] * 3, 1.0])
     return Geometry(to_mm @ image.affine, tuple(_doubts(image, codes, spacing)))
+
+
+def _check_checksum(path: Path) -> None:
+    """Read a compressed file to its end, where its checksum is: nibabel stops at the last voxel."""
+    with gzip.open(path, "rb") as file:
+        while file.read(2**22):
+            pass
 
 
 def _doubts(image: nib.Nifti1Pair, codes: dict[str, int], spacing: np.ndarray) -> list[str]:
