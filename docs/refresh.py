@@ -2,7 +2,8 @@
 
 Usage: python docs/refresh.py
 
-Between ``<!-- begin NAME/FILE -->`` and ``<!-- end -->`` of a page stands what ``docs/results/NAME/FILE`` says.
+Between ``<!-- begin NAME/FILE -->`` and ``<!-- end -->`` of a page stands what ``docs/results/NAME/FILE`` says, or, for
+``configs/SHIPPED``, how the configs train the shipped weights. The model card gets the test subject's picture as well.
 """
 
 from __future__ import annotations
@@ -13,15 +14,59 @@ import re
 from pathlib import Path
 from statistics import mean
 
+from monai.bundle import ConfigParser
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 PAGES = ("README.md", "bundle/docs/README.md", "docs/applications.md")
+CONFIGS = ROOT / "bundle" / "configs"
+STAGES = ("shipped_warm_start.yaml", "shipped_weights.yaml")
+SETTINGS = {
+    "scale_factor": "scale factor",
+    "slab_size": "slices of a slab",
+    "num_features": "features",
+    "num_groups": "groups",
+    "num_blocks": "blocks of a group",
+    "skip": "skip by interpolation",
+    "patch_size": "patch (LR voxels)",
+    "batch_size": "batch",
+    "slab_axes": "slab axes",
+    "max_iterations": "iterations",
+    "learning_rate": "learning rate",
+    "discriminator_learning_rate": "of the discriminators",
+    "seed": "seed",
+}
+PICTURE = ROOT / "bundle" / "docs" / "comparison.png"
 METADATA = ROOT / "bundle" / "configs" / "metadata.json"
 BLOCK = re.compile(r"(<!-- begin (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
+def shipped_training() -> str:
+    """A table of the settings with which each stage of the shipped weights is trained, as its config says it is run."""
+    stacks = []
+    for stage in STAGES:
+        (command,) = re.findall(r"^# Run: .*", (CONFIGS / stage).read_text(encoding="utf-8"), re.M)
+        parser = ConfigParser()
+        parser.read_config([CONFIGS / file for file in re.findall(r"bundle/configs/([\w/]+\.yaml)", command)])
+        stacks.append(parser)
+    objectives = [parser["objective_def::_target_"].rpartition(".")[2] for parser in stacks]
+    rows = [["", *(f"`{stage}`" for stage in STAGES)], ["---"] * 3, ["objective", *objectives]]
+    for parser in stacks:
+        parser["discriminator_learning_rate"] = parser["d_optimizer"] and parser["discriminator_learning_rate"]
+    rows += [[title, *(str(parser[key]) for parser in stacks)] for key, title in SETTINGS.items()]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def shipped_picture() -> bytes:
+    """The picture of the test subject."""
+    (path,) = (RESULTS / "real_scans").glob("*_comparison.png")
+    return path.read_bytes()
+
+
 def quote(name: str) -> str:
-    """A result as Markdown: a table as it is, a training record as a list."""
+    """A result as Markdown: a table as it is, a training record as a list; or what the configs say."""
+    if name == "configs/SHIPPED":
+        return shipped_training()
     path = RESULTS / name
     text = path.read_text(encoding="utf-8")
     if path.suffix != ".json":
@@ -51,6 +96,7 @@ def refreshed_metadata(metadata: str) -> str:
 
 
 if __name__ == "__main__":
+    PICTURE.write_bytes(shipped_picture())
     METADATA.write_text(refreshed_metadata(METADATA.read_text(encoding="utf-8")), encoding="utf-8")
     for name in PAGES:
         page = ROOT / name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import runpy
 import shutil
 import subprocess
@@ -18,6 +19,12 @@ import pytest
 import yaml
 from conftest import head_phantom, write_scan
 from monai.bundle import push_to_hf_hub
+from packaging.requirements import Requirement
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    import tomli as tomllib
 
 REPOSITORY = Path(__file__).parents[1]
 BUNDLE = REPOSITORY / "bundle"
@@ -99,6 +106,37 @@ def test_the_zoo_s_minimal_checks(unpacked):
     assert all(path.stat().st_size < ZOO_SIZE_LIMIT for path in unpacked.rglob("*") if path.is_file())
     assert max(len(line) for path in unpacked.rglob("*.py") for line in path.read_text().splitlines()) <= 120
     assert (unpacked / "docs" / "data_license.txt").is_file()
+
+
+def test_the_model_card_has_the_sections_of_the_zoo_s_template_and_its_picture(unpacked):
+    card = (unpacked / "docs" / "README.md").read_text()
+    template = [
+        "Authors",
+        "Tags",
+        "Model Description",
+        "Data",
+        "Preprocessing",
+        "Performance",
+        "Additional Usage Steps",
+    ]
+    template += ["System Configuration", "Limitations", "Citation Info", "References"]
+    sections = re.findall(r"^#+ \*\*(.*?)\*\*$", card, re.M)
+    assert [section for section in sections if section in template] == template
+    assert "not for diagnosis" in card
+    refresh = runpy.run_path(str(REPOSITORY / "docs" / "refresh.py"))
+    assert (unpacked / "docs" / "comparison.png").read_bytes() == refresh["shipped_picture"](), (
+        "run: python docs/refresh.py"
+    )
+
+
+def test_the_metadata_name_the_versions_that_the_project_asks_for():
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    required = {r.name: r for r in map(Requirement, project["dependencies"])}
+    named = {**METADATA["required_packages_version"], "monai": METADATA["monai_version"]}
+    named["torch"] = METADATA["pytorch_version"]
+    assert named.keys() == required.keys()
+    assert {name: version for name, version in named.items() if version not in required[name].specifier} == {}
+    assert f"torch=={METADATA['pytorch_version']}" in (REPOSITORY / "constraints.txt").read_text()
 
 
 CHECKS = """
@@ -213,5 +251,5 @@ def test_push_to_hf_hub_uploads_the_bundle_with_its_model_card(archive, tmp_path
     assert url == f"hub/user/{NAME}"
     card = next(call for call in calls if call[0] == "upload_folder")[2]
     assert card.startswith("---\ntags:\n- monai\n- medical\nlibrary_name: monai\nlicense: apache-2.0\n---\n")
-    assert "# Model Overview" in card
+    assert "# Brain MRI super-resolution without pairs" in card
     assert ("create_tag", METADATA["version"]) in calls
