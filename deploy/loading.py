@@ -9,7 +9,6 @@ from monai.deploy.operators import DICOMDataLoaderOperator
 from multiframe import frames_of
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 
 __all__ = ["SeriesLoaderOperator"]
 
@@ -44,8 +43,8 @@ class SeriesLoaderOperator(DICOMDataLoaderOperator):
         for file in files:
             try:
                 dataset = dcmread(file)
-            except InvalidDicomError:
-                self._logger.warning("%s: left, for it is no DICOM file.", file)
+            except Exception as error:  # whatever foreign or damaged bytes make of the parser
+                self._logger.warning("%s: left, for it cannot be read as DICOM (%s).", file, type(error).__name__)
                 continue
             if all(keyword in dataset for keyword in IDENTIFIERS):  # a DICOMDIR has none
                 if dataset.get("SeriesNumber") is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from monai.deploy.core.domain import DICOMSeries, DICOMSOPInstance
 from monai.deploy.operators import DICOMSeriesToVolumeOperator
+from pydicom.dataset import Dataset
 from pydicom.pixels import apply_rescale
 
 __all__ = ["SeriesToVolumeOperator"]
@@ -25,9 +26,7 @@ class SeriesToVolumeOperator(DICOMSeriesToVolumeOperator):
 
     def generate_voxel_data(self, series: DICOMSeries) -> np.ndarray:
         """The volume (slices, rows, columns) as float32, rescaled."""
-        instances = series.get_sop_instances()
-        slices = [apply_rescale(one.get_pixel_array(), one.get_native_sop_instance()) for one in instances]
-        return np.stack(slices).astype(np.float32)
+        return np.stack([_values(one.get_native_sop_instance()) for one in series.get_sop_instances()])
 
     def compute_affine_transform(
         self, s_1: DICOMSOPInstance, s_n: DICOMSOPInstance, n: int, series: DICOMSeries
@@ -44,3 +43,14 @@ class SeriesToVolumeOperator(DICOMSeriesToVolumeOperator):
         affine[:3, 3] = start
         series.dicom_affine_transform = affine
         series.nifti_affine_transform = LPS_TO_RAS @ affine
+
+
+def _values(image: Dataset) -> np.ndarray:
+    """The rescaled pixels (rows, columns) of an image, as float32."""
+    try:
+        return apply_rescale(image.pixel_array, image).astype(np.float32)
+    except Exception as error:  # whatever damaged bytes make of a decoder
+        raise ValueError(
+            f"series {image.SeriesNumber}, image {image.get('InstanceNumber')}: expected pixels, but they cannot be "
+            f"decoded ({type(error).__name__}: {error}). The file may be incomplete: send the series again."
+        ) from error

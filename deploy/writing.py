@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -92,8 +94,10 @@ class NiftiWriterOperator(_WriterOperator):
         volume = nib.Nifti1Image(image.asnumpy().transpose(2, 1, 0), affine)
         volume.header.set_xyzt_units("mm")
         self.output_dir.mkdir(parents=True, exist_ok=True)
-        path = self.output_dir / f"{result_name(series)}.nii.gz"
-        nib.save(volume, path)
+        name = f"{result_name(series)}.nii.gz"
+        unfinished = self.output_dir / f".unfinished_{name}"
+        nib.save(volume, unfinished)
+        os.replace(unfinished, self.output_dir / name)
         sidecar = {
             "Description": "Super-resolved volume, in the intensity units of its source.",
             "IntendedUse": self.record.intended_use,
@@ -111,7 +115,7 @@ class DICOMSeriesWriterOperator(_WriterOperator):
     """Writes single-frame MR images: a new series of the source's study, in its frame of reference.
 
     Pixels are 16-bit integers in the units of the source. Where the source is rescaled, or they do not fit, so is the
-    result: by a power of two that uses their range and is exact in decimals.
+    result: by a power of two that uses their range and is exact in decimals. The folder is complete or absent.
     """
 
     def write(self, image: Image, series: DICOMSeries) -> None:
@@ -122,10 +126,14 @@ class DICOMSeriesWriterOperator(_WriterOperator):
         _set_pixel_module(common, volume.shape[1:], slope)
         common.WindowCenter, common.WindowWidth = (_ds(value) for value in _window(sources, volume))
         folder = self.output_dir / result_name(series)
-        folder.mkdir(parents=True, exist_ok=True)
+        unfinished = folder.with_name(f".unfinished_{folder.name}")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
         stored = np.round(volume / slope).astype("<i2")
         for index, plane in enumerate(_planes(common, stored, affine, sources)):
-            save_dcm_file(plane, folder / f"{index + 1:05d}.dcm", validate_readable=False)
+            save_dcm_file(plane, unfinished / f"{index + 1:05d}.dcm", validate_readable=False)
+        shutil.rmtree(folder, ignore_errors=True)  # of an earlier run: a folder holds one series
+        os.replace(unfinished, folder)
 
     def _common(self, series: DICOMSeries, sources: Sequence[Dataset], affine: np.ndarray) -> Dataset:
         """What all images of the new series share."""

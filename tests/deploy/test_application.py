@@ -142,7 +142,7 @@ def test_the_eligible_series_is_chosen_and_each_other_left_for_a_reason(study, r
     for number, reason in expected.items():
         assert f"series {number} (" in study.log
         assert reason is None or f"left, {reason}." in study.log
-    assert "readme.txt: left, for it is no DICOM file" in study.log
+    assert "readme.txt: left, for it cannot be read as DICOM" in study.log
     record["series of a study"] = "1 chosen, 9 left, each with its reason"
 
 
@@ -151,6 +151,16 @@ def test_without_an_eligible_series_the_application_ends_with_the_reasons(tmp_pa
     process = run(tmp_path / "in", tmp_path / "out")
     assert process.returncode != 0
     assert "expected a 3-D MR series of the head, found none. series 1 (localizer): image type" in process.stderr
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["selection.json"]
+
+
+def test_a_damaged_image_is_named_and_nothing_is_written(tmp_path):
+    folder = write_series(tmp_path / "in", 6, "t1", (24, 24, 20))
+    path = folder / "6_007.dcm"
+    path.write_bytes(path.read_bytes()[:-100])
+    process = run(folder, tmp_path / "out")
+    assert process.returncode != 0
+    assert "series 6, image 8: expected pixels, but they cannot be decoded" in process.stderr
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["selection.json"]
 
 

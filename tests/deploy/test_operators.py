@@ -5,15 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pydicom
 import pytest
+from bundle_record import BundleRecord
 from loading import SeriesLoaderOperator
-from monai.deploy.core import Fragment
+from monai.deploy.core import Fragment, Image
 from multiframe import frames_of
 from pydicom.dataset import Dataset
 from pydicom.uid import MRImageStorage, SecondaryCaptureImageStorage
 from selection import reason_to_leave
 from study import write_enhanced, write_series
 from volume import SeriesToVolumeOperator
-from writing import _ds, _slope, _window
+from writing import DICOMSeriesWriterOperator, _ds, _slope, _window
 
 MATRIX = np.diag([1.0, 1.0, 1.5])
 
@@ -89,6 +90,20 @@ def test_the_loader_keeps_every_image_and_takes_an_empty_series_number(tmp_path)
     (series,) = study.get_all_series()
     assert len(series.get_sop_instances()) == 20
     assert series.SeriesNumber == 0
+
+
+def test_what_is_there_of_an_earlier_run_is_replaced(tmp_path):
+    affine = np.diag([-1.0, -1.0, 1.5, 1.0])
+    write_series(tmp_path / "in", 5, "one", (12, 10, 9), MATRIX)
+    (study,) = SeriesLoaderOperator(Fragment(), name="loader").load_data_to_studies(tmp_path / "in")
+    (series,) = study.get_all_series()
+    SeriesToVolumeOperator(Fragment(), name="to_volume").prepare_series(series)
+    record = BundleRecord("name", "1.0.0", 64 * "a", "Research only; not for diagnosis")
+    writer = DICOMSeriesWriterOperator(Fragment(), output_dir=tmp_path / "out", record=record, name="writer")
+    for slices in (9, 7):
+        writer.write(Image(np.full((slices, 10, 12), 100.0, dtype=np.float32), {"affine": affine}), series)
+    (folder,) = (tmp_path / "out").iterdir()
+    assert len(list(folder.iterdir())) == 7
 
 
 def test_each_slice_is_rescaled_by_its_own_slope_and_lies_where_it_says(tmp_path):
