@@ -28,13 +28,8 @@ from scripts.slab_dataset import SlabDataset
 
 __all__ = ["GradientAveragingHandler", "RankSampler", "handlers_of_rank", "start_process_group"]
 
-WRITERS = (
-    StatsHandler,
-    TensorBoardHandler,
-    MLFlowHandler,
-    ProgressBar,
-    BestModelHandler,
-)  # savers look after themselves
+# what logs or writes; savers are not among them, for they see to it that the first rank alone writes
+WRITERS = (StatsHandler, TensorBoardHandler, MLFlowHandler, ProgressBar, BestModelHandler)
 TIMEOUT = timedelta(hours=2)  # the others wait while the first rank prepares data
 
 
