@@ -33,11 +33,11 @@ $(VENV)-%/.complete: tests/%/requirements.txt tests/%/constraints.txt deploy/req
 
 test-label: $(VENV)-label/.complete  ## the bundle in MONAI Label's own server, in an environment of its own
 	$(VENV)-label/bin/python -m pytest tests/label
-	$(PYTHON) docs/refresh.py
+	$(VENV)-label/bin/python docs/refresh.py
 
 test-deploy: $(VENV)-deploy/.complete  ## the MONAI Deploy application on synthetic DICOM, in an environment of its own
 	$(VENV)-deploy/bin/python -m pytest tests/deploy
-	$(PYTHON) docs/refresh.py
+	$(VENV)-deploy/bin/python docs/refresh.py
 
 release: $(VENV)/.complete  ## dist/<name>.zip: the bundle as the model zoo distributes it, configs in YAML and JSON
 	$(BIN)/python docs/release.py dist
