@@ -25,11 +25,12 @@ SECTIONS = {
     for title, text in re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE, re.M | re.S)
 }
 TINY = "--max_iterations 2 --iterations_per_epoch 2 --warmup_iterations 1 --batch_size 2 --patch_size [32,32]"
-TINY += " --discriminator_features 4 --val_interval 2"
+TINY += " --discriminator_features 4 --val_interval 2 --slab_axes [2]"
 ONE_MORE = TINY.replace("--max_iterations 2", "--max_iterations 4")  # to continue from the two
 MADE = {  # by each section, among others
     "Inspect my data": ["mine/inspection/report.md", "mine/inspection/spectra.png"],
     "Train on my two folders, and continue": ["mine/model.pt", "mine/best_model.pt", "lines/model.pt"],
+    "Train from nothing, in two stages": ["first_stage/model.pt", "second_stage/model.pt"],
     "Fine-tune the shipped weights": ["tuned/model.pt"],
     "Super-resolve a folder": ["super_resolved/one_desc-sr.nii.gz", "averaged/inner/two_desc-sr.nii.gz"],
     "Super-resolve a DICOM series": ["from_dicom/my_series_desc-sr.nii.gz"],
