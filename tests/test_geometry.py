@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from dicom_series import write_dicom_series
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from reliability import Chain, assert_same_places, refusal, tally
 from scripts.transforms import LoadImageStrictd
@@ -166,6 +166,7 @@ def test_nrrd_and_metaimage_give_the_right_place(tricubic, tmp_path_factory, aff
     tally("geometry", "NRRD or MetaImage", "right")
 
 
+@settings(max_examples=settings().max_examples // 4)
 @given(
     affine=affines(),
     order=st.permutations(range(3)),

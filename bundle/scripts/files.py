@@ -145,7 +145,7 @@ def _dicom_items(root: Path) -> list[dict[str, str]]:
     return items
 
 
-def derivative_name(name: str) -> str:
+def derivative_name(name: str, description: str = "sr") -> str:
     """Name, without extension, of what is super-resolved from a file or DICOM folder of this name.
 
     ``sub-01_T1w.nii.gz`` becomes ``sub-01_desc-sr_T1w`` as BIDS wants it (an existing description is kept and extended,
@@ -154,10 +154,10 @@ def derivative_name(name: str) -> str:
     stem = next((name.removesuffix(ending) for ending in ENDINGS if name.endswith(ending)), name)
     match = BIDS_NAME.fullmatch(stem)
     if match is None:
-        return f"{stem}_desc-sr"
+        return f"{stem}_desc-{description}"
     entities, suffix = match["entities"], match["suffix"]
-    described = re.sub(r"(_desc-[a-zA-Z0-9]+)", r"\1sr", entities)
-    return f"{described}_{suffix}" if described != entities else f"{entities}_desc-sr_{suffix}"
+    described = re.sub(r"(_desc-[a-zA-Z0-9]+)", rf"\g<1>{description}", entities)
+    return f"{described}_{suffix}" if described != entities else f"{entities}_desc-{description}_{suffix}"
 
 
 class DerivativeLayout(FolderLayoutBase):
@@ -167,11 +167,13 @@ class DerivativeLayout(FolderLayoutBase):
         output_dir: where to write.
         dataset_dir: the input's folder, whose inner structure is kept; a single scan, or one from elsewhere, goes to
             ``output_dir`` itself.
+        description: what the results are, see :func:`derivative_name`; it ends with "sr", by which results are known.
     """
 
-    def __init__(self, output_dir: PathLike, dataset_dir: PathLike | None = None) -> None:
+    def __init__(self, output_dir: PathLike, dataset_dir: PathLike | None = None, description: str = "sr") -> None:
         self.output_dir = Path(output_dir).expanduser()
         self.dataset_dir = None if dataset_dir is None else Path(dataset_dir).expanduser()
+        self.description = description
 
     def filename(self, subject: PathLike = "subject", idx: Any = None, **kwargs: Any) -> Path:
         """
@@ -182,4 +184,4 @@ class DerivativeLayout(FolderLayoutBase):
         """
         source = Path(subject)
         inner = source.parent.relative_to(self.dataset_dir) if self.dataset_dir in source.parents else ""
-        return self.output_dir / inner / f"{derivative_name(source.name)}{EXTENSION}"
+        return self.output_dir / inner / f"{derivative_name(source.name, self.description)}{EXTENSION}"

@@ -62,6 +62,12 @@ class AtomicNibabelWriter(NibabelWriter):
         return image
 
 
+DESCRIPTIONS = {
+    "sr": "Super-resolved volume, in the intensity units of its source.",
+    "disagreementsr": "Standard deviation of the super-resolved volume among slab orientations, in the same units.",
+}
+
+
 class Derivatives:
     """Where results go, what is recorded with each, and which of them are there already.
 
@@ -94,7 +100,7 @@ class Derivatives:
     def origin(self, source: PathLike) -> dict[str, Any]:
         """What is made from what, by what: equal records mean equal results."""
         record = {
-            "Description": "Super-resolved volume, in the intensity units of its source.",
+            "Description": DESCRIPTIONS["sr"],
             "IntendedUse": self._bundle["intended_use"],
             "Sources": [Path(source).name],
             "SourceSHA256": _sha256(Path(source)),
@@ -143,20 +149,23 @@ class SaveImageDerivatived(SaveImaged):
     Args:
         keys: the volumes to save.
         derivatives: where and with what record.
+        description: "sr" for the prediction, "disagreementsr" for the map of its disagreement.
 
     Raises:
         ValueError: when called with a volume that is not finite.
     """
 
-    def __init__(self, keys: KeysCollection, derivatives: Derivatives) -> None:
+    def __init__(self, keys: KeysCollection, derivatives: Derivatives, description: str = "sr") -> None:
+        layout = derivatives.layout
         super().__init__(
             keys,
-            folder_layout=derivatives.layout,
+            folder_layout=DerivativeLayout(layout.output_dir, layout.dataset_dir, description),
             writer=AtomicNibabelWriter,
             savepath_in_metadict=True,
             print_log=False,
         )
         self.derivatives = derivatives
+        self.title = DESCRIPTIONS[description]
 
     def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
         for key in self.key_iterator(dict(data)):
@@ -164,7 +173,8 @@ class SaveImageDerivatived(SaveImaged):
         d = super().__call__(data)
         for key in self.key_iterator(d):
             meta = d[key].meta
-            meta[RECORD] = {**self.derivatives.origin(meta[ImageMetaKey.FILENAME_OR_OBJ]), **_measured(meta)}
+            origin = self.derivatives.origin(meta[ImageMetaKey.FILENAME_OR_OBJ])
+            meta[RECORD] = {**origin, "Description": self.title, **_measured(meta)}
             path = Path(meta[MetaKeys.SAVED_TO])
             write_text_atomically(self.derivatives.sidecar(path), json.dumps(meta[RECORD], indent=2) + "\n")
             logger.info("Saved %s", path)
@@ -180,7 +190,7 @@ class SaveImageDerivatived(SaveImaged):
             )
         # SaveImage takes a shape of four axes, as of a series with one volume, for a volume without a channel
         volume.meta[MetaKeys.SPATIAL_SHAPE] = np.asarray(volume.shape[1:])
-        self.derivatives.sidecar(self.derivatives.layout.filename(source)).unlink(missing_ok=True)
+        self.derivatives.sidecar(self.saver.folder_layout.filename(source)).unlink(missing_ok=True)
 
 
 def _measured(meta: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,24 @@ from torch import Tensor
 from scripts.precision import resolve_amp_dtype
 
 
+class _Spread:
+    """Standard deviation of volumes that come one after the other, as differences from the first."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.total: Tensor | float = 0.0
+        self.squares: Tensor | float = 0.0
+
+    def add(self, difference: Tensor) -> None:
+        self.count += 1
+        self.total = self.total + difference
+        self.squares = self.squares + difference.square()
+
+    def standard_deviation(self) -> Tensor:
+        variance = (self.squares - self.total.square() / self.count) / (self.count - 1)
+        return variance.clamp(min=0).sqrt()
+
+
 class SlabInferer(Inferer):
     """Runs an inferer in reduced precision where that is fast, and averages over orientations of the slabs.
 
@@ -25,21 +43,33 @@ class SlabInferer(Inferer):
         orientations: permutations of the three spatial axes to average over; more than one needs the same scale factor
             along every axis.
         amp_dtype: see :func:`scripts.precision.resolve_amp_dtype`.
+        disagreement: add a second channel, the standard deviation of the prediction among the orientations.
 
     Raises:
-        ValueError: when an orientation is no permutation of the three axes, or ``amp_dtype`` is unknown.
+        ValueError: when an orientation is no permutation of the three axes, ``amp_dtype`` is unknown, or a single
+            orientation should disagree.
     """
 
     def __init__(
-        self, inferer: Inferer, orientations: Sequence[Sequence[int]] = ((0, 1, 2),), amp_dtype: str | None = None
+        self,
+        inferer: Inferer,
+        orientations: Sequence[Sequence[int]] = ((0, 1, 2),),
+        amp_dtype: str | None = None,
+        disagreement: bool = False,
     ) -> None:
         super().__init__()
         if not orientations or any(sorted(order) != [0, 1, 2] for order in orientations):
             raise ValueError(f"orientations must be permutations of (0, 1, 2), got {orientations}.")
+        if disagreement and len(orientations) < 2:
+            raise ValueError(
+                f"disagreement needs several orientations, got {orientations}. Set orientations to "
+                "[[0, 1, 2], [1, 2, 0], [2, 0, 1]]."
+            )
         resolve_amp_dtype(amp_dtype, torch.device("cpu"))
         self.inferer = inferer
         self.orientations = [tuple(order) for order in orientations]
         self.amp_dtype = amp_dtype
+        self.disagreement = disagreement
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """
@@ -51,14 +81,20 @@ class SlabInferer(Inferer):
         """
         volume = convert_to_tensor(inputs, dtype=torch.float32)
         predictor = self._in_reduced_precision(network, volume.device)
-        pred = None
+        pred = first = None
+        spread = _Spread()
         for order in self.orientations:
             turned = self.inferer(volume.permute(0, 1, *(axis + 2 for axis in order)), predictor, *args, **kwargs)
             upright = turned.permute(0, 1, *(order.index(axis) + 2 for axis in range(3)))
             self._check_size(pred, upright)
+            if self.disagreement:
+                first = upright if first is None else first
+                spread.add(upright - first)
             pred = upright if pred is None else pred + upright
         if len(self.orientations) > 1:
             pred = pred / len(self.orientations)
+        if self.disagreement:
+            pred = torch.cat([pred, spread.standard_deviation()], dim=1)
         return convert_to_dst_type(pred, inputs, dtype=torch.float32, device=pred.device)[0]
 
     def _in_reduced_precision(self, network: Callable[..., Tensor], device: torch.device) -> Callable[..., Tensor]:

@@ -8,7 +8,7 @@ from scripts.transforms.familiarity import WarnUnfamiliard
 from scripts.transforms.intensity import ScaleIntensityRobust, ScaleIntensityRobustd
 from scripts.transforms.io import LoadImageStrictd
 from scripts.transforms.misalignment import Misalignd
-from scripts.transforms.post import DataConsistencyd, InterpolateBaselinesd, MeasureConsistencyd
+from scripts.transforms.post import DataConsistencyd, InterpolateBaselinesd, MeasureConsistencyd, SplitDisagreementd
 from scripts.transforms.registration import RigidRegisterd
 from scripts.transforms.spatial import KSpaceSpacing, KSpaceSpacingd, KSpaceTruncate, KSpaceTruncated
 from scripts.transforms.subsampling import Subsample, Subsampled
@@ -38,6 +38,7 @@ __all__ = [
     "RigidRegisterd",
     "ScaleIntensityRobust",
     "ScaleIntensityRobustd",
+    "SplitDisagreementd",
     "Subsample",
     "Subsampled",
     "WarnUnfamiliard",

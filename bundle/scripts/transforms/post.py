@@ -16,7 +16,7 @@ from scripts.metrics import consistency_psnr
 from scripts.transforms.utility import DeclareHighResGrid
 from scripts.transforms.utils import factors_of, file_name, plain, spatial_dims, warn
 
-__all__ = ["DataConsistencyd", "InterpolateBaselinesd", "MeasureConsistencyd"]
+__all__ = ["DataConsistencyd", "InterpolateBaselinesd", "MeasureConsistencyd", "SplitDisagreementd"]
 
 
 class DataConsistencyd(MapTransform):
@@ -96,6 +96,32 @@ class MeasureConsistencyd(MapTransform):
                     f"The prediction, degraded again, agrees with the scan only to {value:.1f} dB (expected at least "
                     f"{self.least:g}): it shows what was not measured.",
                 )
+        return d
+
+
+class SplitDisagreementd(MapTransform):
+    """Take the second channel of a prediction, see :class:`scripts.inferers.SlabInferer`, as ``disagreement``.
+
+    Args:
+        keys: the prediction, ``(2, H, W, D)``.
+        allow_missing_keys: whether it may be absent.
+
+    Raises:
+        ValueError: when called with another number of channels.
+    """
+
+    def __init__(self, keys: KeysCollection = "pred", allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+
+    def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            if len(d[key]) != 2:
+                raise ValueError(
+                    f"{file_name(d[key])}: expected a prediction and its disagreement, got {len(d[key])} channels. Use "
+                    "an inferer that averages orientations, or disagreement: false."
+                )
+            d[key], d["disagreement"] = d[key][:1], d[key][1:]
         return d
 
 
