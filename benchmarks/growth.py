@@ -1,0 +1,63 @@
+"""How time and peak memory grow: with the volume, overlap, orientations and the number of volumes.
+
+Usage: python -m benchmarks.growth [LARGEST]
+
+By inference.yaml from reading to writing, on synthetic scans, with the shipped network's size; LARGEST is the edge of
+the largest low-resolution cube in voxels (default 256; 512 needs about 30 GiB). Each run is a process of its own.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common import in_child, machine, save, table
+from benchmarks.workflows import super_resolve, write_scan
+
+EDGES = (64, 96, 128, 192, 256, 384, 512)
+TURNED = {"orientations": [[0, 1, 2], [1, 2, 0], [2, 0, 1]]}
+TILED = {"inferer#inferer#roi_size": [64, 64, -1]}
+
+
+def settings() -> dict[str, tuple[int, int, dict[str, Any]]]:
+    """Edge, number of volumes and overrides by title, at one edge."""
+    overlaps = {
+        f"96^3, windows of 64, overlap {overlap}": (96, 1, {**TILED, "inferer#inferer#overlap": overlap})
+        for overlap in (0, 0.25, 0.5)
+    }
+    volumes = {f"96^3, {n} volumes": (96, n, {}) for n in (2, 4)}
+    return {**overlaps, "96^3, three orientations": (96, 1, TURNED), **volumes}
+
+
+def main(largest: int = 256) -> None:
+    record: dict[str, Any] = {"machine": machine(), "runs": {}}
+    sizes = {f"{n}^3": (n, 1, {}) for n in EDGES if n <= largest}
+    for title, (edge, count, overrides) in {**sizes, **settings()}.items():
+        with tempfile.TemporaryDirectory() as folder:
+            for seed in range(count):
+                write_scan(Path(folder) / "scans" / f"scan{seed}.nii.gz", (edge,) * 3, seed=seed)
+            run = in_child(super_resolve, Path(folder) / "scans", Path(folder) / "output", overrides)
+        run["output (GiB)"] = round(count * (2 * edge) ** 3 * 4 / 2**30, 3)
+        run["voxels"] = count * edge**3
+        record["runs"][title] = run
+        print(title, run, flush=True)
+    rows = [
+        [
+            title,
+            f"{run['seconds']:.1f}",
+            f"{run['network'] / run['seconds']:.0%}".replace("%", " %"),
+            f"{1e6 * run['seconds'] / run['voxels']:.2f}",
+            f"{run['peak memory']:.2f}",
+            f"{run['peak memory'] - run['memory before']:.2f}",
+            run["output (GiB)"],
+        ]
+        for title, run in record["runs"].items()
+    ]
+    header = ["low-resolution volume", "seconds", "in the network", "microseconds per voxel", "peak memory (GiB)"]
+    save("growth", record, table([*header, "above the start (GiB)", "outputs in float32 (GiB)"], rows))
+
+
+if __name__ == "__main__":
+    main(*map(int, sys.argv[1:]))

@@ -1,0 +1,56 @@
+"""The picture of docs/speed.md from the saved results: achieved against the limit, and how costs grow.
+
+Usage: python -m benchmarks.plots
+"""
+
+from __future__ import annotations
+
+import json
+
+import matplotlib as mpl
+
+from benchmarks.common import RESULTS
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+
+
+def read(name: str) -> dict:
+    return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def draw_rates(axes: Axes) -> None:
+    """Bars of what the network achieves, lines of what a matrix product does."""
+    record = read("inference")
+    titles = list(record["variants"])
+    axes.barh(range(len(titles)), [record["variants"][title]["GFLOP/s"] for title in titles], color="tab:blue")
+    for (dtype, rate), style in zip(record["matrix product (GFLOP/s)"].items(), (":", "--"), strict=True):
+        axes.axvline(rate, color="black", linestyle=style, label=f"matrix product, {dtype}")
+    axes.set_yticks(range(len(titles)), [title.replace(", ", ",\n", 1) for title in titles], fontsize=7)
+    axes.invert_yaxis()
+    axes.set_xlabel("GFLOP/s inside the network")
+    axes.legend(fontsize=7)
+
+
+def draw_growth(axes: Axes) -> None:
+    """Seconds and memory above the start against the size, with the size of the output."""
+    runs = [run for title, run in read("growth")["runs"].items() if title.endswith("^3")]
+    voxels = [run["voxels"] for run in runs]
+    axes.loglog(voxels, [run["seconds"] for run in runs], "o-", color="tab:blue", label="seconds")
+    memory = [run["peak memory"] - run["memory before"] for run in runs]
+    axes.loglog(voxels, memory, "s-", color="tab:orange", label="peak memory above the start (GiB)")
+    axes.loglog(voxels, [run["output (GiB)"] for run in runs], "k--", label="output in float32 (GiB)")
+    axes.set_xlabel("voxels of the low-resolution volume")
+    axes.legend(fontsize=7)
+
+
+def main() -> None:
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
+    draw_rates(left)
+    draw_growth(right)
+    figure.savefig(RESULTS / "speed.png", dpi=120)
+
+
+if __name__ == "__main__":
+    main()
