@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import BUNDLE, TINY_TRAINING, head_phantom, write_scan
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from reliability import Chain, refusal, tally
 
@@ -222,7 +222,6 @@ def intact(tmp_path_factory) -> dict[str, bytes]:
     return contents
 
 
-@settings(max_examples=2 * settings().max_examples)
 @given(name=st.sampled_from(["scan.nii", "scan.nii.gz"]), share=st.floats(0, 1, exclude_max=True))
 def test_a_truncated_file_is_refused(tricubic, intact, tmp_path_factory, name, share):
     path = tmp_path_factory.getbasetemp() / name
@@ -237,7 +236,6 @@ def test_a_truncated_file_is_refused(tricubic, intact, tmp_path_factory, name, s
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore:Modifying image pixdim", "ignore::UserWarning")
-@settings(max_examples=3 * settings().max_examples)
 @given(
     name=st.sampled_from(["scan.nii", "scan.nii", "scan.nii.gz"]),
     where=st.floats(0, 1, exclude_max=True),

@@ -147,6 +147,7 @@ def test_any_nifti_header_gives_the_right_place_or_a_refusal(tricubic, tmp_path_
     tally("geometry", "NIfTI header", "right")
 
 
+@settings(max_examples=settings().max_examples // 4)
 @given(affine=affines(), kind=st.sampled_from(["nrrd", "mha", "mhd", "nhdr"]), seed=st.integers(0, 99))
 def test_nrrd_and_metaimage_give_the_right_place(tricubic, tmp_path_factory, affine, kind, seed):
     folder = tmp_path_factory.getbasetemp() / "itk"

@@ -40,6 +40,7 @@ def assert_proportional(result: np.ndarray, expected: np.ndarray, factor: float,
     np.testing.assert_allclose(result / factor, expected, atol=tolerance * np.abs(expected).max())
 
 
+@settings(max_examples=settings().max_examples // 4)
 @given(exponent=st.floats(-25, 25))
 def test_a_rescaled_scan_gives_a_rescaled_result(learned, folder, expected, exponent):
     result, _ = result_of(learned, folder, HEAD * 10**exponent)
@@ -47,7 +48,7 @@ def test_a_rescaled_scan_gives_a_rescaled_result(learned, folder, expected, expo
     tally("intensity", "linear rescaling", "right")
 
 
-@settings(max_examples=settings().max_examples // 2)
+@settings(max_examples=settings().max_examples // 4)
 @given(exponent=st.floats(25, 300) | st.floats(-300, -25))
 def test_intensities_at_the_limits_are_rescaled_or_refused(learned, folder, expected, exponent):
     """Never wrong, though float32 ends at 3.4e38."""

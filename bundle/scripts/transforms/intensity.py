@@ -17,6 +17,8 @@ from scripts.transforms.utils import as_float, checked_factors, file_name, plain
 
 __all__ = ["ScaleIntensityRobust", "ScaleIntensityRobustd"]
 
+SMALLEST = 1e-30  # below it, the dark voxels of a float32 volume are denormal and lose their digits
+
 
 class ScaleIntensityRobust(InvertibleTransform):
     r"""Divide a volume by a high percentile of its foreground, measured at low resolution.
@@ -61,7 +63,7 @@ class ScaleIntensityRobust(InvertibleTransform):
         low_res = truncate(plain(img), truncated_size(self.scale_factor, img), spatial_dims(img))
         foreground = low_res[low_res > low_res.mean()]
         scale = float(volume_percentile(foreground, self.percentile)) if foreground.numel() else 0.0
-        if not (math.isfinite(scale) and scale > 0):
+        if not (math.isfinite(scale) and scale > SMALLEST):
             raise ValueError(
                 f"{file_name(img)}: expected a positive intensity at percentile {self.percentile} of the voxels above "
                 f"the mean, got {scale:g}. Use a volume whose tissue is brighter than zero."
