@@ -24,8 +24,8 @@ TILED = {"inferer#inferer#roi_size": [64, 64, -1]}
 def settings() -> dict[str, tuple[int, int, dict[str, Any]]]:
     """Edge, number of volumes and overrides by title, at one edge."""
     overlaps = {
-        f"96^3, windows of 64, overlap {overlap}": (96, 1, {**TILED, "inferer#inferer#overlap": overlap})
-        for overlap in (0, 0.25, 0.5)
+        f"128^3, windows of 64, overlap {overlap}": (128, 1, {**TILED, "inferer#inferer#overlap": overlap})
+        for overlap in (0, 0.25, 0.75)
     }
     volumes = {f"96^3, {n} volumes": (96, n, {}) for n in (2, 4)}
     return {**overlaps, "96^3, three orientations": (96, 1, TURNED), **volumes}

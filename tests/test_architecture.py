@@ -51,7 +51,7 @@ MAY_IMPORT = {
     "objectives": {"cropping", "kspace", "losses"},
     "engines": {"objectives.base", "precision"},
     "handlers": {"atomic", "gathering", "kspace", "losses", "metrics", "registration"},
-    "distributed": {"data", "handlers", "slab_dataset"},
+    "distributed": {"data", "folders", "handlers", "slab_dataset"},
     "inferers": {"cropping", "kspace", "losses", "precision"},
     "files": {"datalist"},
     "saving": {"atomic", "files"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import TINY_TRAINING
+from conftest import TINY_TRAINING, head_phantom, write_scan
 from ignite.engine import Engine
 from ignite.handlers import ProgressBar
 from monai.handlers import LrScheduleHandler, StatsHandler
@@ -116,6 +117,24 @@ def test_two_processes_are_one_with_twice_the_batch(tmp_path, phantom_bids_datas
     assert apart < 1e-3 * moved
     events = sorted(path.parent.name for path in tmp_path.rglob("events.out*"))
     assert events == ["tensorboard"] * 3  # one per training: the second rank wrote none
+
+
+def test_two_processes_share_a_folder_and_tell_of_all_its_scans(tmp_path):
+    for seed in range(3):
+        write_scan(tmp_path / "scans" / f"scan{seed}.nii.gz", head_phantom(seed, (12, 16, 20)), (2.0, 2.0, 2.0))
+    (tmp_path / "scans" / "broken.nii.gz").write_bytes(b"no scan")
+    files = [str(BUNDLE / "configs" / name) for name in ("inference.yaml", "multi_gpu_inference.yaml")]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone", "-m"]
+    command += ["monai.bundle", "run", "--config_file", str(files), "--bundle_root", str(BUNDLE)]
+    command += ["--dataset_dir", str(tmp_path / "scans"), "--output_dir", str(tmp_path / "output")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert "1 of 4 scans failed" in result.stderr
+    assert result.returncode != 0
+    with open(tmp_path / "output" / "summary.csv", newline="", encoding="utf-8") as file:
+        fates = {Path(row["scan"]).name: row["result"] for row in csv.DictReader(file)}
+    assert fates == {"broken.nii.gz": "failed", **{f"scan{seed}.nii.gz": "done" for seed in range(3)}}
+    assert len(list((tmp_path / "output").rglob("*.nii.gz"))) == 3
 
 
 def test_the_contrastive_model_trains_in_two_processes(tmp_path, phantom_dataset):

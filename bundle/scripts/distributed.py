@@ -17,16 +17,24 @@ import torch
 import torch.distributed as dist
 from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar
+from monai.config import PathLike
 from monai.handlers import MLFlowHandler, StatsHandler
 from monai.handlers.tensorboard_handlers import TensorBoardHandler
 from monai.utils import AdversarialIterationEvents as AdversarialEvents
 from torch.utils.data import Sampler
 
 from scripts.data import IterationSampler
+from scripts.folders import Outcome, report_outcomes
 from scripts.handlers import BestModelHandler
 from scripts.slab_dataset import SlabDataset
 
-__all__ = ["GradientAveragingHandler", "RankSampler", "handlers_of_rank", "start_process_group"]
+__all__ = [
+    "GradientAveragingHandler",
+    "RankSampler",
+    "handlers_of_rank",
+    "report_all_outcomes",
+    "start_process_group",
+]
 
 # what logs or writes; savers are not among them, for they see to it that the first rank alone writes
 WRITERS = (StatsHandler, TensorBoardHandler, MLFlowHandler, ProgressBar, BestModelHandler)
@@ -53,6 +61,20 @@ def start_process_group(device: torch.device) -> None:
 def handlers_of_rank(handlers: Sequence[Any]) -> list[Any]:
     """All handlers on the first rank; on the others those that neither log nor write."""
     return [one for one in handlers if _rank() == 0 or not isinstance(one, WRITERS)]
+
+
+def report_all_outcomes(outcomes: Sequence[Outcome], output_dir: PathLike) -> None:
+    """:func:`scripts.folders.report_outcomes` of all ranks' scans, on the first rank.
+
+    Args:
+        outcomes: of this rank's scans.
+        output_dir: where the results are.
+    """
+    shares = [list(outcomes)] * _world_size()
+    if dist.is_initialized():
+        dist.all_gather_object(shares, list(outcomes))
+    if _rank() == 0:
+        report_outcomes(sorted(outcome for share in shares for outcome in share), output_dir)
 
 
 class RankSampler(Sampler[int]):
