@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO ?= demo
 BUNDLE := $(BIN)/python -m monai.bundle
 
-.PHONY: demo test test-all test-label test-deploy release clean
+.PHONY: demo test test-all test-reliability test-label test-deploy release clean
 
 $(VENV)/.complete: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -25,6 +25,10 @@ test: $(VENV)/.complete  ## what continuous integration runs
 
 test-all: $(VENV)/.complete  ## with the tests that take minutes
 	$(BIN)/python -m pytest -n auto
+
+test-reliability: $(VENV)/.complete  ## try to break it, half an hour, and refresh the counts of docs/reliability.md
+	$(BIN)/python docs/reliability.py -n auto
+	$(BIN)/python docs/refresh.py
 
 $(VENV)-%/.complete: tests/%/requirements.txt tests/%/constraints.txt deploy/requirements.txt
 	$(PYTHON) -m venv $(VENV)-$*

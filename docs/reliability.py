@@ -49,4 +49,5 @@ if __name__ == "__main__":
         if status := run_tests(path, sys.argv[1:]):
             sys.exit(status)
         SUMMARY.parent.mkdir(parents=True, exist_ok=True)
-        SUMMARY.write_text(summary(path.read_text(encoding="utf-8").splitlines()), encoding="utf-8")
+        left_out = "\n- left out: the tests that take minutes\n" if "not slow" in sys.argv else ""
+        SUMMARY.write_text(summary(path.read_text(encoding="utf-8").splitlines()) + left_out, encoding="utf-8")
