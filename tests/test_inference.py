@@ -92,8 +92,9 @@ def assert_right_place(path, factors, source):
     assert nib.aff2axcodes(result.affine) == nib.aff2axcodes(source.affine)
     assert_voxels_coincide(result.affine, source.affine, factors)
     expected = brightness(world_of(result.shape, result.affine))
-    inner = tuple(slice(12, -12) for _ in range(3))  # the skip continues a scan by its last slice, and reaches far
-    assert np.abs(result.get_fdata() - expected)[inner].max() < 0.01 * expected.max()
+    inner = tuple(slice(8, -8) for _ in range(3))
+    # the windowed sinc of the untrained network ripples by 1 %; a voxel off along one axis would be more than 3 %
+    assert np.abs(result.get_fdata() - expected)[inner].max() < 0.015 * expected.max()
 
 
 @pytest.mark.parametrize("affine", [OBLIQUE, TURNED], ids=["oblique", "turned"])
