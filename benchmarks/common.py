@@ -47,15 +47,20 @@ def spread(values: Sequence[float], digits: int = 4) -> dict[str, float]:
     return {**dict(zip(("median", "least", "most"), rounded, strict=True)), "repeats": len(values)}
 
 
+def clock() -> float:
+    """Processor time of this process: on a shared machine what others do does not count, as it would in wall time."""
+    return time.process_time()
+
+
 def seconds_of(function: Callable[[], Any]) -> float:
-    """Wall time of one call."""
-    started = time.perf_counter()
+    """Processor time of one call."""
+    started = clock()
     function()
-    return time.perf_counter() - started
+    return clock() - started
 
 
 def interleaved(functions: Mapping[str, Callable[[], Any]], repeats: int, warm: bool = True) -> dict[str, list[float]]:
-    """Wall times of several functions, called in turn so that what else the machine does meets all of them alike."""
+    """Processor times of several functions, called in turn so that the state of the machine meets all of them alike."""
     if warm:
         for function in functions.values():
             function()
@@ -67,7 +72,7 @@ def interleaved(functions: Mapping[str, Callable[[], Any]], repeats: int, warm: 
 
 
 def matmul_rates(size: int = 2048, repeats: int = 5) -> dict[str, float]:
-    """GFLOP/s of a large matrix product, the best of some, by type: what the machine can do at most."""
+    """GFLOP per processor second of a large matrix product, the best of some, by type: what a core can do at most."""
     rates = {}
     for dtype in (torch.float32, torch.bfloat16):
         a, b = (torch.randn((size, size)).to(dtype) for _ in range(2))
@@ -105,6 +110,7 @@ def save(name: str, record: Mapping[str, Any], text: str) -> None:
 
 def _measured_on(told: Mapping[str, Any]) -> str:
     return (
-        f"- {told['processor']}, {told['threads']} of {told['cores']} cores ({', '.join(told['matrix units'])}), "
+        f"- processor seconds on {told['processor']}, {told['threads']} of {told['cores']} cores "
+        f"({', '.join(told['matrix units'])}), "
         f"PyTorch {told['torch']}; load average before: {told['load average before']}"
     )

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from scripts.losses import absolute_error, adaptation_loss, adversarial_loss, in
 from scripts.objectives.base import discrimination, frozen
 from torch import Tensor
 
-from benchmarks.common import PAPERS, SHIPPED, in_child, machine, matmul_rates, peak_memory, save, spread, table
+from benchmarks.common import PAPERS, SHIPPED, clock, in_child, machine, matmul_rates, peak_memory, save, spread, table
 from benchmarks.workflows import workflow, write_scan
 
 SIZES = {"papers": PAPERS, "shipped": SHIPPED}
@@ -89,10 +88,10 @@ class Stopwatch:
         engine.add_event_handler(Events.ITERATION_COMPLETED, lambda: self.iterations.append(self.elapsed()))
 
     def start(self) -> None:
-        self.started = time.perf_counter()
+        self.started = clock()
 
     def elapsed(self) -> float:
-        return time.perf_counter() - self.started
+        return clock() - self.started
 
 
 def prepare(dataset: Path, overrides: Mapping[str, Any], iterations: int, output: Path, *overlays: str) -> Any:
@@ -145,9 +144,9 @@ def cost_by_term(dataset: Path, overrides: Mapping[str, Any], repeats: int, outp
     times: dict[str, list[float]] = {}
 
     def clocked(name: str, function: Callable[[], Any]) -> Any:
-        started = time.perf_counter()
+        started = clock()
         value = function()
-        times.setdefault(name, []).append(time.perf_counter() - started)
+        times.setdefault(name, []).append(clock() - started)
         return value
 
     def forth_and_back(term: Term, images: Mapping[str, Tensor]) -> None:
