@@ -104,7 +104,7 @@ def test_a_training_that_is_killed_resumes_as_if_nothing_had_happened(phantom_da
     epoch = 1 + kill % 3
     killed_when(
         training(phantom_dataset(), tmp_path),
-        lambda: any(checkpoints.glob(f"*epoch={epoch}.pt")),
+        lambda: any(checkpoints.glob(f"checkpoint_epoch={epoch}.pt")),
         wait=random.Random(kill).uniform(0, 0.6),
     )
     ended = run(training(phantom_dataset(), tmp_path, resume="latest"))
@@ -138,7 +138,7 @@ def test_a_killed_worker_ends_the_training_with_what_to_do(phantom_dataset, unin
         stderr=subprocess.PIPE,
         text=True,
     )
-    while not any((tmp_path / "checkpoints").glob("*epoch=*.pt")):
+    while not any((tmp_path / "checkpoints").glob("checkpoint_epoch=*.pt")):
         time.sleep(0.05)
     os.kill(workers(process.pid)[0], signal.SIGKILL)
     _, stderr = process.communicate(timeout=120)

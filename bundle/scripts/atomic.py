@@ -11,6 +11,8 @@ from typing import Any
 
 __all__ = ["write_atomically", "write_text_atomically"]
 
+PYTORCH_WRITER = "inline_container.cc"  # which reports a full disk as a RuntimeError
+
 
 def write_atomically(path: str | os.PathLike, write: Callable[[Path], Any]) -> None:
     """Let ``write`` fill a hidden sibling, which then takes the name.
@@ -35,7 +37,9 @@ def write_atomically(path: str | os.PathLike, write: Callable[[Path], Any]) -> N
         with open(unfinished, "rb") as file:
             os.fsync(file.fileno())  # the name must not reach the disk before the bytes
         os.replace(unfinished, path)
-    except (OSError, RuntimeError) as error:  # PyTorch's writer reports a full disk as a RuntimeError
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and PYTORCH_WRITER not in str(error):
+            raise  # such as a loader worker's death, which interrupts whatever runs
         raise OSError(
             f"{path}: expected to write this file, but could not ({_reason(error, path.parent)}). What was there "
             "before is untouched: check the space and the permissions of the folder, and run again."
