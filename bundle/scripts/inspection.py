@@ -25,7 +25,7 @@ from scripts.errors import explain
 from scripts.spectra import Spectrum, axis_spectrum, effective_spacing, save_spectra
 from scripts.transforms import CheckVolumed, LoadImageStrictd, ScaleIntensityRobust
 
-__all__ = ["Facts", "inspect_dataset", "recommend"]
+__all__ = ["Facts", "axis_name", "inspect_dataset", "recommend"]
 
 logger = logging.getLogger(__name__)
 
@@ -274,7 +274,7 @@ def _report(
             content = f", content {_range(cutoffs, 2)} mm" if cutoffs else ""
             matrix, spacing = [one.matrix[axis] for one in group], [one.spacing[axis] for one in group]
             cells.append(f"{_range(matrix, 0)} x {_range(spacing, 2)} mm{content}")
-        rows.append([_axis(code), *cells])
+        rows.append([axis_name(code), *cells])
     rows.append(["stored as", *(_counts(one.orientation for one in group) for group in facts.values())])
     rows.append(["intensity scale", *(_range([one.scale for one in group], 4, "g") for group in facts.values())])
     rows.insert(1, ["---"] * len(rows[0]))
@@ -293,10 +293,11 @@ def _write(
     write_text_atomically(folder / "report.md", report)
     write_text_atomically(folder / "recommended.yaml", _as_yaml(lines))
     spectra = {name: [one.spectra for one in group] for name, group in facts.items()}
-    save_spectra(folder / "spectra.png", spectra, [_axis(code) for code in axcodes])
+    save_spectra(folder / "spectra.png", spectra, [axis_name(code) for code in axcodes])
 
 
-def _axis(code: str) -> str:
+def axis_name(code: str) -> str:
+    """What an axis code of the canonical frame means, in words."""
     return AXES[OPPOSITE.get(code, code)]
 
 

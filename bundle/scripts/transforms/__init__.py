@@ -4,6 +4,7 @@ Each array transform takes a channel-first volume; its ``...d`` twin works on a 
 ``MetaTensor`` follow: the field of view and the position of voxel 0 never change, the spacing does.
 """
 
+from scripts.transforms.degradation import RandDegraded
 from scripts.transforms.familiarity import WarnUnfamiliard
 from scripts.transforms.intensity import ScaleIntensityRobust, ScaleIntensityRobustd
 from scripts.transforms.io import LoadImageStrictd
@@ -35,6 +36,7 @@ __all__ = [
     "LoadImageStrictd",
     "MeasureConsistencyd",
     "Misalignd",
+    "RandDegraded",
     "RigidRegisterd",
     "ScaleIntensityRobust",
     "ScaleIntensityRobustd",

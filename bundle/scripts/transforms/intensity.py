@@ -43,13 +43,14 @@ class ScaleIntensityRobust(InvertibleTransform):
         self.percentile = percentile
         self.scale_factor = checked_factors(1 if scale_factor is None else scale_factor)
 
-    def __call__(self, img: Tensor) -> Tensor:
+    def __call__(self, img: Tensor, scale: float | None = None) -> Tensor:
         """
         Args:
             img: channel-first volume of shape (C, H, W, [D, ...]).
+            scale: to divide by; ``None`` to measure it.
         """
         img = as_float(img)
-        scale = self.measure(img)
+        scale = self.measure(img) if scale is None else scale
         if isinstance(img, MetaTensor):
             img = self.push_transform(
                 img / scale, orig_size=tuple(img.shape[1:]), extra_info={"intensity_scale": scale}
@@ -85,6 +86,8 @@ class ScaleIntensityRobustd(MapTransform, InvertibleTransform):
         keys: the volumes to scale, each by its own scale.
         percentile: see :class:`ScaleIntensityRobust`.
         scale_factor: see there.
+        measured_on: the key of the one volume whose scale is that of all, as for a pair: what a blur or noise does to
+            the scale of the low-resolution one, inference knows no more than training.
         allow_missing_keys: whether a key may be absent.
     """
 
@@ -93,15 +96,18 @@ class ScaleIntensityRobustd(MapTransform, InvertibleTransform):
         keys: KeysCollection,
         percentile: float = 99.9,
         scale_factor: Sequence[float] | float | None = None,
+        measured_on: Hashable | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.scaler = ScaleIntensityRobust(percentile, scale_factor)
+        self.measured_on = measured_on
 
     def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
         d = dict(data)
+        scale = None if self.measured_on is None else self.scaler.measure(d[self.measured_on])
         for key in self.key_iterator(d):
-            d[key] = self.scaler(d[key])
+            d[key] = self.scaler(d[key], scale)
         return d
 
     def inverse(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:

@@ -1,0 +1,525 @@
+r"""Degradation from unpaired spectra: what turns one group of scans into another, told by their power alone.
+
+The groups show different people, whose spectra are nevertheless much alike. With the power $P_y$ of the high-resolution
+and $P_x$ of the low-resolution group at the same physical frequency $k$, inside the band that the latter acquired,
+
+$$P_x(k) = g^2 \prod_a h_a(k_a)^2 P_y(k) + \sigma^2$$
+
+holds on average. The transfer $h_a$ along each axis, the gain $g$ and the noise $\sigma$ are fitted to the logarithms.
+Power knows no phase: a shift is invisible, and so is all that would leave the power as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from monai.config import PathLike
+from torch import Tensor
+
+from scripts.atomic import write_text_atomically
+
+__all__ = [
+    "EMPIRICAL",
+    "Degradation",
+    "GroupSpectra",
+    "Transfer",
+    "estimate_degradation",
+    "measure_group",
+    "read_degradation",
+]
+
+BINS = 12  # along each axis of the octant of spatial frequencies
+LEAKAGE = 2  # outermost frequencies of the low-resolution scans, which the Hann window mixes with the other end
+WHITENING = 1.5  # half the exponent by which the power of a head falls with the radius in k-space
+MODEL_ERROR = 0.2  # of a log power ratio, from bin to bin
+SUBJECT_SPREAD = 0.25  # log amplitude at the edge by which people differ, for a group of one, which cannot tell
+FLAT = 0.35  # of the band, where a transfer is a parabola
+PENALTY = 0.05  # of the cost, for a family with a parameter
+FILTERED = 0.9  # of the cost that must remain for filtered noise to be preferred
+PLAUSIBLE = 1.4  # times the cost of free curves, beyond which families say nothing about the noise
+UNLIKE = 0.8  # of the cost with the families' noise, below which that noise is as wrong as they
+STIFFNESS = 10.0  # of free curves towards a family
+TOLERANCE = 0.03  # amplitude by which a family may miss the measured curve beyond its standard error
+LARGEST_MISFIT = 1.3  # of these, beyond which the measured curve itself is used
+EMPIRICAL = "empirical"
+CORNER_DEFICIT = 12.0  # dB missing beyond the ellipsoid
+AUDIBLE = 0.05  # share of the noise in the power of some bin, below which there is none
+
+
+class Transfer(NamedTuple):
+    """The transfer along one axis.
+
+    Args:
+        frequencies: from 0 to 1, the Nyquist frequency of the low-resolution group.
+        amplitude: at these; 1 at frequency 0.
+        std: standard error of the logarithm of ``amplitude``, taken as fully correlated along the axis.
+        measured: amplitude before a family took its place.
+        family: see :data:`FAMILIES`, or ``empirical`` when none fits: then ``amplitude`` is the measured curve.
+        parameter: of the family: taper of Tukey, FWHM in low-resolution voxels, acquired fraction; None otherwise.
+        misfit: rms of the difference between the best family and the measured curve, in what they may differ by.
+    """
+
+    frequencies: tuple[float, ...]
+    amplitude: tuple[float, ...]
+    std: tuple[float, ...]
+    measured: tuple[float, ...]
+    family: str
+    parameter: float | None
+    misfit: float
+
+    def at(self, frequencies: np.ndarray, deviation: float = 0.0) -> np.ndarray:
+        """Amplitude at frequencies in [0, 1], ``deviation`` standard errors off."""
+        amplitude = np.interp(frequencies, self.frequencies, self.amplitude)
+        return amplitude * np.exp(deviation * np.interp(frequencies, self.frequencies, self.std))
+
+
+class Degradation(NamedTuple):
+    """An estimate by :func:`estimate_degradation`.
+
+    Args:
+        spacing: median mm per voxel of the low-resolution group, along the axes of the canonical frame.
+        transfers: one per axis.
+        elliptical: whether k-space is empty beyond the ellipsoid that touches the faces of the band.
+        gain: of the low-resolution group on the common intensity scale; people and their fields of view differ as well.
+        gain_std: standard error of its logarithm.
+        noise_std: of the noise in a low-resolution volume on the common intensity scale, in addition to what the noise
+            of the high-resolution group leaves there; before the transfer when ``filtered_noise``.
+        noise_spread: standard error of its logarithm.
+        filtered_noise: whether the noise has passed the transfer, as a receiver's noise passes a reconstruction filter.
+        misfit: rms of the residual in dB.
+        subjects: numbers of high- and low-resolution volumes.
+    """
+
+    spacing: tuple[float, ...]
+    transfers: tuple[Transfer, ...]
+    elliptical: bool
+    gain: float
+    gain_std: float
+    noise_std: float
+    noise_spread: float
+    filtered_noise: bool
+    misfit: float
+    subjects: tuple[int, int]
+
+    def save(self, path: PathLike) -> None:
+        record = {**self._asdict(), "transfers": [transfer._asdict() for transfer in self.transfers]}
+        write_text_atomically(path, json.dumps(record, indent=1) + "\n")
+
+    def window(self, matrix_size: Sequence[int], deviations: Sequence[float] = (0.0, 0.0, 0.0)) -> Tensor:
+        """The transfer on a centred k-space, float64, ``deviations`` standard errors off along each axis."""
+        radii = [np.abs(np.arange(n) - n // 2) / max(n / 2, 1) for n in matrix_size]
+        curves = [t.at(r, z) for t, r, z in zip(self.transfers, radii, deviations, strict=True)]
+        window = np.einsum("i,j,k->ijk", *curves)
+        if self.elliptical:
+            window = window * (sum(np.ix_(*(r**2 for r in radii))) <= 1)
+        return torch.from_numpy(window)
+
+
+def read_degradation(path: PathLike) -> Degradation:
+    """What :meth:`Degradation.save` wrote."""
+    record = json.loads(Path(path).read_text(encoding="utf-8"))
+    transfers = tuple(Transfer(**_with_tuples(one)) for one in record["transfers"])
+    return Degradation(**{**_with_tuples(record), "transfers": transfers})
+
+
+def _with_tuples(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in record.items()}
+
+
+# Families: amplitude at frequencies u in [0, 1], and the parameters to try
+
+
+def _box(u: np.ndarray, _: float) -> np.ndarray:
+    return np.ones_like(u)
+
+
+def _hamming(u: np.ndarray, _: float) -> np.ndarray:
+    return 0.54 + 0.46 * np.cos(np.pi * u)
+
+
+def _tukey(u: np.ndarray, taper: float) -> np.ndarray:
+    return np.where(u < 1 - taper, 1.0, 0.5 + 0.5 * np.cos(np.pi * (u - 1 + taper) / taper))
+
+
+def _gaussian(u: np.ndarray, fwhm: float) -> np.ndarray:
+    """Of a blur whose full width at half maximum is ``fwhm`` low-resolution voxels."""
+    return np.exp(-((np.pi * u * fwhm) ** 2) / (16 * math.log(2)))
+
+
+def _partial_fourier(u: np.ndarray, fraction: float) -> np.ndarray:
+    """The real part of an image, of whose k-space a ``fraction`` along the axis was acquired."""
+    return np.where(u <= 2 * fraction - 1, 1.0, 0.5)
+
+
+def _partial_fourier_hamming(u: np.ndarray, fraction: float) -> np.ndarray:
+    return _partial_fourier(u, fraction) * _hamming(u, math.nan)
+
+
+FAMILIES: Mapping[str, tuple[Callable[[np.ndarray, float], np.ndarray], np.ndarray]] = {
+    "box": (_box, np.array([math.nan])),
+    "hamming": (_hamming, np.array([math.nan])),
+    "tukey": (_tukey, np.arange(0.1, 1.001, 0.05)),
+    "gaussian": (_gaussian, np.arange(0.3, 2.501, 0.05)),
+    "partial_fourier": (_partial_fourier, np.arange(9, 16) / 16),
+    "partial_fourier_hamming": (_partial_fourier_hamming, np.arange(9, 16) / 16),
+}
+
+
+# Spectra
+
+
+class GroupSpectra(NamedTuple):
+    """Log power of the scans of a group in bins of spatial frequency.
+
+    Args:
+        levels: ``(scans, B, B, B)``, natural logarithm of whitened power per voxel of the low-resolution group.
+        samples: independent samples in each bin, their mean over the scans.
+        noise: level of white noise of variance 1 in a low-resolution voxel.
+        inside: share of each bin within the ellipsoid that touches the faces of the band.
+    """
+
+    levels: np.ndarray
+    samples: np.ndarray
+    noise: np.ndarray
+    inside: np.ndarray
+
+
+def measure_group(
+    volumes: Sequence[Tensor], spacings: Sequence[Sequence[float]], low_res_spacing: Sequence[float], edges: np.ndarray
+) -> GroupSpectra:
+    """Measure the power of scans inside the band of a low-resolution group.
+
+    Args:
+        volumes: ``(H, W, D)`` in the canonical frame, on the common intensity scale.
+        spacings: mm per voxel of each, not above ``low_res_spacing``.
+        low_res_spacing: mm per voxel of the low-resolution group, whose Nyquist frequencies end the band.
+        edges: of the bins along each axis, ``(3, B + 1)``, in units of these Nyquist frequencies.
+    """
+    each = [_octant(v, mm, low_res_spacing, edges) for v, mm in zip(volumes, spacings, strict=True)]
+    power, samples, white, inside = (np.stack(values) for values in zip(*each, strict=True))
+    return GroupSpectra(np.log(np.maximum(power, 1e-30)), samples.mean(0), np.log(white).mean(0), inside.mean(0))
+
+
+def _octant(
+    volume: Tensor, mm: Sequence[float], low_res_mm: Sequence[float], edges: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """Whitened power, number of samples, whitened power of noise, and share within the ellipsoid, in each bin."""
+    x = volume.float()
+    for axis, size in enumerate(x.shape):
+        x = x * torch.hann_window(size).reshape([-1 if a == axis else 1 for a in range(3)])
+    voxels, bins = x.numel(), edges.shape[1] - 1
+    frequencies = [2 * low * np.abs(np.fft.fftfreq(n, h)) for n, h, low in zip(x.shape, mm, low_res_mm, strict=True)]
+    frequencies[2] = frequencies[2][: x.shape[2] // 2 + 1]
+    places = [np.searchsorted(edges[a], u, side="right") - 1 for a, u in enumerate(frequencies)]
+    kept = [np.flatnonzero((place >= 0) & (place < bins)) for place in places]
+    x = torch.fft.rfftn(x)[np.ix_(*kept)].abs().square().double().numpy()
+    radius = sum(np.ix_(*(frequencies[a][k] ** 2 for a, k in enumerate(kept))))
+    index = sum(np.ix_(*(bins ** (2 - a) * places[a][k] for a, k in enumerate(kept)))).ravel()
+    white = (radius**WHITENING).ravel()
+    scale = np.prod(mm) / np.prod(low_res_mm) / (voxels * 0.375**3)  # 0.375: mean square of a Hann window
+
+    def total(weights: np.ndarray) -> np.ndarray:
+        return np.bincount(index, weights, minlength=bins**3).reshape(bins, bins, bins)
+
+    count = np.maximum(total(np.ones_like(white)), 1)
+    inside = total(white * (radius.ravel() <= 1)) / np.maximum(total(white), 1e-30)
+    # the Hann window makes about 1.5 neighbours per axis one sample
+    return scale * total(white * x.ravel()) / count, count / 1.5**3, np.maximum(total(white) / count, 1e-30), inside
+
+
+def _trimmed_mean(levels: np.ndarray) -> np.ndarray:
+    """Mean over the scans without the highest and lowest quarter: one odd scan among four changes little."""
+    cut = len(levels) // 4
+    return np.sort(levels, axis=0)[cut : len(levels) - cut].mean(0)
+
+
+# Fit
+
+
+class _Bins(NamedTuple):
+    """What is fitted: mean log power of both groups, level of noise, and weights of the bins, each ``(B, B, B)``."""
+
+    low: np.ndarray
+    high: np.ndarray
+    white: np.ndarray
+    weights: np.ndarray
+
+
+class _Fit(NamedTuple):
+    gain: float  # log
+    noise: float  # log of the standard deviation
+    curves: np.ndarray  # (3, B) log amplitude
+    cost: float
+
+
+def _in_bins(name: str, parameter: float, edges: np.ndarray) -> np.ndarray:
+    """Log amplitude of a family in the bins of one axis, the mean of its power over each."""
+    u = edges[:-1, None] + np.diff(edges)[:, None] * (np.arange(16) + 0.5) / 16
+    return 0.5 * np.log(np.mean(np.maximum(FAMILIES[name][0](u, parameter), 1e-3) ** 2, axis=1))
+
+
+def _candidates(edges: np.ndarray, filtered: bool) -> list[tuple[str, float, np.ndarray]]:
+    """Name, parameter and log amplitude in the bins of one axis, of every family."""
+    return [
+        (name, float(parameter), _in_bins(name, parameter, edges))
+        for name, (_, parameters) in FAMILIES.items()
+        for parameter in parameters
+        if not (filtered and name == "gaussian")  # a blur comes before the receiver and its noise
+    ]
+
+
+def _levels(bins: _Bins, curves: np.ndarray, filtered: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Gain and noise, as logarithms, that suit given transfers, and the cost of each.
+
+    Args:
+        bins: see there.
+        curves: ``(C, B, B, B)``, log power transfer of each candidate.
+        filtered: whether the noise passes the transfer.
+    """
+    used = bins.weights > 0
+    low, high, white, weights = (values[used] for values in bins)
+    signal, noise = curves[:, used] + high, white + curves[:, used] * filtered
+    values = np.stack([np.median(low - signal, 1), (low - noise).min(1) - 1.0], 1)
+    for _ in range(20):
+        residual, share, robust = _residual(low, signal + values[:, :1], noise + values[:, 1:], weights)
+        jacobian = np.stack([1 - share, share], 1)
+        normal = np.einsum("cib,cb,cjb->cij", jacobian, robust, jacobian) + 1e-3 * np.eye(2)
+        step = np.linalg.solve(normal, np.einsum("cib,cb->ci", jacobian, robust * residual)[..., None])[..., 0]
+        values = values + np.clip(step, -2, 2)
+        if np.abs(step).max() < 1e-3:
+            break
+    residual, _, robust = _residual(low, signal + values[:, :1], noise + values[:, 1:], weights)
+    return 0.5 * values, (robust * residual**2).mean(1)
+
+
+def _residual(low: np.ndarray, signal: np.ndarray, noise: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Residual, share of the noise, and weights with which single odd bins are harmless."""
+    residual = low - np.logaddexp(signal, noise)
+    share = 1 / (1 + np.exp(np.clip(signal - noise, -50, 50)))
+    return residual, share, weights / np.sqrt(1 + residual**2 * weights)
+
+
+def _octant_power(curves: Sequence[np.ndarray]) -> np.ndarray:
+    """Log power transfer on the octant of log amplitudes along the axes."""
+    return 2 * (curves[0][:, None, None] + curves[1][:, None] + curves[2])
+
+
+def _fit_families(bins: _Bins, edges: np.ndarray, filtered: bool) -> tuple[_Fit, list[tuple[str, float]]]:
+    """The best family for all axes alike, then axis by axis until nothing changes."""
+    candidates = [_candidates(one, filtered) for one in edges]
+    count = len(candidates[0])
+    worse = np.array([1 + PENALTY * (not math.isnan(parameter)) for _, parameter, _ in candidates[0]])
+
+    def search(choices: list[tuple[int, int, int]]) -> tuple[int, np.ndarray, np.ndarray]:
+        curves = [_octant_power([candidates[a][i][2] for a, i in enumerate(choice)]) for choice in choices]
+        values, costs = _levels(bins, np.stack(curves), filtered)
+        return int(np.argmin(costs * worse)), values, costs
+
+    best, values, costs = search([(i, i, i) for i in range(count)])
+    chosen = [best] * 3
+    for _ in range(4):
+        before = list(chosen)
+        for axis in range(3):
+            chosen[axis], values, costs = search([(*chosen[:axis], i, *chosen[axis + 1 :]) for i in range(count)])
+        if chosen == before:
+            break
+    picked = [candidates[a][i] for a, i in enumerate(chosen)]
+    fit = _Fit(*map(float, values[chosen[2]]), np.stack([curve for *_, curve in picked]), float(costs[chosen[2]]))
+    return fit, [(name, parameter) for name, parameter, _ in picked]
+
+
+def _fit_curves(bins: _Bins, start: _Fit, edges: np.ndarray, filtered: bool, hold_noise: bool = True) -> _Fit:
+    """Free curves, by Gauss-Newton from those of families, from which they depart only as far as the scans demand."""
+    shape, count = bins.low.shape, bins.low.shape[0]
+    used = (bins.weights > 0).ravel()
+    low, high, white, weights = (values.ravel()[used] for values in bins)
+    rows = np.arange(math.prod(shape))
+    curve = np.zeros((len(rows), 3 * count + 2))
+    for axis, index in enumerate(np.indices(shape).reshape(3, -1)):
+        curve[rows, axis * count + index] = 2.0
+    curve = curve[used]
+    values = np.concatenate([start.curves.ravel(), [start.gain, start.noise]])
+    prior = np.diag([*np.full(3 * count, STIFFNESS), 1e-3, 1e6 if hold_noise else 1e-3])
+    first = values.copy()
+    for _ in range(20):
+        along = curve @ values
+        signal, noise = along + 2 * values[-2] + high, 2 * values[-1] + white + (along if filtered else 0.0)
+        residual, share, robust = _residual(low, signal, noise, weights)
+        jacobian = (1 - share * (not filtered))[:, None] * curve
+        jacobian[:, -2], jacobian[:, -1] = 2 * (1 - share), 2 * share
+        normal = (jacobian * robust[:, None]).T @ jacobian + prior
+        step = np.linalg.solve(normal, jacobian.T @ (robust * residual) - prior @ (values - first))
+        values = values + np.clip(step, -1, 1)
+        if np.abs(step).max() < 1e-3:
+            break
+    return _anchored(values, edges, filtered, float((robust * residual**2).mean()))
+
+
+def _anchored(values: np.ndarray, edges: np.ndarray, filtered: bool, cost: float) -> _Fit:
+    """Move what the curves have at frequency 0, by a parabola through their beginnings, into the gain."""
+    curves, (gain, noise) = values[:-2].reshape(3, -1).copy(), values[-2:]
+    for curve, centres in zip(curves, 0.5 * (edges[:, 1:] + edges[:, :-1]), strict=True):
+        start = centres <= max(FLAT, centres[2])
+        offset = np.polyfit(centres[start] ** 2, curve[start], 1)[1]
+        curve -= offset
+        gain += offset
+        noise += offset * filtered
+    return _Fit(float(gain), float(noise), curves, cost)
+
+
+# Estimate
+
+
+def estimate_degradation(
+    low_res: Sequence[Tensor],
+    high_res: Sequence[Tensor],
+    low_res_spacings: Sequence[Sequence[float]],
+    high_res_spacings: Sequence[Sequence[float]],
+) -> Degradation:
+    """Estimate what turns one group of scans into another, nobody being in both.
+
+    Args:
+        low_res: volumes ``(H, W, D)`` of the target group in the canonical frame, on the common intensity scale.
+        high_res: volumes of the source group, likewise.
+        low_res_spacings: mm per voxel of each.
+        high_res_spacings: mm per voxel of each.
+
+    Raises:
+        ValueError: when a group is empty, or a scan has too few voxels for a spectrum.
+    """
+    if not low_res or not high_res:
+        raise ValueError(f"both groups must hold at least one scan, got {len(low_res)} and {len(high_res)}.")
+    spacing = np.median(low_res_spacings, axis=0)
+    edges = _edges(low_res)
+    low = measure_group(low_res, low_res_spacings, spacing, edges)
+    high = measure_group(high_res, high_res_spacings, spacing, edges)
+    bins = _bins(low, high, low.inside > 0.99)
+    model = _fit_model(bins, edges)
+    elliptical = _corners_are_missing(low, high, model)
+    if not elliptical:  # the corners tell as well
+        bins = _bins(low, high, low.inside >= 0)
+        model = _fit_model(bins, edges)
+    fit, families, free, filtered = model
+    std, spreads = _uncertainty(low, high, bins.weights > 0, fit, free, edges, filtered)
+    transfers = tuple(_transfer(*axis) for axis in zip(edges, free.curves, std, families, strict=True))
+    residual = _model_residual(bins, free, filtered)
+    audible = _noise_share(bins, fit, filtered) > AUDIBLE
+    return Degradation(
+        tuple(map(float, spacing)),
+        transfers,
+        elliptical,
+        math.exp(fit.gain),
+        float(spreads[0]),
+        math.exp(fit.noise) if audible else 0.0,
+        float(min(spreads[1], 0.5)) if audible else 0.0,
+        filtered,
+        float(10 / math.log(10) * np.sqrt(np.mean(residual[bins.weights > 0] ** 2))),
+        (len(high_res), len(low_res)),
+    )
+
+
+def _edges(low_res: Sequence[Tensor]) -> np.ndarray:
+    smallest = np.min([volume.shape for volume in low_res], axis=0)
+    if smallest.min() < 4 * LEAKAGE:
+        raise ValueError(f"scans must have at least {4 * LEAKAGE} voxels along each axis, got {smallest.tolist()}.")
+    count = max(4, min(BINS, int(smallest.min()) // 4))
+    return np.stack([np.linspace(0, 1 - 2 * LEAKAGE / n, count + 1) for n in smallest])
+
+
+def _bins(low: GroupSpectra, high: GroupSpectra, used: np.ndarray) -> _Bins:
+    speckle = sum(1 / (group.samples * len(group.levels)) for group in (low, high))
+    weights = np.where(used, 1 / (MODEL_ERROR**2 + speckle), 0.0)
+    return _Bins(_trimmed_mean(low.levels), _trimmed_mean(high.levels), low.noise, weights)
+
+
+class _Model(NamedTuple):
+    fit: _Fit  # of families
+    families: list[tuple[str, float]]
+    free: _Fit  # of curves
+    filtered: bool
+
+
+def _fit_model(bins: _Bins, edges: np.ndarray) -> _Model:
+    """Families and free curves, with noise as families tell it: a free curve's tail would be taken for noise."""
+    white, passed = (_fit_with_noise(bins, edges, filtered) for filtered in (False, True))
+    if passed.fit.cost < FILTERED * white.fit.cost and passed.fit.cost < PLAUSIBLE * passed.free.cost:
+        return passed
+    loose = _fit_curves(bins, white.fit, edges, filtered=False, hold_noise=False)
+    return white._replace(fit=loose, free=loose) if loose.cost < UNLIKE * white.free.cost else white
+
+
+def _fit_with_noise(bins: _Bins, edges: np.ndarray, filtered: bool) -> _Model:
+    fit, families = _fit_families(bins, edges, filtered)
+    return _Model(fit, families, _fit_curves(bins, fit, edges, filtered), filtered)
+
+
+def _parts(bins: _Bins, fit: _Fit, filtered: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Log power of signal and noise in the model."""
+    along = _octant_power(fit.curves)
+    return along + 2 * fit.gain + bins.high, 2 * fit.noise + bins.white + along * filtered
+
+
+def _model_residual(bins: _Bins, fit: _Fit, filtered: bool) -> np.ndarray:
+    return bins.low - np.logaddexp(*_parts(bins, fit, filtered))
+
+
+def _noise_share(bins: _Bins, fit: _Fit, filtered: bool) -> float:
+    signal, noise = _parts(bins, fit, filtered)
+    return float(np.max(np.exp(noise - np.logaddexp(signal, noise))[bins.weights > 0]))
+
+
+def _corners_are_missing(low: GroupSpectra, high: GroupSpectra, model: _Model) -> bool:
+    outside = low.inside < 0.05
+    deficit = _model_residual(_bins(low, high, outside), model.fit, model.filtered)[outside]
+    return bool(np.median(deficit) < -CORNER_DEFICIT * math.log(10) / 10)
+
+
+def _uncertainty(
+    low: GroupSpectra, high: GroupSpectra, used: np.ndarray, fit: _Fit, free: _Fit, edges: np.ndarray, filtered: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Standard errors of the log curves (3, B), and of log gain and log noise, leaving out one scan after another."""
+    variance, spread = np.zeros_like(free.curves), np.zeros(2)
+    for group in (low, high):
+        count = len(group.levels)
+        if count == 1:
+            variance += (SUBJECT_SPREAD * edges[:, 1:]) ** 2
+            spread += np.array([SUBJECT_SPREAD, SUBJECT_SPREAD]) ** 2
+            continue
+        curves, values = [], []
+        for out in range(count):
+            kept = group._replace(levels=np.delete(group.levels, out, axis=0))
+            bins = _bins(kept if group is low else low, kept if group is high else high, used)
+            curves.append(_fit_curves(bins, fit, edges, filtered).curves)
+            values.append(_levels(bins, _octant_power(fit.curves)[None], filtered)[0][0])
+        variance += (count - 1) * np.var(curves, axis=0)
+        spread += (count - 1) * np.var(values, axis=0)
+    return np.sqrt(variance), np.sqrt(spread)
+
+
+def _transfer(edges: np.ndarray, curve: np.ndarray, std: np.ndarray, family: tuple[str, float]) -> Transfer:
+    """The family's curve where it agrees with the measured one, else the latter, from frequency 0 to 1."""
+    (name, parameter), centres = family, 0.5 * (edges[1:] + edges[:-1])
+    knots = np.concatenate([[0.0], centres, [1.0]])
+    slope = min(0.0, (curve[-1] - curve[-2]) / (centres[-1] - centres[-2]))
+    measured = np.exp(np.concatenate([[0.0], curve, [curve[-1] + slope * (1 - centres[-1])]]))
+    std = np.concatenate([[0.0], std, std[-1:]])
+    expected = np.exp(_in_bins(name, parameter, edges))
+    allowed = (expected * std[1:-1]) ** 2 + TOLERANCE**2
+    misfit = math.sqrt(np.mean((measured[1:-1] - expected) ** 2 / allowed))
+    fine = np.linspace(0, 1, 65)  # a step survives the interpolation
+    measured, std = np.interp(fine, knots, measured), np.interp(fine, knots, std)
+    fits = misfit <= LARGEST_MISFIT
+    amplitude = FAMILIES[name][0](fine, parameter) if fits else measured
+    curves = (tuple(values.round(4).tolist()) for values in (fine, amplitude, std, measured))
+    return Transfer(
+        *curves,
+        family=name if fits else EMPIRICAL,
+        parameter=round(parameter, 4) if fits and not math.isnan(parameter) else None,
+        misfit=round(misfit, 3),
+    )
