@@ -1,0 +1,64 @@
+"""Statistics of paired results: which differences between systems do the subjects support?"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from statistics import mean
+
+import numpy as np
+from scipy.stats import wilcoxon
+
+__all__ = ["FEWEST_SUBJECTS", "best_two", "holm", "paired_tests"]
+
+FEWEST_SUBJECTS = 12  # below, a rank test over all pairs of systems cannot tell anything
+LEVEL = 0.05
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust p-values for their number, stepping down (Holm, Scand. J. Statist. 6, 65-70, 1979)."""
+    order = np.argsort(p_values)
+    factors = np.arange(len(p_values), 0, -1)
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(factors * np.asarray(p_values, dtype=float)[order]))
+    return adjusted.tolist()
+
+
+def paired_tests(scores: Mapping[str, Mapping[str, float]]) -> dict[tuple[str, str], float]:
+    """Two-sided Wilcoxon signed-rank tests between all pairs of systems, adjusted by Holm over all of them.
+
+    Args:
+        scores: by system, by subject.
+
+    Returns:
+        adjusted p-values by pair, in the order of the systems; empty when the systems share fewer than
+        ``FEWEST_SUBJECTS`` subjects.
+    """
+    subjects = sorted(set.intersection(*(set(values) for values in scores.values()))) if scores else []
+    if len(subjects) < FEWEST_SUBJECTS:
+        return {}
+    pairs = list(itertools.combinations(scores, 2))
+    p_values = []
+    for first, second in pairs:
+        differences = [scores[first][subject] - scores[second][subject] for subject in subjects]
+        p_values.append(float(wilcoxon(differences).pvalue) if any(differences) else 1.0)
+    return dict(zip(pairs, holm(p_values), strict=True))
+
+
+def best_two(scores: Mapping[str, Mapping[str, float]]) -> tuple[str | None, str | None]:
+    """The systems that may be called best and second best: each better than all that follow, by :func:`paired_tests`.
+
+    Larger is better. ``None`` stands where the subjects do not support it.
+    """
+    tests = paired_tests(scores)
+    if not tests:
+        return None, None
+    ranking = sorted(scores, key=lambda system: mean(scores[system].values()), reverse=True)
+
+    def surpasses(place: int) -> bool:
+        others = ranking[place + 1 :]
+        pairs = [(ranking[place], other) for other in others]
+        return bool(others) and all(tests.get(pair, tests.get(pair[::-1])) < LEVEL for pair in pairs)
+
+    best = ranking[0] if surpasses(0) else None
+    return best, ranking[1] if best and surpasses(1) else None

@@ -1,0 +1,232 @@
+"""Tables in the papers' layout, as Markdown, CSV and LaTeX, and what goes beside them."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import yaml
+
+from benchmark.results import USUAL, Results
+from benchmark.significance import FEWEST_SUBJECTS, best_two
+
+__all__ = [
+    "PAPERS",
+    "Line",
+    "alarms",
+    "as_csv",
+    "as_latex",
+    "as_markdown",
+    "costs",
+    "differences",
+    "order",
+    "paper_table",
+]
+
+PAPERS = yaml.safe_load((Path(__file__).parent / "papers.yaml").read_text(encoding="utf-8"))
+DECIMALS = {"ssim": 4, "psnr": 2}
+TITLES = {"ssim": "SSIM", "psnr": "PSNR (dB)"}
+NOT_RUN = "not run"
+FEWEST_SEEDS = 3  # of a learned system, for a claim about it
+INTERPOLATIONS = ("zero_filling", "tricubic", "tricubic_centred")  # without a backbone
+Line = dict[str, Any]
+COSTS = ("parameters", "GMAC per slab of 64 x 64", "seconds per volume", "peak memory (GiB)")
+TOLERATED = 0.3  # dB between raw and shift/gain-corrected PSNR
+
+
+def paper_table(layout: Mapping[str, Any], results: Results, network: str = "ours") -> list[Line]:
+    """The lines of a paper's table that a matrix has, with our scores by subject and the paper's figures.
+
+    All lines are compared with each other, or in a ``grouped`` table those of one scale factor and assignment: ``best``
+    and ``second`` name the metrics in which a line is so by :func:`best_two`. Nothing is called so while a learned
+    system of the comparison has fewer than ``FEWEST_SEEDS`` seeds, for subjects say nothing of a training's luck.
+    """
+    lines = []
+    for entry in layout["lines"]:
+        backbone = "ours" if entry["system"] in INTERPOLATIONS else network
+        setting = {key: entry[key] for key in ("system", *USUAL) if key in entry}
+        if not results.planned(**setting, network=backbone):
+            continue
+        names = results.names(**setting, network=backbone)
+        scale = "x".join(map(str, entry.get("scale_factor", USUAL["scale_factor"])))
+        place = (scale, entry.get("assignment", USUAL["assignment"]))
+        lines.append(
+            {
+                "title": entry["title"],
+                "names": names,
+                "setting": place,
+                "group": place if layout.get("grouped") else (),
+                "seeds": len({name.rpartition("seed")[2] for name in names}),
+                "learned": entry["system"] not in INTERPOLATIONS,
+                "scores": {metric: results.by_subject(names, metric) for metric in DECIMALS},
+                "printed": {metric: entry[metric] for metric in DECIMALS if metric in entry},
+            }
+        )
+    for group in {line["group"] for line in lines}:
+        _mark([line for line in lines if line["group"] == group and line["names"]])
+    return lines
+
+
+def _mark(lines: Sequence[Line]) -> None:
+    """Name the best two of the lines, where that can be said."""
+    if any(line["learned"] and line["seeds"] < FEWEST_SEEDS for line in lines):
+        return
+    for metric in DECIMALS:
+        marked = best_two({number: line["scores"][metric] for number, line in enumerate(lines)})
+        for word, number in zip(("best", "second"), marked, strict=True):
+            if number is not None:
+                lines[number].setdefault(word, []).append(metric)
+
+
+def order(lines: Sequence[Line]) -> str | None:
+    """How our order by PSNR differs from the paper's, among the lines that both have; None if it does not."""
+    said = []
+    for group in dict.fromkeys(line["setting"] for line in lines):
+        both = [line for line in lines if line["setting"] == group and line["names"] and "psnr" in line["printed"]]
+        ours = sorted(both, key=lambda line: mean(line["scores"]["psnr"].values()), reverse=True)
+        theirs = sorted(both, key=lambda line: line["printed"]["psnr"][0], reverse=True)
+        if ours != theirs:
+            orders = [" > ".join(line["title"] for line in one) for one in (ours, theirs)]
+            said.append(f"{', '.join(group)}: here {orders[0]}; in the paper {orders[1]}.")
+    return " ".join(said) or None
+
+
+def as_markdown(lines: Sequence[Line]) -> str:
+    """For pages; **best** and *second best* are marked where a test supports it."""
+    return markdown(*_cells(lines, {"best": "**{}**", "second": "*{}*"}, " ± "))
+
+
+def as_latex(lines: Sequence[Line]) -> str:
+    r"""For papers, with the package booktabs; best is bold, second best underlined."""
+    header, rows = _cells(lines, {"best": r"\textbf{{{}}}", "second": r"\underline{{{}}}"}, r" $\pm$ ")
+    body = [" & ".join(row) + r" \\" for row in [header, *rows]]
+    columns = "l" * len(header)
+    parts = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", body[0], r"\midrule", *body[1:], r"\bottomrule"]
+    return "\n".join([*parts, r"\end{tabular}"]) + "\n"
+
+
+def as_csv(lines: Sequence[Line]) -> str:
+    """For programs: one line per system, all numbers in full."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    columns = ["ssim", "ssim_sd", "psnr", "psnr_sd"]
+    writer.writerow(
+        ["method", "scale_factor", "scans", "subjects", "rows", *columns, *(f"papers_{c}" for c in columns)]
+    )
+    for line in lines:
+        ours = [x for metric in DECIMALS for x in _mean_and_deviation(list(line["scores"][metric].values()))]
+        theirs = [x for metric in DECIMALS for x in line["printed"].get(metric, ["", ""])]
+        subjects = len(line["scores"]["psnr"])
+        setting = [line["title"], *line["setting"], subjects, " ".join(line["names"])]
+        writer.writerow([*setting, *ours, *theirs])
+    return file.getvalue()
+
+
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table."""
+    return "".join(f"| {' | '.join(row)} |\n" for row in [header, ["---"] * len(header), *rows])
+
+
+def _cells(lines: Sequence[Line], marks: Mapping[str, str], sign: str) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of a table for readers."""
+    grouped = any(line["group"] for line in lines)
+    header = ["method", *(["scale factor", "scans"] if grouped else []), "subjects", "seeds", *TITLES.values()]
+    header += [f"{title}, paper" for title in TITLES.values()]
+    rows = []
+    for line in lines:
+        row = [line["title"], *line["group"]]
+        row += [
+            str(len(line["scores"]["psnr"]) or "-"),
+            str(line["seeds"] if line["learned"] and line["names"] else "-"),
+        ]
+        for metric, decimals in DECIMALS.items():
+            values = list(line["scores"][metric].values())
+            text = _text(*_mean_and_deviation(values), decimals, sign) if values else NOT_RUN
+            for word, mark in marks.items():
+                text = mark.format(text) if metric in line.get(word, []) else text
+            row.append(text)
+        rows.append([*row, *(_text(*line["printed"].get(m, ["", ""]), d, sign) for m, d in DECIMALS.items())])
+    return header, rows
+
+
+def _mean_and_deviation(values: Sequence[float]) -> tuple[float | str, float | str]:
+    """Over subjects; the sample's deviation, which a single subject does not have."""
+    return mean(values) if values else "", stdev(values) if len(values) > 1 else ""
+
+
+def _text(average: float | str, deviation: float | str, decimals: int, sign: str) -> str:
+    if average == "":
+        return "-"
+    return f"{average:.{decimals}f}" + (f"{sign}{deviation:.{decimals}f}" if deviation != "" else "")
+
+
+def differences(results: Results, metric: str = "psnr") -> str:
+    """Each row's PSNR above zero-filling's on each subject: what few subjects can show without a test."""
+    rows = results.done
+    subjects = sorted({score["subject"] for score in results.scores})
+    lines = []
+    for row in rows:
+        ours = results.by_subject([row["name"]], metric)
+        base = results.by_subject([row["name"]], metric, method="zero_filling")
+        cells = [f"{ours[subject] - base[subject]:+.2f}" if subject in ours else "-" for subject in subjects]
+        lines.append([row["name"], *cells])
+    return markdown(["row", *(subject.removesuffix(".nii.gz") for subject in subjects)], lines)
+
+
+def has_few_subjects(results: Results) -> bool:
+    """Whether there are too few for a test."""
+    return len({score["subject"] for score in results.scores}) < FEWEST_SUBJECTS
+
+
+def costs(results: Results) -> str:
+    """Other metrics and the costs of each row."""
+    lines = []
+    for row in results.done:
+        name, record = row["name"], row["record"]
+        averages = [
+            mean(results.by_subject([name], metric, method).values())
+            for metric, method in (
+                ("psnr", "pred"),
+                ("psnr_corrected", "pred"),
+                ("psnr", "consistent"),
+                ("hfen", "pred"),
+            )
+        ]
+        best = results.by_subject([name], "psnr", evaluation="best_validation")
+        cells = [f"{value:.2f}" for value in averages[:3]] + [f"{averages[3]:.3f}"]
+        cells.append(f"{mean(best.values()):.2f}" if best else "-")
+        lines.append(
+            [name, *cells, *(record["costs"].get(cost, "-") for cost in COSTS), f"{record['seconds'] / 60:.1f}"]
+        )
+    header = ["row", "PSNR (dB)", "shift and gain corrected", "data-consistent", "HFEN", "best validation", *COSTS]
+    return markdown([*header, "minutes for the row"], lines)
+
+
+def alarms(results: Results) -> list[str]:
+    """What should make one doubt a number before believing it."""
+    averages = {row["name"]: mean(results.by_subject([row["name"]], "psnr").values()) for row in results.done}
+    found = []
+    for name, average in averages.items():
+        gap = mean(results.by_subject([name], "psnr_corrected").values()) - average
+        if gap > TOLERATED:
+            found.append(
+                f"{name}: PSNR rises by {gap:.2f} dB when shift and gain are corrected; it measures these too."
+            )
+    for oracle in (row for row in results.done if row["setting"]["system"] == "supervised_oracle"):
+        above = [
+            f"{row['name']} ({averages[row['name']] - averages[oracle['name']]:+.2f} dB)"
+            for row in results.done
+            if not row["setting"]["system"].startswith("supervised")
+            and all(row["setting"][key] == oracle["setting"][key] for key in ("scale_factor", "fold"))
+            and averages[row["name"]] > averages[oracle["name"]]
+        ]
+        if above:
+            names = ", ".join(above)
+            found.append(
+                f"above {oracle['name']}, which sees perfect pairs: {names}. Is it trained enough, or do scans leak?"
+            )
+    return found

@@ -1,0 +1,184 @@
+"""The benchmark of docs/benchmark: its statistics, the layout of its tables, and the committed report."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from benchmark import page, tables
+from benchmark.figures import draw_figures
+from benchmark.results import Results
+from benchmark.significance import best_two, holm, paired_tests
+from scipy.stats import wilcoxon
+
+LAYOUT = {
+    "lines": [
+        {"title": "Zero-filling", "system": "zero_filling"},
+        {"title": "UDEAN", "system": "udean", "ssim": [0.9242, 0.0083], "psnr": [33.5159, 1.7234]},
+        {"title": "DASR", "system": "dasr", "ssim": [0.8931, 0.0094], "psnr": [32.3309, 1.4671]},
+    ]
+}
+
+
+def results(psnr: dict[str, list[float]]) -> Results:
+    """Rows of one system each, with the PSNR of their subjects and an SSIM of a hundredth of it."""
+    setting = {"scale_factor": [2, 2, 2], "assignment": "unpaired", "hr_fraction": 1.0, "network": "ours", "fold": ""}
+    record = {"seconds": 60.0, "costs": {"parameters": "7"}}
+    names = {name: name.partition("_seed")[0] for name in psnr}
+    rows = [
+        {"name": name, "setting": {**setting, "system": system}, "record": record} for name, system in names.items()
+    ]
+    scores = [
+        {
+            "row": name,
+            "evaluation": "evaluation",
+            "subject": f"sub-{i:02d}.nii.gz",
+            "method": method,
+            "psnr": str(value + gain),
+            "ssim": str((value + gain) / 100),
+            "psnr_corrected": str(value + gain + (0.5 if name.startswith("dasr") else 0.1)),
+            "hfen": "0.1",
+        }
+        for name, values in psnr.items()
+        for i, value in enumerate(values)
+        for method, gain in (("pred", 0.0), ("consistent", 0.1), ("zero_filling", -1.0))
+    ]
+    return Results(rows, scores, [])
+
+
+# Statistics
+
+
+def test_holm_is_that_of_the_textbook():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1, 1]
+
+
+def test_pairs_are_tested_as_scipy_tests_them():
+    rng = np.random.default_rng(0)
+    values = rng.normal(30, 1, (3, 15)) + np.array([[0.0], [0.3], [2.0]])
+    scores = {name: dict(enumerate(v)) for name, v in zip("abc", values, strict=True)}
+    pairs = [("a", "b"), ("a", "c"), ("b", "c")]
+    plain = [wilcoxon(values["abc".index(x)], values["abc".index(y)]).pvalue for x, y in pairs]
+    assert paired_tests(scores) == pytest.approx(dict(zip(pairs, holm(plain), strict=True)))
+
+
+def test_twelve_subjects_can_support_a_difference_and_eleven_none():
+    scores = {"a": {i: 30 + 0.01 * i for i in range(12)}, "b": {i: 29.0 for i in range(12)}}
+    assert paired_tests(scores) == {("a", "b"): pytest.approx(2 / 2**12)}
+    assert best_two(scores) == ("a", None)
+    fewer = {name: {i: v for i, v in values.items() if i < 11} for name, values in scores.items()}
+    assert paired_tests(fewer) == {}
+    assert best_two(fewer) == (None, None)
+
+
+def test_equal_systems_share_no_first_place_but_a_third_can_lose_to_both():
+    even = {i: 30 + (-1) ** i * 0.1 * (i + 1) for i in range(12)}
+    scores = {"a": even, "b": {i: 60.001 - v for i, v in even.items()}, "c": {i: 20.0 + 0.01 * i for i in range(12)}}
+    assert best_two(scores) == (None, None)
+    scores["b"] = {i: v - 1 - 0.01 * i for i, v in even.items()}
+    assert best_two(scores) == ("a", "b")
+
+
+# Tables
+
+
+def test_the_table_in_three_formats():
+    known = results({"zero_filling_seed0": [], "udean_seed0": [30.0, 32.0], "udean_seed1": [31.0, 33.0]})
+    del known.rows[0]["record"]
+    lines = tables.paper_table(LAYOUT, known)
+    assert tables.as_markdown(lines) == (
+        "| method | subjects | seeds | SSIM | PSNR (dB) | SSIM, paper | PSNR (dB), paper |\n"
+        "| --- | --- | --- | --- | --- | --- | --- |\n"
+        "| Zero-filling | - | - | not run | not run | - | - |\n"
+        "| UDEAN | 2 | 2 | 0.3150 ± 0.0141 | 31.50 ± 1.41 | 0.9242 ± 0.0083 | 33.52 ± 1.72 |\n"
+    )
+    assert tables.as_latex(lines).splitlines()[5] == (
+        r"UDEAN & 2 & 2 & 0.3150 $\pm$ 0.0141 & 31.50 $\pm$ 1.41 & 0.9242 $\pm$ 0.0083 & 33.52 $\pm$ 1.72 \\"
+    )
+    assert (
+        tables.as_csv(lines).splitlines()[2].startswith("UDEAN,2x2x2,unpaired,2,udean_seed0 udean_seed1,0.315,0.0141")
+    )
+
+
+def with_seeds(psnr: dict[str, list[float]], count: int) -> dict[str, list[float]]:
+    return {f"{system}_seed{seed}": values for system, values in psnr.items() for seed in range(count)}
+
+
+def test_best_and_second_best_are_marked_where_subjects_and_seeds_support_it():
+    values = [30 + 0.1 * i for i in range(12)]
+    scores = {"zero_filling": values, "udean": [v + 2 for v in values], "dasr": [v + 1 for v in values]}
+    lines = tables.paper_table(LAYOUT, results(with_seeds(scores, 3)))
+    assert "| **0.3255 ± 0.0036** | **32.55 ± 0.36** |" in tables.as_markdown(lines)
+    assert "| *0.3155 ± 0.0036* | *31.55 ± 0.36* |" in tables.as_markdown(lines)
+    assert r"\textbf{32.55 $\pm$ 0.36}" in tables.as_latex(lines)
+    assert r"\underline{31.55 $\pm$ 0.36}" in tables.as_latex(lines)
+    eleven = with_seeds({name: v[:11] for name, v in scores.items()}, 3)
+    for fewer in (with_seeds(scores, 2), eleven):
+        assert "*" not in tables.as_markdown(tables.paper_table(LAYOUT, results(fewer)))
+
+
+def test_settings_of_a_grouped_table_are_not_compared_with_each_other():
+    layout = {"grouped": True, "lines": [*LAYOUT["lines"][:2], {**LAYOUT["lines"][2], "assignment": "misaligned"}]}
+    scores = {"udean": [30 + 0.1 * i for i in range(12)], "dasr": [20.0 + i for i in range(12)]}
+    known = results(with_seeds(scores, 3))
+    for row in known.rows[3:]:
+        row["setting"]["assignment"] = "misaligned"
+    text = tables.as_markdown(tables.paper_table(layout, known))
+    assert "*" not in text
+    assert "| DASR | 2x2x2 | misaligned | 12 | 3 |" in text
+
+
+def test_another_order_than_the_paper_s_is_said():
+    udean, dasr = [30.0, 31.0], [30.5, 31.5]
+    assert tables.order(tables.paper_table(LAYOUT, results({"udean_seed0": dasr, "dasr_seed0": udean}))) is None
+    said = tables.order(tables.paper_table(LAYOUT, results({"udean_seed0": udean, "dasr_seed0": dasr})))
+    assert said == "2x2x2, unpaired: here DASR > UDEAN; in the paper UDEAN > DASR."
+
+
+def test_the_differences_are_from_the_row_s_own_zero_filling():
+    assert tables.differences(results({"udean_seed0": [30.0, 32.0]})) == (
+        "| row | sub-00 | sub-01 |\n| --- | --- | --- |\n| udean_seed0 | +1.00 | +1.00 |\n"
+    )
+
+
+def test_an_alarm_fires_above_the_oracle_and_where_a_shift_or_gain_is_measured():
+    known = results({"supervised_oracle_seed0": [31.0, 31.0], "udean_seed0": [31.5, 31.5], "dasr_seed0": [30.0, 30.0]})
+    found = tables.alarms(known)
+    assert [alarm.partition(":")[0] for alarm in found] == [
+        "dasr_seed0",
+        "above supervised_oracle_seed0, which sees perfect pairs",
+    ]
+    assert "0.50 dB when shift and gain are corrected" in found[0]
+    assert "udean_seed0 (+0.50 dB)." in found[1]
+
+
+def test_the_papers_figures_are_complete():
+    printed = [(name, line) for name, layout in tables.PAPERS.items() for line in layout["lines"] if "psnr" in line]
+    assert len(printed) == 5 + 5 + 20 + 7
+    for name, line in printed:
+        assert 0.89 < line["ssim"][0] < 0.95, (name, line)
+        assert 31 < line["psnr"][0] < 36.1, (name, line)
+
+
+def test_equal_results_give_equal_figures(tmp_path):
+    known = results({"udean_seed0": [30.0, 32.0]})
+    for name in "ab":
+        assert list(draw_figures(known, tmp_path / name)) == ["gains"]
+    for file in ("gains.pdf", "gains.png"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+# The committed report
+
+
+def test_the_page_says_what_the_committed_results_say():
+    assert page.PAGE.read_text(encoding="utf-8") == page.results_page(), "run: python docs/benchmark report MATRIX"
+
+
+@pytest.mark.parametrize("folder", sorted(page.RESULTS.iterdir()), ids=lambda folder: folder.name)
+def test_the_committed_tables_are_those_of_the_committed_scores(folder, tmp_path):
+    for name in ("rows.json", "subjects.csv", "curves.csv"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    page.write_tables(page.read_matrix(page.MATRICES / f"{folder.name}.yaml"), tmp_path)
+    for path in (folder / "tables").iterdir():
+        assert (tmp_path / "tables" / path.name).read_bytes() == path.read_bytes(), path.name
