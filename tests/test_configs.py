@@ -196,7 +196,8 @@ def test_validation_passes_a_volume_as_inference_does():
     validation, inference = load("train.yaml")["validate"], load("inference.yaml")
     tiles = inference["inferer"]["inferer"]
     tiles.pop("progress")
-    inference["inferer"].pop("orientations")
+    for option in ("orientations", "disagreement"):
+        inference["inferer"].pop(option)
     assert validation["inferer"] == inference["inferer"]
 
 

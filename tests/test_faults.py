@@ -176,8 +176,8 @@ def test_a_full_disk_ends_the_training_with_the_checkpoint_before_it_intact(phan
 @pytest.mark.parametrize("kill", [1, *(pytest.param(n, marks=pytest.mark.slow) for n in range(2, 4))])
 def test_an_inference_that_is_killed_is_completed_by_a_second_run(tmp_path, kill):
     scans, out = folder_of_scans(tmp_path / "in", 4), tmp_path / "out"
-    killed_when(inference(scans, out), lambda: any(out.glob("*.nii.gz")), wait=random.Random(kill).uniform(0, 0.4))
-    whole = {path.name for path in out.glob("*.nii.gz")}
+    killed_when(inference(scans, out), lambda: any(out.glob("[!.]*.nii.gz")), wait=random.Random(kill).uniform(0, 0.4))
+    whole = {path.name for path in out.glob("[!.]*.nii.gz")}
     for name in whole:
         nib.load(out / name).get_fdata()  # complete
     ended = run(inference(scans, out))
