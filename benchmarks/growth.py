@@ -18,17 +18,17 @@ from benchmarks.workflows import super_resolve, write_scan
 
 EDGES = (64, 96, 128, 192, 256, 384, 512)
 TURNED = {"orientations": [[0, 1, 2], [1, 2, 0], [2, 0, 1]]}
-TILED = {"inferer#inferer#roi_size": [64, 64, -1]}
+TILED = {"inferer#inferer#roi_size": [32, 32, -1]}
 
 
 def settings() -> dict[str, tuple[int, int, dict[str, Any]]]:
     """Edge, number of volumes and overrides by title, at one edge."""
     overlaps = {
-        f"128^3, windows of 64, overlap {overlap}": (128, 1, {**TILED, "inferer#inferer#overlap": overlap})
-        for overlap in (0, 0.25, 0.75)
+        f"64^3, windows of 32, overlap {overlap}": (64, 1, {**TILED, "inferer#inferer#overlap": overlap})
+        for overlap in (0, 0.5)
     }
-    volumes = {f"96^3, {n} volumes": (96, n, {}) for n in (2, 4)}
-    return {**overlaps, "96^3, three orientations": (96, 1, TURNED), **volumes}
+    volumes = {f"64^3, {n} volumes": (64, n, {}) for n in (2, 4)}
+    return {**overlaps, "64^3, three orientations": (64, 1, TURNED), **volumes}
 
 
 def main(largest: int = 256) -> None:

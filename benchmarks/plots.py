@@ -6,6 +6,7 @@ Usage: python -m benchmarks.plots
 from __future__ import annotations
 
 import json
+from textwrap import wrap
 
 import matplotlib as mpl
 
@@ -14,10 +15,16 @@ from benchmarks.common import RESULTS
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullLocator
 
 
 def read(name: str) -> dict:
     return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def _folded(title: str) -> str:
+    """In lines of at most 45 characters."""
+    return "\n".join(wrap(title, 45))
 
 
 def draw_rates(axes: Axes) -> None:
@@ -27,7 +34,7 @@ def draw_rates(axes: Axes) -> None:
     axes.barh(range(len(titles)), [record["variants"][title]["GFLOP/s"] for title in titles], color="tab:blue")
     for (dtype, rate), style in zip(record["matrix product (GFLOP/s)"].items(), (":", "--"), strict=True):
         axes.axvline(rate, color="black", linestyle=style, label=f"matrix product, {dtype}")
-    axes.set_yticks(range(len(titles)), [title.replace(", ", ",\n", 1) for title in titles], fontsize=7)
+    axes.set_yticks(range(len(titles)), [_folded(title) for title in titles], fontsize=7)
     axes.invert_yaxis()
     axes.set_xlabel("GFLOP/s inside the network")
     axes.legend(fontsize=7)
@@ -41,6 +48,9 @@ def draw_growth(axes: Axes) -> None:
     memory = [run["peak memory"] - run["memory before"] for run in runs]
     axes.loglog(voxels, memory, "s-", color="tab:orange", label="peak memory above the start (GiB)")
     axes.loglog(voxels, [run["output (GiB)"] for run in runs], "k--", label="output in float32 (GiB)")
+    titles = [title for title in read("growth")["runs"] if title.endswith("^3")]
+    axes.set_xticks(voxels, titles)
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("voxels of the low-resolution volume")
     axes.legend(fontsize=7)
 

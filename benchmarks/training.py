@@ -2,8 +2,7 @@
 
 Usage: python -m benchmarks.training [ITERATIONS [papers | shipped]]
 
-On synthetic scans, at the papers' batch of 8 slabs of 64 x 64 and, by default, with the papers' network. Each way of
-training is a process of its own.
+On synthetic scans, at the papers' batch of 8 slabs of 64 x 64 and, by default, with the papers' network.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from scripts.losses import absolute_error, adaptation_loss, adversarial_loss, in
 from scripts.objectives.base import discrimination, frozen
 from torch import Tensor
 
-from benchmarks.common import PAPERS, SHIPPED, clock, in_child, machine, matmul_rates, peak_memory, save, spread, table
+from benchmarks.common import PAPERS, SHIPPED, clock, machine, matmul_rates, save, spread, table
 from benchmarks.workflows import workflow, write_scan
 
 SIZES = {"papers": PAPERS, "shipped": SHIPPED}
@@ -32,7 +31,7 @@ NCHW = {
     "objective": "$@objective_def.to(@device)",
     "contrastive_heads": "$@contrastive_heads_def.to(@device)",
 }
-WARM_UP = 2
+WARM_UP = 1
 PLAIN, OURS = "float32, NCHW, optimisers not fused: plain", "bfloat16, channels_last, fused optimisers: ours"
 VARIANTS: dict[str, dict[str, Any]] = {
     PLAIN: {"amp_dtype": "$None", **NCHW, **UNFUSED},
@@ -129,7 +128,6 @@ def train(
         "share of waiting for data": round(sum(waits) / sum(times), 4),
         "first iterations": watch.iterations[:WARM_UP],
         "loss of the last iteration": float(trainer.state.output["loss"]),
-        "peak memory (GiB)": peak_memory(),
     }
     return measured
 
@@ -191,18 +189,17 @@ def write_dataset(root: Path) -> Path:
     return root
 
 
-def main(iterations: int = 5, size: str = "papers") -> None:
+def main(iterations: int = 3, size: str = "papers") -> None:
     record: dict[str, Any] = {"machine": machine(), "matrix product (GFLOP/s)": matmul_rates(), "network": size}
     network = SIZES[size]
     with tempfile.TemporaryDirectory() as folder:
         dataset, output = write_dataset(Path(folder) / "data"), Path(folder) / "output"
         ways = {
-            title: in_child(train, dataset, {**network, **overrides}, iterations, output)
-            for title, overrides in VARIANTS.items()
+            title: train(dataset, {**network, **overrides}, iterations, output) for title, overrides in VARIANTS.items()
         }
-        ways[COMPILED] = in_child(train, dataset, network, iterations, output, True)
+        ways[COMPILED] = train(dataset, network, iterations, output, True)
         record["ways"] = ways
-        record["terms"] = in_child(cost_by_term, dataset, network, iterations, output)
+        record["terms"] = cost_by_term(dataset, network, iterations, output)
     plain = ways[PLAIN]["seconds"]["median"]
     rows = []
     for title, way in ways.items():
@@ -215,11 +212,10 @@ def main(iterations: int = 5, size: str = "papers") -> None:
                 f"{way['times as fast as plain']:.2f}",
                 f"{100 * way['share of waiting for data']:.1f} %",
                 f"{way['first iterations'][0]:.1f}",
-                f"{way['peak memory (GiB)']:.1f}",
             ]
         )
     header = ["way", "seconds per iteration", "times as fast as plain", "waiting for data", "first iteration (s)"]
-    text = table([*header, "peak memory (GiB)"], rows)
+    text = table(header, rows)
     total = sum(part["median"] for part in record["terms"].values())
     parts = [[n, f"{p['median']:.3f}", f"{100 * p['median'] / total:.1f} %"] for n, p in record["terms"].items()]
     text += "\n" + table(["part of an iteration, ours", "seconds", "share"], parts)
