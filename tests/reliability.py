@@ -63,7 +63,7 @@ class Chain:
         (item,) = decollate_batch({"image": image, "pred": self.inferer(image, self.network)})
         self.postprocessing(item)
         result = self.derivatives.layout.filename(path)
-        return nib.load(result), json.loads(self.derivatives.sidecar(result).read_text())
+        return nib.load(result), json.loads(self.derivatives.sidecar(result).read_text(encoding="utf-8"))
 
 
 def refusal(error: Exception, path: Path) -> str:

@@ -80,7 +80,7 @@ def imports(path: Path) -> set[str]:
     """The modules below scripts/ that a file imports, absolutely or relatively."""
     found: set[str] = set()
     package = list(path.relative_to(SCRIPTS).parent.parts)
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -127,7 +127,9 @@ def test_an_objective_imports_no_sibling(name):
 def test_heavy_packages_are_imported_where_they_are_needed(name):
     """DICOM alone needs ITK, and the demonstration cohort alone nilearn."""
     top_level = [
-        node for node in ast.parse(MODULES[name].read_text()).body if isinstance(node, (ast.Import, ast.ImportFrom))
+        node
+        for node in ast.parse(MODULES[name].read_text(encoding="utf-8")).body
+        if isinstance(node, (ast.Import, ast.ImportFrom))
     ]
     packages = {
         alias.name if isinstance(node, ast.Import) else node.module for node in top_level for alias in node.names
@@ -150,7 +152,7 @@ def targets(config: Any) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", sorted((BUNDLE / "configs").rglob("*.yaml")), ids=lambda path: path.name)
 def test_every_component_of_the_bundle_that_a_config_names_exists(path):
-    for target in targets(yaml.safe_load(path.read_text())):
+    for target in targets(yaml.safe_load(path.read_text(encoding="utf-8"))):
         if target.startswith("scripts."):
             module, _, name = target.rpartition(".")
             assert callable(getattr(importlib.import_module(module), name)), target
@@ -166,14 +168,14 @@ def test_nothing_is_published_that_does_not_exist():
 # One version
 
 
-VERSION = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["version"]
+VERSION = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
 
 
 def read(*parts: str) -> str:
     path = REPOSITORY.joinpath(*parts)
     if not path.exists():
         pytest.skip(f"{path.name} is not written yet")
-    return path.read_text()
+    return path.read_text(encoding="utf-8")
 
 
 def test_the_bundle_has_the_project_s_version_and_says_what_changed():

@@ -46,7 +46,7 @@ def test_an_interruption_leaves_what_was_there(tmp_path, error):
     with pytest.raises(error):
         write_atomically(tmp_path / "a.txt", interrupted)
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
-    assert (tmp_path / "a.txt").read_text() == "before"
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "before"
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_full_disk_leaves_what_was_there_and_says_so(tmp_path, full_disk, writ
     with pytest.raises(OSError, match=r"a\.pt: expected to write .* MiB free\)\. .* is untouched: check the space"):
         write_atomically(tmp_path / "a.pt", write)
     assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
-    assert (tmp_path / "a.pt").read_text() == "before"
+    assert (tmp_path / "a.pt").read_text(encoding="utf-8") == "before"
 
 
 def test_a_folder_that_is_a_file_is_refused(tmp_path):

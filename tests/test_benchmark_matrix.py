@@ -168,12 +168,14 @@ def test_a_run_killed_in_the_middle_goes_on_and_gives_the_same_table(tmp_path, s
     assert not (row / "model.pt").exists()
     assert start(matrix, tmp_path / "killed").wait(timeout=300) == 0
 
-    record = json.loads((row / "record.json").read_text())
+    record = json.loads((row / "record.json").read_text(encoding="utf-8"))
     assert record["attempts"] == 2
-    assert "--resume latest" in (row / "log.txt").read_text()
+    assert "--resume latest" in (row / "log.txt").read_text(encoding="utf-8")
     whole = tmp_path / "whole" / "rows" / "udean_seed0"
-    assert (row / "evaluation/subjects.csv").read_text() == (whole / "evaluation/subjects.csv").read_text()
-    assert (row / "curves.csv").read_text() == (whole / "curves.csv").read_text()
+    assert (row / "evaluation/subjects.csv").read_text(encoding="utf-8") == (
+        whole / "evaluation/subjects.csv"
+    ).read_text(encoding="utf-8")
+    assert (row / "curves.csv").read_text(encoding="utf-8") == (whole / "curves.csv").read_text(encoding="utf-8")
     assert not list(row.glob("checkpoints_*"))
     # once more: nothing is left to do
     before = (row / "record.json").stat().st_mtime_ns

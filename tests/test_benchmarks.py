@@ -49,9 +49,9 @@ def test_results_are_saved_for_programs_and_for_the_page(tmp_path, monkeypatch):
     monkeypatch.setattr(common, "RESULTS", tmp_path)
     record = {"machine": common.machine(), "seconds": common.spread([3.0, 1.0, 2.0])}
     common.save("trial", record, common.table(["a", "b"], [["c", 1]]))
-    saved = json.loads((tmp_path / "trial.json").read_text())
+    saved = json.loads((tmp_path / "trial.json").read_text(encoding="utf-8"))
     assert saved["seconds"] == {"median": 2.0, "least": 1.0, "most": 3.0, "repeats": 3}
-    assert (tmp_path / "trial.md").read_text().startswith("| a | b |\n| --- | --- |\n| c | 1 |\n\n- ")
+    assert (tmp_path / "trial.md").read_text(encoding="utf-8").startswith("| a | b |\n| --- | --- |\n| c | 1 |\n\n- ")
 
 
 def test_functions_are_timed_in_turn():

@@ -19,7 +19,7 @@ from conftest import head_phantom, write_scan
 from dicom_series import write_dicom_series
 
 REPOSITORY = Path(__file__).parents[1]
-PAGE = (REPOSITORY / "docs" / "commands.md").read_text()
+PAGE = (REPOSITORY / "docs" / "commands.md").read_text(encoding="utf-8")
 SECTIONS = {
     title: [line for block in re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S) for line in block.splitlines()]
     for title, text in re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE, re.M | re.S)

@@ -26,7 +26,7 @@ TRUNKS = {"train.yaml": "train", "inference.yaml": "infer"}
 
 def stages_of(name: str) -> list[tuple[str, list[str]]]:
     """The runs that the comment at the head of a config asks for, up to its own: names, and files below configs/."""
-    lines = RUN_LINE.findall((CONFIGS / name).read_text())
+    lines = RUN_LINE.findall((CONFIGS / name).read_text(encoding="utf-8"))
     stages = [(run or "run", re.findall(r"bundle/configs/([\w/]+\.yaml)", files)) for run, files in lines]
     own = [index for index, (_, files) in enumerate(stages) if files[-1] == name]
     assert own, f"{name} does not say how it is run"
@@ -41,7 +41,7 @@ OTHER_NETWORKS = ["methods/paper_network.yaml"]  # whose point is to train anoth
 
 
 def load(name: str) -> dict[str, Any]:
-    return yaml.safe_load((CONFIGS / name).read_text())
+    return yaml.safe_load((CONFIGS / name).read_text(encoding="utf-8"))
 
 
 def composed(files: Sequence[str]) -> ConfigParser:
@@ -82,7 +82,7 @@ def test_no_key_stands_twice(name):
             assert len(keys) == len(set(keys)), f"{sorted(k for k in keys if keys.count(k) > 1)} at {node.start_mark}"
             return super().construct_mapping(node, deep)
 
-    yaml.load((CONFIGS / name).read_text(), Loader=Strict)
+    yaml.load((CONFIGS / name).read_text(encoding="utf-8"), Loader=Strict)
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -94,7 +94,7 @@ def test_numbers_are_numbers(name):
 
 @pytest.mark.parametrize("name", FILES)
 def test_lists_are_not_indexed(name):
-    assert re.findall(r"(?:#|::)\d", (CONFIGS / name).read_text()) == []
+    assert re.findall(r"(?:#|::)\d", (CONFIGS / name).read_text(encoding="utf-8")) == []
 
 
 # What an overlay changes

@@ -171,7 +171,7 @@ def test_groups_may_be_named(tmp_path):
     assert subjects(datalist, "training", "reals") == ["sub-003", "sub-001"]
     assert subjects(datalist, "training") == ["sub-000"]
     assert (subjects(datalist, "validation"), subjects(datalist, "test")) == ([], ["sub-004"])
-    assert json.loads((tmp_path / "list.json").read_text())["provenance"]["groups"] == groups
+    assert json.loads((tmp_path / "list.json").read_text(encoding="utf-8"))["provenance"]["groups"] == groups
 
 
 def test_named_subjects_may_be_numbers(tmp_path):
@@ -199,7 +199,7 @@ def test_the_recorded_list_is_a_datalist_that_gives_the_same(tmp_path):
     output = tmp_path / "record" / "datalist.json"
     datalist = unpaired_datalist(bids(tmp_path / "data", 6), seed=5, output=output)
     assert unpaired_datalist(output) == datalist
-    assert json.loads(output.read_text())["provenance"]["seed"] == 5
+    assert json.loads(output.read_text(encoding="utf-8"))["provenance"]["seed"] == 5
     assert [path.name for path in output.parent.iterdir()] == ["datalist.json"]
 
 

@@ -141,7 +141,7 @@ def test_other_arguments_replace_the_cohort(tmp_path):
     after = scans(tmp_path)
     assert after.keys() == {name for name in before if not name.startswith("test/")}
     assert all(after[name] != before[name] for name in after)
-    assert json.loads((tmp_path / "cohort.json").read_text())["seed"] == 1
+    assert json.loads((tmp_path / "cohort.json").read_text(encoding="utf-8"))["seed"] == 1
 
 
 def test_an_interrupted_generation_is_done_again(tmp_path, monkeypatch):

@@ -128,7 +128,7 @@ def test_two_processes_share_a_folder_and_tell_of_all_its_scans(tmp_path):
     command += ["monai.bundle", "run", "--config_file", str(files), "--bundle_root", str(BUNDLE)]
     command += ["--dataset_dir", str(tmp_path / "scans"), "--output_dir", str(tmp_path / "output")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    result = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", timeout=300)
     assert "1 of 4 scans failed" in result.stderr
     assert result.returncode != 0
     with open(tmp_path / "output" / "summary.csv", newline="", encoding="utf-8") as file:

@@ -15,7 +15,7 @@ from ignite.engine import Events
 from scripts import objectives
 
 REPOSITORY = Path(__file__).parents[1]
-PAGE = (REPOSITORY / "docs" / "adding_a_method.md").read_text()
+PAGE = (REPOSITORY / "docs" / "adding_a_method.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"^`([\w/.]+)`:\n\n```\w+\n(.*?)^```", PAGE, re.M | re.S))
 OBJECTIVE = "bundle/scripts/objectives/degrade_and_restore.py"
 OVERLAY = "bundle/configs/methods/degrade_and_restore.yaml"

@@ -44,7 +44,7 @@ def test_the_command_ends_with_the_message(tmp_path, debug, monkeypatch):
     monkeypatch.setenv("MONAI_DEBUG", debug)
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", "configs/inference.yaml"]
     ended = subprocess.run(
-        [*command, "--dataset_dir", tmp_path / "none"], cwd=BUNDLE, capture_output=True, text=True, timeout=120
+        [*command, "--dataset_dir", tmp_path / "none"], cwd=BUNDLE, capture_output=True, encoding="utf-8", timeout=120
     )
     assert ended.returncode == 1
     assert ("Traceback" in ended.stderr) == (debug == "True")

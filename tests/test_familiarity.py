@@ -89,6 +89,6 @@ def test_training_leaves_the_statistics_beside_its_weights(train_stack, tmp_path
     workflow = train_stack()
     workflow.initialize()
     workflow.run()
-    recorded = json.loads((tmp_path / "model.json").read_text())["volumes"]
+    recorded = json.loads((tmp_path / "model.json").read_text(encoding="utf-8"))["volumes"]
     assert [volume["spacing"] for volume in recorded] == [[2.0, 2.0, 2.0]] * 2
     assert set(recorded[0]) == {"spacing", "spectrum", "intensity", "contrast"}

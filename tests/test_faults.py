@@ -47,7 +47,7 @@ def inference(dataset: Path, output_dir: Path, **options) -> list[str]:
 
 def run(arguments: list[str], **settings) -> subprocess.CompletedProcess:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=600, **settings)
+    return subprocess.run(arguments, env=environment, capture_output=True, encoding="utf-8", timeout=600, **settings)
 
 
 def killed_when(arguments: list[str], reached, wait: float = 0.0) -> None:
@@ -127,7 +127,7 @@ def test_the_number_of_workers_and_a_second_run_change_nothing(phantom_dataset, 
 @pytest.mark.slow
 def test_a_killed_worker_ends_the_training_with_what_to_do(phantom_dataset, uninterrupted, tmp_path):
     def workers(parent: int) -> list[int]:
-        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        children = Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="utf-8").split()
         return [int(child) for child in children if b"monai.bundle" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
     options = {"train#dataloader#num_workers": 2}
@@ -136,7 +136,7 @@ def test_a_killed_worker_ends_the_training_with_what_to_do(phantom_dataset, unin
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        text=True,
+        encoding="utf-8",
     )
     while not any((tmp_path / "checkpoints").glob("checkpoint_epoch=*.pt")):
         time.sleep(0.05)
@@ -182,7 +182,7 @@ def test_an_inference_that_is_killed_is_completed_by_a_second_run(tmp_path, kill
         nib.load(out / name).get_fdata()  # complete
     ended = run(inference(scans, out))
     assert ended.returncode == 0, ended.stderr[-2000:]
-    rows = list(csv.DictReader((out / "summary.csv").read_text().splitlines()))
+    rows = list(csv.DictReader((out / "summary.csv").read_text(encoding="utf-8").splitlines()))
     assert len(rows) == 4
     assert {row["result"] for row in rows} <= {"kept", "done"}
     assert sum(row["result"] == "kept" for row in rows) >= len(whole) - 1  # the last one may lack its sidecar

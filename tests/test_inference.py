@@ -135,7 +135,10 @@ def test_the_disagreement_of_the_orientations_is_saved_beside_the_result(tmp_pat
     assert spread.shape == result.shape
     assert (spread.get_fdata() >= 0).all()
     assert 0 < spread.get_fdata().mean() < 0.1 * result.get_fdata().mean()
-    assert "Standard deviation" in json.loads((tmp_path / "out" / f"{stems[0]}.json").read_text())["Description"]
+    assert (
+        "Standard deviation"
+        in json.loads((tmp_path / "out" / f"{stems[0]}.json").read_text(encoding="utf-8"))["Description"]
+    )
     with pytest.raises(RuntimeError) as error:
         run(source, tmp_path / "out", disagreement=True)
     assert "disagreement needs several orientations" in explain(error.value)
@@ -148,10 +151,13 @@ def test_a_bids_dataset_becomes_a_derivative_with_sidecars(tmp_path):
     files = names(tmp_path / "out")
     stems = [f"{subject}/anat/{subject}_desc-sr_T1w" for subject in ("sub-01", "sub-02")]
     assert files == [*(f"{stem}{extension}" for stem in stems for extension in (".json", ".nii.gz")), "summary.csv"]
-    sidecar = json.loads((tmp_path / "out" / f"{stems[0]}.json").read_text())
+    sidecar = json.loads((tmp_path / "out" / f"{stems[0]}.json").read_text(encoding="utf-8"))
     assert sidecar["SourceSpacing"] == pytest.approx([1.8, 2.0, 2.4], abs=1e-4)
     assert sidecar["Spacing"] == pytest.approx([0.9, 1.0, 1.2], abs=1e-4)
-    assert sidecar["GeneratedBy"][0]["Version"] == json.loads((BUNDLE / "configs/metadata.json").read_text())["version"]
+    assert (
+        sidecar["GeneratedBy"][0]["Version"]
+        == json.loads((BUNDLE / "configs/metadata.json").read_text(encoding="utf-8"))["version"]
+    )
     assert sidecar["Network"]["Class"] == "SuperResolutionNet"
     assert sidecar["ScaleFactor"] == [2, 2, 2]
     assert sidecar["WeightsSHA256"] is None
@@ -183,7 +189,7 @@ def test_weights_are_loaded_and_recorded(tmp_path):
     plain, result = (nib.load(tmp_path / name / "scan_desc-sr.nii.gz").get_fdata() for name in ("plain", "out"))
     scale = (result - plain) / 0.5
     assert scale.std() < 1e-3 * scale.mean()
-    assert len(json.loads((tmp_path / "out" / "scan_desc-sr.json").read_text())["WeightsSHA256"]) == 64
+    assert len(json.loads((tmp_path / "out" / "scan_desc-sr.json").read_text(encoding="utf-8"))["WeightsSHA256"]) == 64
 
 
 @pytest.mark.parametrize("folder", [BUNDLE.parent, BUNDLE], ids=["repository", "bundle"])
@@ -241,7 +247,7 @@ def test_a_bad_scan_is_named_and_stops_no_other(tmp_path, name, alone):
     assert text.endswith("run the same command again: only what is missing is made.")
     good = [] if alone else ["good_desc-sr.json", "good_desc-sr.nii.gz"]
     assert names(tmp_path / "out") == [*good, "summary.csv"]
-    rows = list(csv.DictReader((tmp_path / "out" / "summary.csv").read_text().splitlines()))
+    rows = list(csv.DictReader((tmp_path / "out" / "summary.csv").read_text(encoding="utf-8").splitlines()))
     assert [row["result"] for row in rows] == ["failed"] + ["done"] * (not alone)
     assert reason in rows[0]["remarks"]
 
@@ -278,7 +284,7 @@ def test_a_second_run_makes_only_what_is_missing(tmp_path):
     def remade(expected: list[str], **overrides) -> bool:
         before = result.stat().st_mtime_ns if result.exists() else None
         run(tmp_path / "in", tmp_path / "out", **overrides)
-        rows = list(csv.DictReader((tmp_path / "out" / "summary.csv").read_text().splitlines()))
+        rows = list(csv.DictReader((tmp_path / "out" / "summary.csv").read_text(encoding="utf-8").splitlines()))
         assert [row["result"] for row in rows] == expected
         assert all(float(row["consistency_psnr"]) > 30 for row in rows)
         return result.stat().st_mtime_ns != before
@@ -304,7 +310,9 @@ def test_the_consistency_of_what_was_made_up_is_seen(tmp_path):
     source = write_scan(tmp_path / "scan.nii.gz", shape=(16, 18, 20))
     run(source, tmp_path / "plain")
     run(source, tmp_path / "out", load_pretrain=True, ckpt_path=str(tmp_path / "model.pt"))
-    plain, spoilt = (json.loads((tmp_path / name / "scan_desc-sr.json").read_text()) for name in ("plain", "out"))
+    plain, spoilt = (
+        json.loads((tmp_path / name / "scan_desc-sr.json").read_text(encoding="utf-8")) for name in ("plain", "out")
+    )
     assert plain["ConsistencyPSNR"] > 32
     assert plain["Warnings"] == []
     assert spoilt["ConsistencyPSNR"] < 10
@@ -344,7 +352,9 @@ def test_the_evaluation_writes_table_and_pictures(tmp_path):
         "subjects.csv",
         "summary.md",
     ]
-    assert len((tmp_path / "out" / "subjects.csv").read_text().splitlines()) == 1 + 2 * 4  # subjects, methods
+    assert (
+        len((tmp_path / "out" / "subjects.csv").read_text(encoding="utf-8").splitlines()) == 1 + 2 * 4
+    )  # subjects, methods
     summary = (tmp_path / "out" / "summary.md").read_text(encoding="utf-8")
     assert "| super-resolution |" in summary
     assert "- subjects: 2" in summary

@@ -138,7 +138,7 @@ def inspect(dataset: Path | None, output: Path) -> str:
     workflow = ConfigWorkflow(str(TRAIN), run_id="inspecting", logging_file=False, **settings)
     workflow.initialize()
     workflow.run()
-    return (output / "inspection" / "report.md").read_text()
+    return (output / "inspection" / "report.md").read_text(encoding="utf-8")
 
 
 def test_the_command_reports_draws_and_recommends(dataset, tmp_path):
@@ -151,7 +151,7 @@ def test_the_command_reports_draws_and_recommends(dataset, tmp_path):
     assert "source/sub-02_T1w.nii.gz" in suspected
     assert "1 subjects are in both groups (sub-01)" in report
     assert "target/sub-05_T1w.nii.gz: " in report
-    lines = yaml.safe_load((tmp_path / "out/inspection/recommended.yaml").read_text())
+    lines = yaml.safe_load((tmp_path / "out/inspection/recommended.yaml").read_text(encoding="utf-8"))
     assert lines == {"scale_factor": [2, 2, 2], "patch_size": [32, 32]}
     assert yaml.safe_load(report.split("```yaml\n")[1].split("```")[0]) == lines
     assert (tmp_path / "out/inspection/spectra.png").is_file()

@@ -75,7 +75,9 @@ def test_movements_fill_the_papers_ranges_in_either_sense():
 )
 def test_every_config_has_the_papers_ranges(name):
     (step,) = [
-        t for t in yaml.safe_load((CONFIGS / name).read_text())["+train::preprocessing::transforms"] if "seed" in t
+        t
+        for t in yaml.safe_load((CONFIGS / name).read_text(encoding="utf-8"))["+train::preprocessing::transforms"]
+        if "seed" in t
     ]
     assert {key: step[key] for key in PAPER} == PAPER
 
@@ -149,7 +151,7 @@ def test_the_header_does_not_know_of_it_but_the_record_does(tmp_path):
     assert torch.equal(result.affine, volume.affine)
     assert result.meta["filename_or_obj"] == "a.nii.gz"
     assert result.meta["misalignment"] == transform.draw("sub-01")
-    assert json.loads((tmp_path / "record" / "sub-01.json").read_text()) == transform.draw("sub-01")
+    assert json.loads((tmp_path / "record" / "sub-01.json").read_text(encoding="utf-8")) == transform.draw("sub-01")
     assert (result.dtype, result.shape) == (volume.dtype, volume.shape)
 
 

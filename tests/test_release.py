@@ -29,7 +29,7 @@ except ModuleNotFoundError:  # Python 3.10
 REPOSITORY = Path(__file__).parents[1]
 BUNDLE = REPOSITORY / "bundle"
 SCHEMA = Path(__file__).with_name("metadata_schema.json")
-METADATA = json.loads((BUNDLE / "configs" / "metadata.json").read_text())
+METADATA = json.loads((BUNDLE / "configs" / "metadata.json").read_text(encoding="utf-8"))
 NAME = METADATA["name"]
 RELEASE = runpy.run_path(str(REPOSITORY / "docs" / "release.py"))
 ZOO_SIZE_LIMIT = 25e6  # bytes; larger files need large_files.yml
@@ -84,7 +84,9 @@ def test_each_config_is_in_it_as_yaml_and_as_json(unpacked):
     configs = sorted((unpacked / "configs").rglob("*.yaml"))
     assert len(configs) == len(list((BUNDLE / "configs").rglob("*.yaml")))
     for path in configs:
-        assert json.loads(path.with_suffix(".json").read_text()) == yaml.safe_load(path.read_text())
+        assert json.loads(path.with_suffix(".json").read_text(encoding="utf-8")) == yaml.safe_load(
+            path.read_text(encoding="utf-8")
+        )
 
 
 def test_equal_contents_give_equal_bytes_and_runs_leave_nothing_in_it(archive, tmp_path):
@@ -100,8 +102,8 @@ def test_equal_contents_give_equal_bytes_and_runs_leave_nothing_in_it(archive, t
 
 
 def test_the_zoo_s_minimal_checks(unpacked):
-    metadata = json.loads((unpacked / "configs" / "metadata.json").read_text())
-    assert "Apache License" in (unpacked / "LICENSE").read_text()
+    metadata = json.loads((unpacked / "configs" / "metadata.json").read_text(encoding="utf-8"))
+    assert "Apache License" in (unpacked / "LICENSE").read_text(encoding="utf-8")
     assert metadata["version"] in metadata["changelog"]
     assert all(path.stat().st_size < ZOO_SIZE_LIMIT for path in unpacked.rglob("*") if path.is_file())
     code = [path.read_text(encoding="utf-8") for path in unpacked.rglob("*.py")]
@@ -110,7 +112,7 @@ def test_the_zoo_s_minimal_checks(unpacked):
 
 
 def test_the_model_card_has_the_sections_of_the_zoo_s_template_and_its_picture(unpacked):
-    card = (unpacked / "docs" / "README.md").read_text()
+    card = (unpacked / "docs" / "README.md").read_text(encoding="utf-8")
     template = [
         "Authors",
         "Tags",
@@ -131,13 +133,13 @@ def test_the_model_card_has_the_sections_of_the_zoo_s_template_and_its_picture(u
 
 
 def test_the_metadata_name_the_versions_that_the_project_asks_for():
-    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     required = {r.name: r for r in map(Requirement, project["dependencies"])}
     named = {**METADATA["required_packages_version"], "monai": METADATA["monai_version"]}
     named["torch"] = METADATA["pytorch_version"]
     assert named.keys() == required.keys()
     assert {name: version for name, version in named.items() if version not in required[name].specifier} == {}
-    assert f"torch=={METADATA['pytorch_version']}" in (REPOSITORY / "constraints.txt").read_text()
+    assert f"torch=={METADATA['pytorch_version']}" in (REPOSITORY / "constraints.txt").read_text(encoding="utf-8")
 
 
 CHECKS = """
@@ -239,7 +241,7 @@ def test_push_to_hf_hub_uploads_the_bundle_with_its_model_card(archive, tmp_path
             calls.append(("create_repo", arguments))
 
         def upload_folder(self, repo_id, folder_path):
-            card = Path(folder_path, "README.md").read_text()
+            card = Path(folder_path, "README.md").read_text(encoding="utf-8")
             calls.append(("upload_folder", repo_id, card))
             return f"hub/{repo_id}"
 

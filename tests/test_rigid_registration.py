@@ -93,5 +93,5 @@ def test_a_result_is_remembered_by_the_content_of_the_volumes(tmp_path, monkeypa
     assert len(calls) == 1
     RigidRegisterd("label", "image", 2, cache_dir=tmp_path)({"image": image, "label": label * 2})
     assert len(calls) == 2
-    records = [json.loads(path.read_text()) for path in tmp_path.iterdir()]
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in tmp_path.iterdir()]
     assert [record["matrix"] for record in records] == [np.eye(4).tolist()] * 2

@@ -42,7 +42,7 @@ def test_every_method_has_every_metric_and_the_first_is_the_key():
 def test_the_csv_has_a_row_per_subject_and_method(tmp_path):
     volumes = [subject(1), subject(2)]
     evaluate(tmp_path, volumes)
-    rows = list(csv.DictReader((tmp_path / "subjects.csv").read_text().splitlines()))
+    rows = list(csv.DictReader((tmp_path / "subjects.csv").read_text(encoding="utf-8").splitlines()))
     assert [(row["subject"], row["method"]) for row in rows] == [
         ("sub-1.nii.gz", "tricubic"),
         ("sub-1.nii.gz", "pred"),

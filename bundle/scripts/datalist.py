@@ -180,7 +180,7 @@ def _allocate(count: int, split: Sequence[float]) -> list[int]:
 
 def _read_json(path: Path) -> dict[str, list[dict]]:
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path}: a datalist must be a JSON file, but could not be read: {error}.") from error
     lists = {key: value for key, value in content.items() if isinstance(value, list)}

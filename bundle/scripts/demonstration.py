@@ -89,7 +89,7 @@ def generate_cohort(
     counts = dict(zip(GROUPS, (num_source, num_target, num_validation, num_test), strict=True))
     settings = {**counts, "seed": seed, "spacing": spacing, "scale_factor": list(scale_factor), "recipe": RECIPE}
     marker = folder / MARKER
-    if marker.is_file() and json.loads(marker.read_text()) == settings:
+    if marker.is_file() and json.loads(marker.read_text(encoding="utf-8")) == settings:
         return folder
     if not marker.is_file() and any((folder / group).exists() for group in GROUPS):
         raise ValueError(

@@ -40,7 +40,7 @@ def code_version() -> dict[str, str]:
     """The bundle's version, the commit where there is one, and a digest of its configs and code as they are."""
     metadata = json.loads((ROOT / "bundle/configs/metadata.json").read_text(encoding="utf-8"))
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    described = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    described = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
     digest = hashlib.sha256()
     for path in sorted(path for folder in CODE for path in (ROOT / folder).rglob("*")):
         if path.suffix in {".py", ".yaml"}:

@@ -294,7 +294,7 @@ def test_dcm2niix_reads_the_series_as_the_nifti(request, tmp_path, record, name)
     result = request.getfixturevalue(name)
     program = Path(sys.executable).with_name("dcm2niix")
     command = [str(program), "-f", "out", "-o", str(tmp_path), str(result.folder / result.name)]
-    process = subprocess.run(command, check=True, capture_output=True, text=True)
+    process = subprocess.run(command, check=True, capture_output=True, encoding="utf-8")
     (path,) = tmp_path.glob("*.nii")
     converted, own = (nib.as_closest_canonical(volume) for volume in (nib.load(path), result.nifti))
     assert converted.shape == own.shape
@@ -309,7 +309,7 @@ def test_dcm2niix_reads_the_series_as_the_nifti(request, tmp_path, record, name)
 def test_the_images_are_valid_by_the_standard(study, enhanced, record):
     for result in (study, enhanced):
         path = result.folder / result.name / "00010.dcm"
-        process = subprocess.run(["dciodvfy", str(path)], capture_output=True, text=True)
+        process = subprocess.run(["dciodvfy", str(path)], capture_output=True, encoding="utf-8")
         assert "Error" not in process.stdout + process.stderr
     record["dciodvfy"] = "no error"
 

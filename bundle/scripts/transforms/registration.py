@@ -80,7 +80,7 @@ class RigidRegisterd(MapTransform):
             matrix = register_rigid(fixed, moving)
             record = {"fixed": file_name(fixed), "moving": file_name(moving), "matrix": matrix.tolist()}
             write_text_atomically(path, json.dumps(record, indent=2))
-        return np.asarray(json.loads(path.read_text())["matrix"])
+        return np.asarray(json.loads(path.read_text(encoding="utf-8"))["matrix"])
 
 
 def register_rigid(fixed: MetaTensor, moving: MetaTensor) -> np.ndarray:
