@@ -13,10 +13,12 @@ from monai.utils import MONAIEnvVars
 __all__ = ["explain", "explain_last"]
 
 SCRIPTS = Path(__file__).parent
+KILLED = "A worker was probably killed for lack of memory: use fewer num_workers, then resume or run again."
 # part of a foreign message: what to do about it
 REMEDIES = {
     "out of memory": "Set inferer::inferer::roi_size to [64, 64, -1], use a smaller batch_size, or device cpu.",
-    "DataLoader worker": "It was probably killed for lack of memory: use fewer num_workers, then resume or run again.",
+    "DataLoader worker": KILLED,
+    "ConnectionResetError": KILLED,  # as seen by whoever was reading from the worker
     "No space left": "Free some space, then resume or run again: what was finished is kept.",
 }
 
