@@ -26,7 +26,7 @@ test: $(VENV)/.complete  ## what continuous integration runs
 test-all: $(VENV)/.complete  ## with the tests that take minutes
 	$(BIN)/python -m pytest -n auto
 
-test-reliability: $(VENV)/.complete  ## try to break it, half an hour, and refresh the counts of docs/reliability.md
+test-reliability: $(VENV)/.complete  ## try to break it, some minutes, and refresh the counts of docs/reliability.md
 	$(BIN)/python docs/reliability.py -n auto
 	$(BIN)/python docs/refresh.py
 
