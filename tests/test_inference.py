@@ -177,15 +177,20 @@ def test_a_dicom_series_gives_a_nifti_in_its_place(tmp_path):
     np.testing.assert_allclose(result.get_fdata()[1::2, 1::2, ::2], values.transpose(2, 1, 0), atol=1e-2)
 
 
-def test_weights_are_loaded_and_recorded(tmp_path):
+def run_plain_and_raised(folder):
+    """Results of one scan in plain/, and in out/ by weights that add half of the intensity scale everywhere."""
     from scripts.networks import SuperResolutionNet
 
     network = SuperResolutionNet(slab_size=SLAB_SIZE, num_features=32, num_groups=1, num_blocks=1, skip=True)
     torch.nn.init.constant_(network.decoder.state_dict()["last.bias"], 0.5)
-    torch.save(network.state_dict(), tmp_path / "model.pt")
-    source = write_scan(tmp_path / "scan.nii.gz", shape=(16, 18, 20))
-    run(source, tmp_path / "plain")
-    run(source, tmp_path / "out", load_pretrain=True, ckpt_path=str(tmp_path / "model.pt"))
+    torch.save(network.state_dict(), folder / "model.pt")
+    source = write_scan(folder / "scan.nii.gz", shape=(16, 18, 20))
+    run(source, folder / "plain")
+    run(source, folder / "out", load_pretrain=True, ckpt_path=str(folder / "model.pt"))
+
+
+def test_weights_are_loaded_and_recorded(tmp_path):
+    run_plain_and_raised(tmp_path)
     plain, result = (nib.load(tmp_path / name / "scan_desc-sr.nii.gz").get_fdata() for name in ("plain", "out"))
     scale = (result - plain) / 0.5
     assert scale.std() < 1e-3 * scale.mean()
@@ -302,14 +307,7 @@ def test_a_second_run_makes_only_what_is_missing(tmp_path):
 
 def test_the_consistency_of_what_was_made_up_is_seen(tmp_path):
     """A constant added to the prediction is detail that nobody measured."""
-    from scripts.networks import SuperResolutionNet
-
-    network = SuperResolutionNet(slab_size=SLAB_SIZE, num_features=32, num_groups=1, num_blocks=1, skip=True)
-    torch.nn.init.constant_(network.decoder.state_dict()["last.bias"], 0.5)
-    torch.save(network.state_dict(), tmp_path / "model.pt")
-    source = write_scan(tmp_path / "scan.nii.gz", shape=(16, 18, 20))
-    run(source, tmp_path / "plain")
-    run(source, tmp_path / "out", load_pretrain=True, ckpt_path=str(tmp_path / "model.pt"))
+    run_plain_and_raised(tmp_path)
     plain, spoilt = (
         json.loads((tmp_path / name / "scan_desc-sr.json").read_text(encoding="utf-8")) for name in ("plain", "out")
     )
