@@ -1,11 +1,13 @@
-"""In which floating-point type the networks compute."""
+"""How networks compute: the floating-point type, and the layout of their weights in memory."""
 
 from __future__ import annotations
 
 import torch
+from torch import nn
 
-__all__ = ["resolve_amp_dtype"]
+__all__ = ["on_device", "resolve_amp_dtype"]
 
+CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}  # by the number of dimensions of a weight
 TYPES = {None: None, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -32,3 +34,12 @@ def resolve_amp_dtype(amp_dtype: str | None, device: torch.device) -> torch.dtyp
     if amp_dtype not in TYPES:
         raise ValueError(f"amp_dtype must be 'auto', 'bfloat16', 'float16' or None, got {amp_dtype!r}.")
     return TYPES[amp_dtype]
+
+
+def on_device(module: nn.Module, device: str | torch.device) -> nn.Module:
+    """Move a module, the weights of its 2-D and 3-D convolutions channels last, the layout in which these are fast."""
+    module.to(device)
+    for parameter in module.parameters():
+        if parameter.ndim in CHANNELS_LAST:
+            parameter.data = parameter.data.contiguous(memory_format=CHANNELS_LAST[parameter.ndim])
+    return module

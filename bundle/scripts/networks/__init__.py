@@ -9,6 +9,7 @@ from .downsampling import CubicDownsampling, LinearDegradation
 from .projection import ProjectionHead
 from .super_resolution import SuperResolutionNet
 from .translation import CleanedSuperResolutionNet, TranslatedDegradation, TranslationNet
+from .volumetric import VolumetricNet
 
 __all__ = [
     "CleanedSuperResolutionNet",
@@ -22,5 +23,6 @@ __all__ = [
     "TranslationNet",
     "Tricubic",
     "VGGDiscriminator",
+    "VolumetricNet",
     "ZeroFilling",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from scripts.cropping import learned_slices
+from scripts.cropping import learned_slices, without_margin
 
 from .base import Objective, Terms, restoration
 
@@ -18,16 +18,23 @@ class Supervised(Objective):
         network: what is trained and what inference keeps.
         weights: one weight per term; the authors' are 100 for L1 and 50 for SSIM, here 1 and 0.5.
         ssim_form: see :func:`scripts.losses.ssim_loss`; the default is that of the authors' code.
+        margin: LR voxels at the borders of a slab, along all axes, that are not compared: the skip interpolates there
+            beyond what the crop shows.
     """
 
     generator_terms = ("restoration_l1", "restoration_ssim")
 
     def __init__(
-        self, network: nn.Module, weights: Mapping[str, float | None], ssim_form: str = "one_minus_square"
+        self,
+        network: nn.Module,
+        weights: Mapping[str, float | None],
+        ssim_form: str = "one_minus_square",
+        margin: int = 0,
     ) -> None:
         super().__init__(weights)
         self.network = network
         self.ssim_form = ssim_form
+        self.margin = margin
 
     @property
     def generators(self) -> nn.ModuleList:
@@ -35,7 +42,8 @@ class Supervised(Objective):
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         image = batch["image"]
-        return learned_slices(self.network.slab_size, image, label=batch["label"], pred=self.network.slab(image))
+        slabs = learned_slices(self.network.slab_size, image, label=batch["label"], pred=self.network.slab(image))
+        return without_margin(self.margin, **slabs)
 
     def generator_loss(self, images: Mapping[str, Tensor]) -> Terms:
         return restoration("restoration", images["pred"], images["label"], ssim_form=self.ssim_form)

@@ -1,0 +1,115 @@
+"""A network of 3-D convolutions on the low-resolution grid. Ours, not the papers'."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .initialization import RESIDUAL_SCALE, initialize, rescale
+from .interpolation import SlabInterpolation
+from .ts_rcan import Residual
+
+
+def conv3x3x3(in_channels: int, out_channels: int) -> nn.Conv3d:
+    return nn.Conv3d(in_channels, out_channels, kernel_size=3, padding=1)
+
+
+def residual_group(num_features: int, num_blocks: int) -> Residual:
+    """The group of RCAN (https://arxiv.org/abs/1807.02758) without channel attention, which needs all of a volume."""
+    blocks = [
+        Residual(conv3x3x3(num_features, num_features), nn.ReLU(inplace=True), conv3x3x3(num_features, num_features))
+        for _ in range(num_blocks)
+    ]
+    return Residual(*blocks, conv3x3x3(num_features, num_features))
+
+
+class VolumetricNet(nn.Module):
+    """Residual groups of 3-D convolutions, and sub-pixel convolution (https://arxiv.org/abs/1609.05158) to the HR grid.
+
+    Every convolution sees all three axes, where the papers' thin slabs see three slices of one. Nothing is pooled, so
+    that what a voxel becomes depends on its surroundings alone.
+
+    It trains on slabs like :class:`.SuperResolutionNet`, to which a slab of many slices is a small volume.
+
+    Args:
+        scale_factor: integer factors along the spatial axes.
+        slab_size: slices of the slabs that it is trained on, along the last axis.
+        num_features: width.
+        num_groups: residual groups.
+        num_blocks: blocks per group, each of two convolutions.
+        skip: learn the rest to a fixed interpolation, which the untrained network then is.
+        voxels_per_pass: how many low-resolution voxels pass the network at once, along the last axis one part after the
+            other with all that the convolutions reach; it bounds the memory and changes nothing else.
+        seed: seed of the initialisation.
+
+    Raises:
+        ValueError: when a factor is not a positive integer.
+    """
+
+    def __init__(
+        self,
+        scale_factor: Sequence[int] = (2, 2, 2),
+        slab_size: int = 24,
+        num_features: int = 32,
+        num_groups: int = 1,
+        num_blocks: int = 5,
+        skip: bool = True,
+        voxels_per_pass: int = 2**21,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        if len(scale_factor) != 3 or any(int(s) != s or s < 1 for s in scale_factor):
+            raise ValueError(f"scale_factor must be three whole numbers of at least 1, got {list(scale_factor)}.")
+        self.factors = [int(s) for s in scale_factor]
+        self.slab_size = slab_size
+        self.voxels_per_pass = voxels_per_pass
+        self.skip = skip
+        self.reach = 2 + num_groups * (2 * num_blocks + 1)  # one voxel per convolution
+        self.head = conv3x3x3(1, num_features)
+        self.body = nn.Sequential(*(residual_group(num_features, num_blocks) for _ in range(num_groups)))
+        self.last = conv3x3x3(num_features, self.factors[0] * self.factors[1] * self.factors[2])
+        self.interpolation = SlabInterpolation(self.factors)
+        self._initialize(seed)
+
+    def _initialize(self, seed: int) -> None:
+        initialize(self, seed)
+        rescale(self.head, gain=1.0)
+        rescale(self.last, gain=1.0)
+        for branch in self.modules():
+            if isinstance(branch, Residual):
+                rescale([layer for layer in branch if isinstance(layer, nn.Conv3d)][-1], RESIDUAL_SCALE)
+        if self.skip:
+            nn.init.zeros_(self.last.weight)
+
+    def restore(self, low_res: Tensor) -> Tensor:
+        """What the convolutions make: ``(B, 1, H, W, D)`` to ``(B, 1, s_h * H, s_w * W, s_d * D)``."""
+        x = low_res.contiguous(memory_format=torch.channels_last_3d)
+        phases = self.last(self.body(self.head(x)))
+        batch, height, width, depth = x.shape[0], x.shape[2], x.shape[3], x.shape[4]
+        s = self.factors
+        phases = phases.reshape(batch, s[0], s[1], s[2], height, width, depth).permute(0, 4, 1, 5, 2, 6, 3)
+        return phases.reshape(batch, 1, s[0] * height, s[1] * width, s[2] * depth)
+
+    def slab(self, low_res: Tensor) -> Tensor:
+        """LR slab ``(B, S, H, W)`` to the SR slab ``(B, s_d * S, s_h * H, s_w * W)``, all its slices."""
+        slab = self.restore(low_res.movedim(1, -1).unsqueeze(1))[:, 0].movedim(-1, 1)
+        return slab + self.interpolation(low_res) if self.skip else slab
+
+    def forward(self, x: Tensor) -> Tensor:
+        """LR volume ``(B, 1, H, W, D)`` to SR volume ``(B, 1, s_h * H, s_w * W, s_d * D)``."""
+        if x.ndim != 5 or x.shape[1] != 1:
+            raise ValueError(f"VolumetricNet expects volumes of shape (B, 1, H, W, D), got {list(x.shape)}.")
+        depth, s = x.shape[4], self.factors[2]
+        step = max(self.reach, self.voxels_per_pass // (x.shape[2] * x.shape[3]) - 2 * self.reach)
+        parts = []
+        for start in range(0, depth, step):
+            end = min(start + step, depth)
+            low, high = max(0, start - self.reach), min(depth, end + self.reach)
+            part = self.restore(x[..., low:high])
+            parts.append(part[..., s * (start - low) : s * (end - low)])
+        volume = torch.cat(parts, dim=4)
+        if self.skip:
+            volume = volume + self.interpolation(x[:, 0].movedim(-1, 1)).movedim(1, -1).unsqueeze(1)
+        return volume
