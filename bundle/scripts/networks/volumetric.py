@@ -37,7 +37,7 @@ class VolumetricNet(nn.Module):
         scale_factor: integer factors along the spatial axes.
         slab_size: slices of the slabs that it is trained on, along the last axis.
         num_features: width.
-        num_groups: residual groups.
+        num_groups: residual groups, of which the first belongs to the encoder.
         num_blocks: blocks per group, each of two convolutions.
         skip: learn the rest to a fixed interpolation, which the untrained network then is.
         voxels_per_pass: how many low-resolution voxels pass the network at once, along the last axis one part after the
@@ -53,8 +53,8 @@ class VolumetricNet(nn.Module):
         scale_factor: Sequence[int] = (2, 2, 2),
         slab_size: int = 24,
         num_features: int = 32,
-        num_groups: int = 1,
-        num_blocks: int = 5,
+        num_groups: int = 2,
+        num_blocks: int = 3,
         skip: bool = True,
         voxels_per_pass: int = 2**21,
         seed: int = 0,
@@ -67,26 +67,28 @@ class VolumetricNet(nn.Module):
         self.voxels_per_pass = voxels_per_pass
         self.skip = skip
         self.reach = 2 + num_groups * (2 * num_blocks + 1)  # one voxel per convolution
-        self.head = conv3x3x3(1, num_features)
-        self.body = nn.Sequential(*(residual_group(num_features, num_blocks) for _ in range(num_groups)))
-        self.last = conv3x3x3(num_features, self.factors[0] * self.factors[1] * self.factors[2])
+        groups = [residual_group(num_features, num_blocks) for _ in range(num_groups)]
+        self.encoder = nn.Sequential(conv3x3x3(1, num_features), *groups[:1])
+        self.decoder = nn.Sequential(
+            *groups[1:], conv3x3x3(num_features, self.factors[0] * self.factors[1] * self.factors[2])
+        )
         self.interpolation = SlabInterpolation(self.factors)
         self._initialize(seed)
 
     def _initialize(self, seed: int) -> None:
         initialize(self, seed)
-        rescale(self.head, gain=1.0)
-        rescale(self.last, gain=1.0)
+        rescale(self.encoder[0], gain=1.0)
+        rescale(self.decoder[-1], gain=1.0)
         for branch in self.modules():
             if isinstance(branch, Residual):
                 rescale([layer for layer in branch if isinstance(layer, nn.Conv3d)][-1], RESIDUAL_SCALE)
         if self.skip:
-            nn.init.zeros_(self.last.weight)
+            nn.init.zeros_(self.decoder[-1].weight)
 
     def restore(self, low_res: Tensor) -> Tensor:
         """What the convolutions make: ``(B, 1, H, W, D)`` to ``(B, 1, s_h * H, s_w * W, s_d * D)``."""
         x = low_res.contiguous(memory_format=torch.channels_last_3d)
-        phases = self.last(self.body(self.head(x)))
+        phases = self.decoder(self.encoder(x))
         batch, height, width, depth = x.shape[0], x.shape[2], x.shape[3], x.shape[4]
         s = self.factors
         phases = phases.reshape(batch, s[0], s[1], s[2], height, width, depth).permute(0, 4, 1, 5, 2, 6, 3)
