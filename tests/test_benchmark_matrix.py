@@ -10,9 +10,12 @@ import sys
 import time
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 import yaml
 from benchmark import execution, runner
+from benchmark.lesions import box_mask
 from benchmark.matrix import Row, read_matrix
 from conftest import head_phantom, write_scan
 from scripts.checkpoints import saved_checkpoints
@@ -48,6 +51,61 @@ def test_the_first_seed_and_fold_of_everything_comes_first(tmp_path):
     ]
 
 
+def test_learned_rows_start_from_a_row_of_their_backbone_fold_share_and_seed(tmp_path):
+    matrix = write_matrix(
+        tmp_path,
+        training={"max_iterations": 10, "iterations_per_epoch": 5},
+        initial={"max_iterations": 50},
+        rows=[
+            {"system": ["zero_filling", "contrastive", "dasr", "pseudo_sr"]},
+            {"system": "udean", "assignment": "misaligned", "seed": [0, 1]},
+            {"system": "udean", "hr_fraction": 0.5},
+        ],
+    )
+    rows = {row.name: row for row in read_matrix(matrix).rows}
+    assert [(name, row.initial and row.initial.name) for name, row in rows.items()] == [
+        ("zero_filling_seed0", None),
+        ("initial_seed0", None),
+        ("contrastive_seed0", "initial_seed0"),
+        ("dasr_seed0", "initial_seed0"),
+        ("pseudo_sr_seed0", None),  # a network around another
+        ("udean_misaligned_seed0", "initial_seed0"),
+        ("initial_hr50_seed0", None),
+        ("udean_hr50_seed0", "initial_hr50_seed0"),
+        ("initial_seed1", None),
+        ("udean_misaligned_seed1", "initial_seed1"),
+    ]
+    assert rows["initial_seed0"].training == {"max_iterations": 50, "iterations_per_epoch": 5}
+    (stage,) = rows["initial_seed0"].stages()
+    assert list(stage.configs) == [TRAIN, f"{METHODS}/supervised_oracle.yaml", "docs/benchmark/initial.yaml"]
+    assert rows["initial_seed0"].evaluating() == TRUNK
+
+
+def test_other_acquisitions_are_evaluated_where_seed_fold_and_groups_are_the_usual_ones(tmp_path):
+    rows = [{"system": "udean", "seed": [0, 1]}, {"system": "udean", "hr_fraction": 0.5}]
+    matrix = read_matrix(
+        write_matrix(tmp_path, rows=rows, mismatches={"noise": {"noise_std": 1}}, best_validation=True)
+    )
+    best = {"ckpt_path": "best_model.pt"}
+    usual = {"evaluation": {}, "best_validation": best}
+    assert [matrix.evaluations(row) for row in matrix.rows] == [
+        {**usual, "mismatches/noise": {"noise_std": 1}},
+        usual,
+        usual,
+    ]
+
+
+def test_a_lesion_s_box_is_in_millimetres_of_the_world():
+    scan = nib.Nifti1Image(
+        np.zeros((10, 12, 14)), np.diag([-2.0, 1.0, 1.0, 1.0]) + np.outer([6, 0, 0, 0], [0, 0, 0, 1])
+    )
+    mask = np.asarray(box_mask(scan, [[-2, 2], [3, 4], [0, 1]]).dataobj)
+    assert np.argwhere(mask).min(axis=0).tolist() == [2, 3, 0]
+    assert np.argwhere(mask).max(axis=0).tolist() == [4, 4, 1]
+    with pytest.raises(ValueError, match=r"\[\[50, 60\].*holds none"):
+        box_mask(scan, [[50, 60], [3, 4], [0, 1]])
+
+
 @pytest.mark.parametrize(
     ("row", "trainings", "evaluation"),
     [
@@ -58,6 +116,7 @@ def test_the_first_seed_and_fold_of_everything_comes_first(tmp_path):
             [[TRAIN, f"{METHODS}/udean.yaml", f"{METHODS}/paper_network.yaml", "bundle/configs/misaligned.yaml"]],
             [*TRUNK, f"{METHODS}/paper_network.yaml"],
         ),
+        (Row("shipped_weights"), [[TRAIN, "bundle/configs/shipped_weights.yaml"]], TRUNK),
         (Row("supervised_misaligned"), [[TRAIN, f"{METHODS}/supervised_misaligned.yaml"]], TRUNK),
         (Row("pseudo_sr"), [[TRAIN, f"{METHODS}/pseudo_sr.yaml"]], [*TRUNK, f"{METHODS}/pseudo_sr.yaml"]),
         (
@@ -154,7 +213,12 @@ def test_a_run_killed_in_the_middle_goes_on_and_gives_the_same_table(tmp_path, s
     training = {"max_iterations": 6, "iterations_per_epoch": 1, "warmup_iterations": 1, "batch_size": 2}
     training |= {"patch_size": [32, 32], "discriminator_features": 4, **network}
     matrix = write_matrix(
-        tmp_path, dataset_dir=str(scans), training=training, evaluation=network, rows=[{"system": "udean"}]
+        tmp_path,
+        dataset_dir=str(scans),
+        training=training,
+        evaluation=network,
+        initial={"max_iterations": 2},
+        rows=[{"system": "udean"}],
     )
     assert start(matrix, tmp_path / "whole").wait(timeout=300) == 0
 
@@ -171,6 +235,7 @@ def test_a_run_killed_in_the_middle_goes_on_and_gives_the_same_table(tmp_path, s
     record = json.loads((row / "record.json").read_text(encoding="utf-8"))
     assert record["attempts"] == 2
     assert "--resume latest" in (row / "log.txt").read_text(encoding="utf-8")
+    assert "initial_seed0/model.pt" in (row / "log.txt").read_text(encoding="utf-8")
     whole = tmp_path / "whole" / "rows" / "udean_seed0"
     assert (row / "evaluation/subjects.csv").read_text(encoding="utf-8") == (
         whole / "evaluation/subjects.csv"

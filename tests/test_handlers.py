@@ -16,6 +16,7 @@ from scripts.handlers import (
     BestModelHandler,
     ContrastiveHandler,
     DegradationMonitorHandler,
+    FeatureNormHandler,
     GradientClippingHandler,
     MetricGainHandler,
     ResumableEMAHandler,
@@ -300,6 +301,39 @@ def test_the_untrained_degradation_with_skip_neither_scales_nor_shifts(slab_size
     assert metrics["degradation_gain"] == pytest.approx(1, abs=2e-3)
     assert metrics["degradation_shift"] < 0.03
     assert metrics["degradation_psnr"] > 35
+
+
+def test_the_whole_transfer_is_kept_beside_that_of_the_true_degradation(tmp_path):
+    sigma, label = (0.3, 0.5, 0.8), rough_volume()
+    image = truncate(label, [32, 40, 24], SPATIAL)
+    path = tmp_path / "mtf.csv"
+    monitor = DegradationMonitorHandler(KnownDegradation(sigma), [label[0]], [image[0]], transfer_path=path)
+    engine = SimpleNamespace(state=SimpleNamespace(batch=[{"image": image, "label": label}], metrics={}))
+    monitor.reset()
+    monitor(engine)
+    monitor.summarise(engine)
+    header, *lines = (line.split(",") for line in path.read_text(encoding="utf-8").splitlines())
+    assert header == ["axis", "frequency", "learned", "true"]
+    assert len(lines) == 3 * 24
+    for axis, frequency, learned, true in lines:
+        expected = gaussian_transfer(float(frequency), sigma[int(axis)]).item()
+        if 0.1 < float(frequency) < 0.4:  # smoothing is one-sided at the ends
+            assert float(learned) == pytest.approx(expected, abs=0.05)
+        assert float(true) == pytest.approx(1, abs=0.02)
+
+
+# FeatureNormHandler
+
+
+def test_the_feature_norm_is_the_root_mean_square_over_an_evaluation():
+    encoder = nn.Identity()
+    handler = FeatureNormHandler(encoder)
+    engine = Engine(lambda _, batch: encoder(batch))
+    handler.attach(engine)
+    for expected in (5.0, 10.0):  # anew at each evaluation
+        engine.run([torch.full((2, 3), 0.6 * expected * 2**0.5), torch.full((2, 3), 0.8 * expected * 2**0.5)])
+        assert engine.state.metrics["feature_norm"] == pytest.approx(expected)
+    assert not encoder._forward_hooks
 
 
 def test_the_degradation_stays_in_its_mode_and_unmoved():

@@ -54,6 +54,30 @@ def test_only_the_metric_clips():
     assert metrics.psnr(torch.where(label == label.max(), 5.0, label), label).item() == pytest.approx(120.0)
 
 
+def test_psnr_inside_a_mask_is_of_its_voxels_alone_on_the_scale_of_the_volume():
+    label = 0.9 * noise((16, 16, 16))
+    label[0, 0, 0, 0] = 1.0
+    mask = torch.zeros_like(label)
+    mask[0, 4:8, 4:8, 4:8] = 1
+    pred = label + 0.01 * mask + 0.5 * (1 - mask)
+    assert metrics.masked_psnr(pred, torch.cat([label, mask])).item() == pytest.approx(40.0, abs=1e-3)
+
+
+def test_psnr_inside_no_mask_is_no_number():
+    label = noise((8, 8, 8))
+    assert metrics.masked_psnr(label, label).isnan()
+    assert metrics.masked_psnr(label, torch.cat([label, torch.zeros_like(label)])).isnan()
+
+
+def test_volumes_divided_by_their_own_maxima_hide_a_gain():
+    label, pred = head(), head(seed=1)
+    assert metrics.psnr_own_maximum(2 * label, label).item() == pytest.approx(120, abs=1)
+    assert metrics.ssim_own_maximum(2 * label, label).item() == pytest.approx(1, abs=1e-5)
+    scaled = pred / pred.max() * label.max()
+    assert metrics.psnr_own_maximum(pred, label).item() == pytest.approx(metrics.psnr(scaled, label).item(), abs=1e-4)
+    assert metrics.psnr_own_maximum(-label.abs(), label).isfinite()
+
+
 def test_ssim_equals_scikit_image_in_the_interior():
     label = head() / head().max()
     pred = (label + 0.05 * torch.randn(label.shape, generator=torch.Generator().manual_seed(1))).clamp(0, 1)

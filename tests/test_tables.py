@@ -30,6 +30,8 @@ def subject(seed):
         "label": MetaTensor(label, meta={"filename_or_obj": f"in/sub-{seed}.nii.gz"}),
         "pred": 0.9 * label,
         "tricubic": 0.8 * label,
+        "foreground_label": torch.cat([label, torch.ones_like(label)]),
+        "lesion_label": label,  # without a mask
     }
 
 
@@ -60,6 +62,20 @@ def test_the_summary_is_mean_and_standard_deviation(tmp_path):
     summary = (tmp_path / "summary.md").read_text(encoding="utf-8")
     assert f"| ours | {values.mean():.2f} ± {values.std():.2f} |" in summary
     assert "- subjects: 2\n- weights: model.pt\n" in summary
+
+
+def test_a_metric_that_no_subject_has_is_left_out_of_the_summary_and_empty_in_the_csv(tmp_path):
+    with_lesion = {**subject(1), "lesion_label": subject(1)["foreground_label"]}
+    evaluate(tmp_path / "none", [subject(1), subject(2)])
+    evaluate(tmp_path / "one", [with_lesion, subject(2)])
+    title, other = METRICS["psnr_lesion"][2], METRICS["psnr_foreground"][2]
+    header, *_ = (tmp_path / "none" / "summary.md").read_text(encoding="utf-8").splitlines()
+    assert title not in header
+    assert other in header
+    assert title in (tmp_path / "one" / "summary.md").read_text(encoding="utf-8")
+    for folder, filled in (("none", [False] * 4), ("one", [True, True, False, False])):
+        lines = csv.DictReader((tmp_path / folder / "subjects.csv").read_text(encoding="utf-8").splitlines())
+        assert [line["psnr_lesion"] != "" for line in lines] == filled
 
 
 def test_a_single_subject_has_no_deviation(tmp_path):

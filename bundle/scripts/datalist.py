@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 SECTIONS = ("training", "validation", "test")
 FOLDERS = ("source", "target", "validation", "test")
-FILE_KEYS = ("image", "reals", "label")
+FILE_KEYS = ("image", "reals", "label", "lesion")
 ASSIGNMENTS = ("unpaired", "misaligned")
 
 
@@ -195,7 +195,7 @@ def _resolve(item: Mapping, path: Path) -> dict:
     if not keys & {"image", "reals"} or not keys <= {*FILE_KEYS, "subject"}:
         raise ValueError(
             f"{path}: an item must have a file under `image` (low resolution) or `reals` (unpaired high resolution), "
-            f"and may have `label` (paired reference) and `subject`, got the keys {sorted(keys)}."
+            f"and may have `label` (paired reference), `lesion` (its mask) and `subject`, got the keys {sorted(keys)}."
         )
     files = {key: str(path.parent / item[key]) for key in FILE_KEYS if key in item}
     missing = [file for file in files.values() if not Path(file).exists()]

@@ -70,7 +70,8 @@ def reference_datalist(
         section: "test" or "validation".
 
     Returns:
-        one item per scan, its path under ``image``, to be degraded, and ``label``. A datalist may pair other files.
+        one item per scan, its path under ``image``, to be degraded, and ``label``. A datalist may pair other files, and
+        give the mask of a lesion under ``lesion``.
 
     Raises:
         ValueError: when a given ``dataset_dir`` holds nothing to evaluate on.
@@ -87,7 +88,11 @@ def reference_datalist(
                 raise ValueError(item["fault"])
     if not items:
         raise ValueError(f"{root}: expected scans in the section {section!r}, found none. Give another --section.")
-    return [{"image": item["image"], "label": item.get("label", item["image"])} for item in items]
+    return [
+        {"image": item["image"], "label": item.get("label", item["image"])}
+        | ({"lesion": item["lesion"]} if "lesion" in item else {})
+        for item in items
+    ]
 
 
 def require_scans(data: Sequence[Mapping], dataset_dir: PathLike | None) -> None:

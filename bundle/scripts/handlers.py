@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import EMAHandler
@@ -171,6 +173,36 @@ class MetricGainHandler:
             metrics[self.name] = metrics[self.metric] - metrics[self.baseline]
 
 
+class FeatureNormHandler:
+    """Log the root-mean-square of a network's features in an evaluation as ``feature_norm``, to see a collapse.
+
+    Terms that compare features can be made small by making the features small.
+
+    Args:
+        encoder: the part of the evaluated network whose output is measured.
+    """
+
+    def __init__(self, encoder: nn.Module) -> None:
+        self.encoder = encoder
+        self.mean_squares: list[float] = []
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.EPOCH_STARTED, self.start)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def start(self) -> None:
+        self.mean_squares = []
+        self.hook = self.encoder.register_forward_hook(self._measure)
+
+    def _measure(self, module: nn.Module, inputs: tuple[Tensor, ...], features: Tensor) -> None:
+        self.mean_squares.append(features.float().square().mean().item())
+
+    def __call__(self, engine: Engine) -> None:
+        self.hook.remove()
+        if self.mean_squares:
+            engine.state.metrics["feature_norm"] = float(np.mean(self.mean_squares)) ** 0.5
+
+
 class BestModelHandler:
     """Keep the model with the best key metric, also across a resumed run.
 
@@ -214,7 +246,11 @@ class DegradationMonitorHandler:
         image_key: LR volume.
         label_key: HR reference; volumes without it are passed over.
         max_volumes: how many volumes of each group the spectra are taken from.
+        transfer_path: CSV file for the whole modulation transfer along each axis beside that of the true degradation,
+            means over the volumes, made anew at each evaluation; None: no file.
     """
+
+    FREQUENCIES = np.linspace(0.02, 0.48, 24)  # of the file, in cycles per LR voxel
 
     def __init__(
         self,
@@ -224,13 +260,16 @@ class DegradationMonitorHandler:
         image_key: str = "image",
         label_key: str = "label",
         max_volumes: int = 2,
+        transfer_path: str | os.PathLike | None = None,
     ) -> None:
         self.degradation = degradation
         self.source_volumes = [volume[None] for volume in source_volumes[:max_volumes]]
         self.target_volumes = [volume[None] for volume in target_volumes[:max_volumes]]
         self.image_key = image_key
         self.label_key = label_key
+        self.transfer_path = None if transfer_path is None else Path(transfer_path)
         self.values: dict[str, list[float]] = {}
+        self.transfers: list[np.ndarray] = []
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.EPOCH_STARTED, self.reset)
@@ -239,6 +278,7 @@ class DegradationMonitorHandler:
 
     def reset(self) -> None:
         self.values = {}
+        self.transfers = []
 
     def __call__(self, engine: Engine) -> None:
         for item in engine.state.batch:
@@ -251,6 +291,8 @@ class DegradationMonitorHandler:
         made = [self._degrade(volume) for volume in self.source_volumes]
         engine.state.metrics.update({name: sum(values) / len(values) for name, values in self.values.items()})
         engine.state.metrics["degradation_spectral_distance"] = float(spectral_distance(made, self.target_volumes))
+        if self.transfers and self.transfer_path is not None:
+            write_atomically(self.transfer_path, self._write_transfers)
 
     def _measure(self, label: Tensor, image: Tensor) -> dict[str, Tensor]:
         made = self._degrade(label)
@@ -259,10 +301,26 @@ class DegradationMonitorHandler:
             "degradation_gain": made.mean() / image.mean(),
             "degradation_shift": sub_voxel_shift(made, image).abs().max(),
         }
+        curves = []
         for axis in range(3):
             frequencies, transfer = mtf(made, label, axis + 1)
             measured[f"degradation_mtf_{axis}"] = transfer[(frequencies - 0.25).abs().argmin()]
+            true = mtf(image, label, axis + 1)[1]
+            curves.append([np.interp(self.FREQUENCIES, frequencies.numpy(), one.numpy()) for one in (transfer, true)])
+        self.transfers.append(np.array(curves))
         return measured
+
+    def _write_transfers(self, path: Path) -> None:
+        """Rows of axis, frequency, and the transfer of the learned and of the true degradation there."""
+        learned_and_true = np.mean(self.transfers, axis=0).transpose(0, 2, 1)
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["axis", "frequency", "learned", "true"])
+            for axis, curve in enumerate(learned_and_true):
+                writer.writerows(
+                    [axis, f"{frequency:.2f}", *(f"{value:.4f}" for value in pair)]
+                    for frequency, pair in zip(self.FREQUENCIES, curve, strict=True)
+                )
 
     @torch.no_grad()
     def _degrade(self, volume: Tensor) -> Tensor:

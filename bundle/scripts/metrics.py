@@ -25,11 +25,14 @@ __all__ = [
     "common_scale",
     "consistency_psnr",
     "hfen",
+    "masked_psnr",
     "mtf",
     "psnr",
+    "psnr_own_maximum",
     "shift_gain_corrected_psnr",
     "spectral_distance",
     "ssim",
+    "ssim_own_maximum",
     "sub_voxel_shift",
 ]
 
@@ -88,6 +91,42 @@ def psnr(pred: Tensor, label: Tensor) -> Tensor:
     """Peak signal-to-noise ratio of the whole volume in dB, data range 1 on the common scale."""
     pred, label = common_scale(pred, label)
     return _psnr_of_error(pred - label)
+
+
+def masked_psnr(pred: Tensor, masked_label: Tensor) -> Tensor:
+    """Peak signal-to-noise ratio in dB inside a mask, on the common scale of the whole volumes.
+
+    Args:
+        pred: the prediction, ``(1, H, W, D)``.
+        masked_label: the reference and the mask as channels, ``(2, H, W, D)``; without a mask the reference alone.
+
+    Returns:
+        the PSNR; NaN where there is no mask, or an empty one.
+    """
+    label, inside = masked_label[:1], masked_label[1:] > 0.5
+    if not inside.any():
+        return torch.full((), torch.nan)
+    pred, label = common_scale(pred, label)
+    return _psnr_of_error((pred - label)[inside])
+
+
+def psnr_own_maximum(pred: Tensor, label: Tensor) -> Tensor:
+    """:func:`psnr` of volumes that are divided each by its own maximum, as the authors' code does.
+
+    Not the score of this bundle: one bright voxel of a prediction changes its scale, and a wrong gain goes unseen.
+    """
+    return psnr(_with_maximum_of(label, pred), label)
+
+
+def ssim_own_maximum(pred: Tensor, label: Tensor) -> Tensor:
+    """:func:`ssim` of volumes that are divided each by its own maximum, see :func:`psnr_own_maximum`."""
+    return ssim(_with_maximum_of(label, pred), label)
+
+
+def _with_maximum_of(label: Tensor, pred: Tensor) -> Tensor:
+    """The prediction, scaled to the reference's maximum; one without a positive voxel stays as it is."""
+    maximum = pred.max()
+    return pred * (label.max() / maximum) if maximum > 0 else pred
 
 
 def ssim(pred: Tensor, label: Tensor, chunk_size: int = 32) -> Tensor:

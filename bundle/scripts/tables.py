@@ -15,7 +15,17 @@ from monai.utils import ImageMetaKey
 from torch import nn
 
 from scripts.costs import InferenceCosts
-from scripts.metrics import VolumeMetric, consistency_psnr, hfen, psnr, shift_gain_corrected_psnr, ssim
+from scripts.metrics import (
+    VolumeMetric,
+    consistency_psnr,
+    hfen,
+    masked_psnr,
+    psnr,
+    psnr_own_maximum,
+    shift_gain_corrected_psnr,
+    ssim,
+    ssim_own_maximum,
+)
 
 __all__ = ["ComparisonTableHandler", "comparison_metrics"]
 
@@ -28,6 +38,10 @@ METRICS = {
     "hfen": (hfen, "label", "HFEN", 3),
     "psnr_corrected": (shift_gain_corrected_psnr, "label", "PSNR, shift and gain corrected (dB)", 2),
     "psnr_consistency": (consistency_psnr, "image", "consistency with the acquisition (dB)", 1),
+    "psnr_foreground": (masked_psnr, "foreground_label", "PSNR in the foreground (dB)", 2),
+    "psnr_lesion": (masked_psnr, "lesion_label", "PSNR in the lesion (dB)", 2),
+    "psnr_own_maximum": (psnr_own_maximum, "label", "PSNR, each divided by its own maximum (dB)", 2),
+    "ssim_own_maximum": (ssim_own_maximum, "label", "SSIM, each divided by its own maximum", 4),
 }
 
 
@@ -93,7 +107,7 @@ class ComparisonTableHandler:
     def _rows(self, details: Mapping[str, torch.Tensor]) -> list[list[object]]:
         """One row per subject and method, under a header."""
         rows = [
-            [subject, method, *(f"{details[f'{method}_{name}'][i]:.6g}" for name in METRICS)]
+            [subject, method, *(_number(details[f"{method}_{name}"][i]) for name in METRICS)]
             for i, subject in enumerate(self.subjects)
             for method in self.methods
         ]
@@ -101,9 +115,10 @@ class ComparisonTableHandler:
 
     def _summary(self, details: Mapping[str, torch.Tensor], notes: Mapping[str, object]) -> str:
         """Mean ± standard deviation over subjects, one row per method."""
-        rows = [["method", *(title for _, _, title, _ in METRICS.values())], ["---"] * (len(METRICS) + 1)]
+        measured = [name for name in METRICS if not details[f"{next(iter(self.methods))}_{name}"].isnan().all()]
+        rows = [["method", *(METRICS[name][2] for name in measured)], ["---"] * (len(measured) + 1)]
         for method, title in self.methods.items():
-            cells = [_mean_and_deviation(details[f"{method}_{name}"], d) for name, (_, _, _, d) in METRICS.items()]
+            cells = [_mean_and_deviation(details[f"{method}_{name}"], METRICS[name][3]) for name in measured]
             rows.append([title, *cells])
         table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
         lines = {"subjects": len(self.subjects), **notes}
@@ -111,6 +126,12 @@ class ComparisonTableHandler:
 
 
 def _mean_and_deviation(values: torch.Tensor, decimals: int) -> str:
-    """The standard deviation is the sample's; a single subject has none."""
+    """The standard deviation is the sample's; a single subject has none. Subjects without the metric do not count."""
+    values = values[~values.isnan()]
     mean = f"{values.mean():.{decimals}f}"
     return mean if len(values) < 2 else f"{mean} ± {values.std():.{decimals}f}"
+
+
+def _number(value: torch.Tensor) -> str:
+    """For a table of a program; empty where a subject has no such value."""
+    return "" if value.isnan() else f"{value:.6g}"

@@ -18,7 +18,7 @@ from record_run import read_scalars
 from scripts.atomic import write_atomically, write_text_atomically
 from scripts.checkpoints import saved_checkpoints
 
-from benchmark.matrix import ROOT, Row, Stage
+from benchmark.matrix import MODEL, ROOT, Matrix, Row, Stage
 from benchmark.panels import keep_one_subject
 from benchmark.provenance import code_version, machine, save_config
 
@@ -33,14 +33,14 @@ KEEP_VOLUMES = "docs/benchmark/volumes.yaml"
 DISTRIBUTED = ("RANK", "LOCAL_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
-def execute(row: Row, folder: Path, data: Mapping[str, str], content: Mapping[str, Any], lock: int) -> bool:
+def execute(row: Row, folder: Path, data: Mapping[str, str], matrix: Matrix, lock: int) -> bool:
     """Do what is missing of a row.
 
     Args:
         row: what to train and evaluate.
         folder: of the row.
         data: its ``datalist`` and the ``digest`` of the scans.
-        content: of the matrix, for its ``mismatches``.
+        matrix: that the row is of, for its evaluations.
         lock: descriptor that the commands inherit.
 
     Returns:
@@ -50,12 +50,12 @@ def execute(row: Row, folder: Path, data: Mapping[str, str], content: Mapping[st
         ValueError: when the folder holds a row that was started with other settings or scans.
     """
     settings = {"row": row.setting, "training": dict(row.training), "evaluation": dict(row.evaluation)}
-    settings |= {"data": data["digest"]}
+    settings |= {"data": data["digest"], "initial": row.initial and row.initial.name}
     attempts = _start(folder, settings)
     for stage in row.stages():
         if not (folder / stage.weights).is_file() and not _train(row, stage, folder, data["datalist"], lock):
             return False
-    for name, options in _evaluations(row, folder, content).items():
+    for name, options in matrix.evaluations(row).items():
         if not (folder / name).is_dir() and not _evaluate(row, folder, name, options, data["datalist"], lock):
             return False
     _write_curves(row, folder)
@@ -72,7 +72,7 @@ def _start(folder: Path, settings: Mapping[str, Any]) -> int:
     settings = json.loads(json.dumps(settings))
     earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"attempts": 0}
     attempts = earlier.pop("attempts") + 1
-    different = sorted(name for name in settings if earlier and earlier[name] != settings[name])
+    different = sorted(name for name in settings if earlier and earlier.get(name) != settings[name])
     if different:
         raise ValueError(
             f"{folder}: expected a row with the same {', '.join(different)} as when it was started, got other ones. "
@@ -95,32 +95,27 @@ def _train(row: Row, stage: Stage, folder: Path, datalist: str, lock: int) -> bo
         "hr_fraction": row.hr_fraction,
         **stage.options(row.training),
     }
+    if row.initial is not None and stage.weights == MODEL:
+        options["init_weights"] = str(folder.parent / row.initial.name / MODEL)
     save_config(folder / f"training_{stage.number}.yaml", stage.configs, options)
     resume = {"resume": "latest"} if saved_checkpoints(checkpoints) else {}
     return _command("training", stage.configs, {**options, **resume}, folder, lock)
-
-
-def _evaluations(row: Row, folder: Path, content: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Options of the evaluations by their folder: of the last iterate, of the best one, of other acquisitions."""
-    evaluations: dict[str, dict[str, Any]] = {"evaluation": {}}
-    if content.get("best_validation") and row.stages():
-        evaluations["best_validation"] = {"ckpt_path": str(folder / "best_model.pt")}
-    return evaluations | {f"mismatches/{name}": options for name, options in content.get("mismatches", {}).items()}
 
 
 def _evaluate(row: Row, folder: Path, name: str, options: Mapping[str, Any], datalist: str, lock: int) -> bool:
     """Evaluate on the test subjects what the last training left behind; the folder takes its name when complete."""
     unfinished = folder / "unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
-    weights = {"ckpt_path": str(folder / "model.pt")} if row.stages() else {}
     options = {
         "dataset_dir": datalist,
         "output_dir": str(unfinished),
         "scale_factor": list(row.scale_factor),
-        **weights,
+        **({"ckpt_path": MODEL} if row.stages() else {}),
         **row.evaluation,
         **options,
     }
+    if "ckpt_path" in options:
+        options["ckpt_path"] = str(folder / options["ckpt_path"])
     configs = [*row.evaluating(), *([KEEP_VOLUMES] if name == "evaluation" else [])]
     save_config(folder / f"{name.replace('/', '_')}.yaml", configs, options)
     if not _command("evaluating", configs, options, folder, lock):

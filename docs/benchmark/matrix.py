@@ -6,17 +6,21 @@ import itertools
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-__all__ = ["CONTRASTIVE", "ROOT", "Matrix", "Row", "Stage", "read_matrix"]
+__all__ = ["CONTRASTIVE", "INITIAL", "MODEL", "ROOT", "Matrix", "Row", "Stage", "read_matrix"]
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = "bundle/configs"
 CONTRASTIVE = "contrastive"  # train.yaml itself; every other system is an overlay
+INITIAL = "initial"  # the network from which the learned rows of a matrix start, itself a row
+SHIPPED = "shipped_weights"  # the recipe of models/model.pt, which is no overlay of methods/
+ELSEWHERE = {INITIAL: "docs/benchmark/initial.yaml", SHIPPED: f"{CONFIGS}/{SHIPPED}.yaml"}
+MODEL = "model.pt"
 BACKBONES = {"paper_network"}  # overlays that go with any system
 EVERY = "every"
 OURS = "ours"  # the backbone of train.yaml; another is an overlay too
@@ -29,6 +33,8 @@ KEYS = {
     "cohort",
     "datalist",
     "folds",
+    "initial",
+    "lesions",
     "rows",
     "best_validation",
     "mismatches",
@@ -51,6 +57,7 @@ class Row:
         seed: of networks, data order and subset.
         training: options of the training commands.
         evaluation: options of the evaluating commands.
+        initial: the row whose network its training starts from; None: from a random one.
     """
 
     system: str
@@ -62,6 +69,7 @@ class Row:
     seed: int = 0
     training: Mapping[str, Any] = field(default_factory=dict, hash=False)
     evaluation: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    initial: Row | None = None
 
     @property
     def name(self) -> str:
@@ -81,7 +89,9 @@ class Row:
     @property
     def overlay(self) -> str | None:
         """The file of the system; the contrastive model has none."""
-        return None if self.system == CONTRASTIVE else f"{CONFIGS}/methods/{self.system}.yaml"
+        if self.system == CONTRASTIVE:
+            return None
+        return ELSEWHERE.get(self.system, f"{CONFIGS}/methods/{self.system}.yaml")
 
     def stages(self) -> list[Stage]:
         """The trainings of the system, in their order; none for what is not trained."""
@@ -102,6 +112,11 @@ class Row:
             return trunk
         header = (ROOT / self.overlay).read_text(encoding="utf-8")
         return trunk if self.stages() and "on inference" not in header else [*trunk, self.overlay]
+
+    @property
+    def trains_the_network(self) -> bool:
+        """Whether it trains the network of inference.yaml itself, rather than nothing or one around it."""
+        return bool(self.stages()) and (self.overlay is None or self.overlay not in self.evaluating())
 
     @property
     def _network_overlay(self) -> str | None:
@@ -149,6 +164,20 @@ class Matrix:
     def name(self) -> str:
         return self.path.stem
 
+    def evaluations(self, row: Row) -> dict[str, dict[str, Any]]:
+        """Options of a row's evaluations by their folder: of the last iterate, of the best one, of other acquisitions.
+
+        Other acquisitions are evaluated for the lowest seed and the first fold, and there for the usual groups.
+        """
+        found: dict[str, dict[str, Any]] = {"evaluation": {}}
+        if self.content.get("best_validation") and row.stages():
+            found["best_validation"] = {"ckpt_path": "best_model.pt"}
+        first = (self.rows[0].seed, self.rows[0].fold, "unpaired", 1)
+        if (row.seed, row.fold, row.assignment, row.hr_fraction) == first:
+            others = self.content.get("mismatches", {})
+            found |= {f"mismatches/{name}": options for name, options in others.items()}
+        return found
+
 
 def read_matrix(path: str | Path, dataset_dir: str | Path | None = None) -> Matrix:
     """Read a matrix and put its rows in order: the lowest seed and first fold of everything before any other.
@@ -168,12 +197,34 @@ def read_matrix(path: str | Path, dataset_dir: str | Path | None = None) -> Matr
         content = {**content, "dataset_dir": str(dataset_dir)}
     folds = list(content.get("folds", {"": None}))
     blocks = [row for block in content["rows"] for row in _expand(path, {"fold": folds, **block}, content)]
-    rows = sorted(blocks, key=lambda row: (row.seed, folds.index(row.fold)))  # stable: else as in the file
+    rows = sorted(
+        _with_initial_rows(blocks, content), key=lambda row: (row.seed, folds.index(row.fold))
+    )  # stable: else as in the file
     names = [row.name for row in rows]
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
         raise ValueError(f"{path}: every row must be there once, got {twice} more than once. Remove the repetition.")
     return Matrix(path, content, rows)
+
+
+def _with_initial_rows(rows: Sequence[Row], content: Mapping[str, Any]) -> list[Row]:
+    """Put before each learned row the one whose network it starts from, where the matrix asks for that.
+
+    That row has its backbone, scale factor, fold, share of the source subjects and seed; the source is the same in both
+    assignments.
+    """
+    if "initial" not in content:
+        return list(rows)
+    training = {**content.get("training", {}), **content["initial"]}
+    found: list[Row] = []
+    for row in rows:
+        if row.trains_the_network:
+            options = {"training": training, "evaluation": content.get("evaluation", {})}
+            initial = replace(row, system=INITIAL, assignment="unpaired", **options)
+            found += [] if initial in found else [initial]
+            row = replace(row, initial=initial)
+        found.append(row)
+    return found
 
 
 def _expand(path: Path, block: Mapping[str, Any], content: Mapping[str, Any]) -> list[Row]:
@@ -207,8 +258,9 @@ def _check_keys(path: Path, content: Mapping[str, Any], known: set[str]) -> None
 
 def _check_row(path: Path, row: Row, content: Mapping[str, Any]) -> None:
     systems = [file.stem for file in sorted((ROOT / CONFIGS / "methods").glob("*.yaml"))]
-    if row.system not in [CONTRASTIVE, *systems] or row.network not in [OURS, *systems]:
-        raise ValueError(f"{path}: systems must be among {[CONTRASTIVE, *systems]}, got {row.system}, {row.network}.")
+    systems += [CONTRASTIVE, SHIPPED]
+    if row.system not in systems or row.network not in [OURS, *systems]:
+        raise ValueError(f"{path}: systems must be among {systems}, got {row.system}, {row.network}.")
     if row.assignment not in ASSIGNMENTS or not 0 < row.hr_fraction <= 1 or len(row.scale_factor) != 3:
         raise ValueError(
             f"{path}: assignment must be one of {ASSIGNMENTS}, hr_fraction in (0, 1], scale_factor of three numbers, "

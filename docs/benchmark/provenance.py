@@ -63,7 +63,7 @@ def data_digest(datalist: Mapping[str, Any], cache: Path) -> str:
     entries = set()
     for section in (name for name, items in datalist.items() if isinstance(items, list)):
         for item in datalist[section]:
-            for key in sorted({"image", "reals", "label"} & item.keys()):
+            for key in sorted({"image", "reals", "label", "lesion"} & item.keys()):
                 entries.add(f"{section} {key} {item['subject']} {_file_digest(Path(item[key]), known)}")
     write_text_atomically(cache, json.dumps(known, indent=2))
     return hashlib.sha256("\n".join(sorted(entries)).encode()).hexdigest()[:16]

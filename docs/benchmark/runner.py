@@ -21,6 +21,7 @@ from scripts.datalist import unpaired_datalist
 from scripts.demonstration import generate_cohort
 
 from benchmark.execution import RECORD, execute
+from benchmark.lesions import add_lesions
 from benchmark.matrix import ROOT, Matrix, Row, read_matrix
 from benchmark.provenance import data_digest
 
@@ -61,11 +62,22 @@ def run(
                 logger.info("[%d] %s: another process is at it.", number, row.name)
             elif not (output / "rows" / row.name / RECORD).is_file():
                 logger.info("[%d] %s starts; %s", number, row.name, progress(plan.rows, output))
-                if not execute(row, output / "rows" / row.name, data[row.fold], plan.content, held):
+                if not _execute_after_initial(row, output, data[row.fold], plan, held):
                     failed.append(row.name)
     logger.info("%s", progress(plan.rows, output))
     if failed:
         sys.exit("".join(f"{name} failed: see {output / 'rows' / name / 'log.txt'}\n" for name in failed))
+
+
+def _execute_after_initial(row: Row, output: Path, data: Mapping[str, str], matrix: Matrix, held: int) -> bool:
+    """Do what is missing of a row, and before it of the row that it starts from, for which other processes wait."""
+    initial = row.initial
+    if initial is not None:
+        with _lock(output / "rows" / initial.name / LOCK, wait=True) as first:
+            done = read_record(output, initial) is not None
+            if not done and not execute(initial, output / "rows" / initial.name, data, matrix, first):
+                return False
+    return execute(row, output / "rows" / row.name, data, matrix, held)
 
 
 def overview(matrix: str, dataset_dir: str | None = None, output_dir: str | None = None) -> None:
@@ -105,7 +117,8 @@ def prepare(matrix: Matrix, output: Path) -> dict[str, dict[str, str]]:
         for fold, groups in matrix.content.get("folds", {"": None}).items():
             path = output / "datalists" / f"{fold or 'all'}.json"
             options = {**matrix.content.get("datalist", {}), **({} if groups is None else {"groups": groups})}
-            datalist = unpaired_datalist(ROOT / source, **options, output=path)  # an absolute source stays absolute
+            unpaired_datalist(ROOT / source, **options, output=path)  # an absolute source stays absolute
+            datalist = add_lesions(path, matrix.content.get("lesions", {}), output / "datalists" / "lesions")
             digest = data_digest(datalist, output / "datalists" / "digests" / "files.json")
             data[fold] = {"datalist": str(path), "digest": digest}
     return data
