@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .initialization import RESIDUAL_SCALE, initialize, rescale
 from .interpolation import SlabInterpolation
+from .slabs import central, surround
 from .ts_rcan import Residual
 
 
@@ -23,6 +24,26 @@ def residual_group(num_features: int, num_blocks: int) -> Residual:
         for _ in range(num_blocks)
     ]
     return Residual(*blocks, conv3x3x3(num_features, num_features))
+
+
+def channels_last(volume: Tensor) -> Tensor:
+    """A volume in the layout in which 3-D convolutions are fast."""
+    return volume.contiguous(memory_format=torch.channels_last_3d)
+
+
+def slab_to_volume(slab: Tensor) -> Tensor:
+    """``(B, S, H, W)`` to ``(B, 1, H, W, S)``."""
+    return channels_last(slab.movedim(1, -1).unsqueeze(1))
+
+
+def volume_to_channels(volume: Tensor) -> Tensor:
+    """``(B, C, H, W, S)`` to ``(B, C * S, H, W)``: features of a slab as 2-D networks see them."""
+    return volume.movedim(-1, 2).flatten(1, 2)
+
+
+def channels_to_volume(features: Tensor, slab_size: int) -> Tensor:
+    """Inverse of :func:`volume_to_channels`."""
+    return channels_last(features.unflatten(1, (-1, slab_size)).movedim(2, -1))
 
 
 class VolumetricNet(nn.Module):
@@ -85,19 +106,26 @@ class VolumetricNet(nn.Module):
         if self.skip:
             nn.init.zeros_(self.decoder[-1].weight)
 
-    def restore(self, low_res: Tensor) -> Tensor:
-        """What the convolutions make: ``(B, 1, H, W, D)`` to ``(B, 1, s_h * H, s_w * W, s_d * D)``."""
-        x = low_res.contiguous(memory_format=torch.channels_last_3d)
-        phases = self.decoder(self.encoder(x))
-        batch, height, width, depth = x.shape[0], x.shape[2], x.shape[3], x.shape[4]
+    def encode(self, low_res: Tensor) -> Tensor:
+        """LR slab ``(B, S, H, W)`` to features ``(B, num_features * slab_size, H, W)`` of its central slices."""
+        return volume_to_channels(self.encoder(slab_to_volume(central(low_res, self.slab_size))))
+
+    def decode(self, features: Tensor, low_res: Tensor) -> Tensor:
+        """Features to the SR slab ``(B, S * s_d, s_h * H, s_w * W)``; ``low_res`` is what the skip interpolates."""
+        volume = self._refine(self.decoder(channels_to_volume(features, self.slab_size)))
+        slab = surround(volume[:, 0].movedim(-1, 1), low_res.shape[1] * self.factors[2])
+        return slab + self.interpolation(low_res) if self.skip else slab
+
+    def slab(self, low_res: Tensor) -> Tensor:
+        """LR slab ``(B, S, H, W)`` to the SR slab ``(B, S * s_d, s_h * H, s_w * W)``, all its slices."""
+        return self.decode(self.encode(low_res), low_res)
+
+    def _refine(self, phases: Tensor) -> Tensor:
+        """Sub-pixel shuffle, ``(B, s_h * s_w * s_d, H, W, D)`` to ``(B, 1, s_h * H, s_w * W, s_d * D)``."""
+        batch, height, width, depth = phases.shape[0], phases.shape[2], phases.shape[3], phases.shape[4]
         s = self.factors
         phases = phases.reshape(batch, s[0], s[1], s[2], height, width, depth).permute(0, 4, 1, 5, 2, 6, 3)
         return phases.reshape(batch, 1, s[0] * height, s[1] * width, s[2] * depth)
-
-    def slab(self, low_res: Tensor) -> Tensor:
-        """LR slab ``(B, S, H, W)`` to the SR slab ``(B, s_d * S, s_h * H, s_w * W)``, all its slices."""
-        slab = self.restore(low_res.movedim(1, -1).unsqueeze(1))[:, 0].movedim(-1, 1)
-        return slab + self.interpolation(low_res) if self.skip else slab
 
     def forward(self, x: Tensor) -> Tensor:
         """LR volume ``(B, 1, H, W, D)`` to SR volume ``(B, 1, s_h * H, s_w * W, s_d * D)``."""
@@ -109,7 +137,7 @@ class VolumetricNet(nn.Module):
         for start in range(0, depth, step):
             end = min(start + step, depth)
             low, high = max(0, start - self.reach), min(depth, end + self.reach)
-            part = self.restore(x[..., low:high])
+            part = self._refine(self.decoder(self.encoder(channels_last(x[..., low:high]))))
             parts.append(part[..., s * (start - low) : s * (end - low)])
         volume = torch.cat(parts, dim=4)
         if self.skip:
