@@ -9,7 +9,7 @@ from .downsampling import CubicDownsampling, LinearDegradation
 from .projection import ProjectionHead
 from .super_resolution import SuperResolutionNet
 from .translation import CleanedSuperResolutionNet, TranslatedDegradation, TranslationNet
-from .volumetric import VolumetricNet
+from .volumetric import VolumetricDegradationNet, VolumetricNet
 
 __all__ = [
     "CleanedSuperResolutionNet",
@@ -23,6 +23,7 @@ __all__ = [
     "TranslationNet",
     "Tricubic",
     "VGGDiscriminator",
+    "VolumetricDegradationNet",
     "VolumetricNet",
     "ZeroFilling",
 ]

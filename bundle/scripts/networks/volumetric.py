@@ -1,4 +1,4 @@
-"""A network of 3-D convolutions on the low-resolution grid. Ours, not the papers'."""
+"""The networks with 3-D convolutions on the low-resolution grid instead of thin slabs. Ours, not the papers'."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from .degradation import truncate_mirrored
 from .initialization import RESIDUAL_SCALE, initialize, rescale
 from .interpolation import SlabInterpolation
 from .slabs import central, surround
 from .ts_rcan import Residual
 
 
-def conv3x3x3(in_channels: int, out_channels: int) -> nn.Conv3d:
-    return nn.Conv3d(in_channels, out_channels, kernel_size=3, padding=1)
+def conv3x3x3(in_channels: int, out_channels: int, stride: Sequence[int] = (1, 1, 1)) -> nn.Conv3d:
+    return nn.Conv3d(in_channels, out_channels, kernel_size=3, stride=tuple(stride), padding=1)
 
 
 def residual_group(num_features: int, num_blocks: int) -> Residual:
@@ -44,6 +45,29 @@ def volume_to_channels(volume: Tensor) -> Tensor:
 def channels_to_volume(features: Tensor, slab_size: int) -> Tensor:
     """Inverse of :func:`volume_to_channels`."""
     return channels_last(features.unflatten(1, (-1, slab_size)).movedim(2, -1))
+
+
+def checked_factors(scale_factor: Sequence[int]) -> list[int]:
+    """The three factors, checked.
+
+    Raises:
+        ValueError: when a factor is not a positive integer.
+    """
+    if len(scale_factor) != 3 or any(int(s) != s or s < 1 for s in scale_factor):
+        raise ValueError(f"scale_factor must be three whole numbers of at least 1, got {list(scale_factor)}.")
+    return [int(s) for s in scale_factor]
+
+
+def initialize_branches(network: nn.Module, first: nn.Conv3d, last: nn.Conv3d, zero_last: bool, seed: int) -> None:
+    """Start residual branches near the identity, ``last`` at zero for a residual to a skip."""
+    initialize(network, seed)
+    rescale(first, gain=1.0)
+    rescale(last, gain=1.0)
+    for branch in network.modules():
+        if isinstance(branch, Residual):
+            rescale([layer for layer in branch if isinstance(layer, nn.Conv3d)][-1], RESIDUAL_SCALE)
+    if zero_last:
+        nn.init.zeros_(last.weight)
 
 
 class VolumetricNet(nn.Module):
@@ -81,9 +105,7 @@ class VolumetricNet(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if len(scale_factor) != 3 or any(int(s) != s or s < 1 for s in scale_factor):
-            raise ValueError(f"scale_factor must be three whole numbers of at least 1, got {list(scale_factor)}.")
-        self.factors = [int(s) for s in scale_factor]
+        self.factors = checked_factors(scale_factor)
         self.slab_size = slab_size
         self.voxels_per_pass = voxels_per_pass
         self.skip = skip
@@ -94,17 +116,7 @@ class VolumetricNet(nn.Module):
             *groups[1:], conv3x3x3(num_features, self.factors[0] * self.factors[1] * self.factors[2])
         )
         self.interpolation = SlabInterpolation(self.factors)
-        self._initialize(seed)
-
-    def _initialize(self, seed: int) -> None:
-        initialize(self, seed)
-        rescale(self.encoder[0], gain=1.0)
-        rescale(self.decoder[-1], gain=1.0)
-        for branch in self.modules():
-            if isinstance(branch, Residual):
-                rescale([layer for layer in branch if isinstance(layer, nn.Conv3d)][-1], RESIDUAL_SCALE)
-        if self.skip:
-            nn.init.zeros_(self.decoder[-1].weight)
+        initialize_branches(self, first=self.encoder[0], last=self.decoder[-1], zero_last=skip, seed=seed)
 
     def encode(self, low_res: Tensor) -> Tensor:
         """LR slab ``(B, S, H, W)`` to features ``(B, num_features * slab_size, H, W)`` of its central slices."""
@@ -143,3 +155,74 @@ class VolumetricNet(nn.Module):
         if self.skip:
             volume = volume + self.interpolation(x[:, 0].movedim(-1, 1)).movedim(1, -1).unsqueeze(1)
         return volume
+
+
+class VolumetricDegradationNet(nn.Module):
+    """The degradation network that goes with :class:`VolumetricNet`, whose features it makes of HR slabs.
+
+    The first convolution's kernel of 3 with padding 1 is centred on voxel $sl$.
+
+    Args:
+        scale_factor: integer factors along the spatial axes.
+        slab_size: LR slices of the slabs that it is trained on, along the last axis.
+        num_features: width.
+        num_groups: residual groups, of which the first belongs to the extractor.
+        num_blocks: blocks per group, each of two convolutions.
+        skip: learn the rest to the k-space truncation of the input, which the untrained network then is.
+        seed: seed of the initialisation.
+
+    Raises:
+        ValueError: when a factor is not a positive integer.
+    """
+
+    def __init__(
+        self,
+        scale_factor: Sequence[int] = (2, 2, 2),
+        slab_size: int = 24,
+        num_features: int = 32,
+        num_groups: int = 2,
+        num_blocks: int = 3,
+        skip: bool = True,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.factors = checked_factors(scale_factor)
+        self.slab_size = slab_size
+        self.skip = skip
+        groups = [residual_group(num_features, num_blocks) for _ in range(num_groups)]
+        self.extractor = nn.Sequential(conv3x3x3(1, num_features, self.factors), *groups[:1])
+        self.decoder = nn.Sequential(*groups[1:], conv3x3x3(num_features, 1))
+        initialize_branches(self, first=self.extractor[0], last=self.decoder[-1], zero_last=skip, seed=seed)
+
+    def encode(self, high_res: Tensor) -> Tensor:
+        """HR slab ``(B, S * s_d, s_h * H, s_w * W)`` to features ``(B, num_features * slab_size, H, W)``."""
+        learned = central(high_res, self.slab_size * self.factors[2])
+        return volume_to_channels(self.extractor(slab_to_volume(learned)))
+
+    def decode(self, features: Tensor, low_res: Tensor) -> Tensor:
+        """Features to the LR slab ``(B, S, H, W)``; ``low_res`` is what the skip adds, untouched."""
+        volume = self.decoder(channels_to_volume(features, self.slab_size))
+        slab = surround(volume[:, 0].movedim(-1, 1), low_res.shape[1])
+        return slab + low_res if self.skip else slab
+
+    def truncate(self, high_res: Tensor) -> Tensor:
+        """What physics alone predicts of an HR slab: its k-space truncation ``(B, S, H, W)``."""
+        return truncate_mirrored(high_res, (self.factors[2], *self.factors[:2]), (1, 2, 3))
+
+    def slab(self, high_res: Tensor) -> Tensor:
+        """HR slab ``(B, S * s_d, s_h * H, s_w * W)`` to the LR slab ``(B, S, H, W)``, all its slices."""
+        return self.decode(self.encode(high_res), self.truncate(high_res))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """HR volume ``(B, 1, s_h * H, s_w * W, s_d * D)`` to LR volume ``(B, 1, H, W, D)``.
+
+        Raises:
+            ValueError: when the volume is no whole multiple of the scale factor.
+        """
+        if x.ndim != 5 or x.shape[1] != 1 or any(size % s for size, s in zip(x.shape[2:], self.factors, strict=True)):
+            raise ValueError(
+                f"VolumetricDegradationNet expects volumes of shape (B, 1, H, W, D) in multiples of {self.factors}, "
+                f"got {list(x.shape)}."
+            )
+        volume = self.decoder(self.extractor(channels_last(x)))
+        return volume + truncate_mirrored(x, self.factors, (2, 3, 4)) if self.skip else volume
