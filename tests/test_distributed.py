@@ -137,6 +137,7 @@ def test_two_processes_share_a_folder_and_tell_of_all_its_scans(tmp_path):
     assert len(list((tmp_path / "output").rglob("*.nii.gz"))) == 3
 
 
-def test_the_contrastive_model_trains_in_two_processes(tmp_path, phantom_dataset):
-    weights = train(tmp_path, phantom_dataset(), ["multi_gpu_train.yaml"], processes=2)
+def test_the_contrastive_model_with_both_losses_trains_in_two_processes(tmp_path, phantom_dataset):
+    stack = ["methods/patch_contrastive.yaml", "multi_gpu_train.yaml"]
+    weights = train(tmp_path, phantom_dataset(), stack, processes=2)
     assert all(torch.isfinite(value).all() for value in weights.values())

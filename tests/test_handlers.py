@@ -50,7 +50,7 @@ class FakeTrainer(Engine):
 
 
 def published(**images: Tensor) -> SimpleNamespace:
-    return SimpleNamespace(state=SimpleNamespace(output=images, terms={}))
+    return SimpleNamespace(state=SimpleNamespace(output=images, terms={}, iteration=1))
 
 
 def contrastive(head: nn.Module | None = None, **kwargs) -> ContrastiveHandler:

@@ -13,6 +13,7 @@ from scripts.losses import (
     adversarial_loss,
     discriminator_loss,
     info_nce,
+    patch_nce,
     ssim_loss,
     structural_similarity,
 )
@@ -140,8 +141,64 @@ def test_a_temperature_that_is_not_positive_is_refused(temperature):
 
 
 def test_views_of_different_shapes_are_refused():
-    with pytest.raises(ValueError, match=r"same shape \(N, F\), got \(2, 3\) and \(3, 3\)"):
+    with pytest.raises(ValueError, match=r"same shape \(..., N, F\), got \(2, 3\) and \(3, 3\)"):
         info_nce(normal(2, 3), normal(3, 3))
+
+
+# PatchNCE
+
+
+def test_the_patch_wise_loss_is_cut_s_formula():
+    query, key = normal(2, 5, 3, seed=1), normal(2, 5, 3, seed=2)
+    expected = 0.0
+    for q, k in zip(query, key, strict=True):
+        theta = [[float(torch.cosine_similarity(a, b, dim=0)) for b in k] for a in q]
+        expected -= sum(
+            math.log(math.exp(row[i] / 0.3) / sum(math.exp(t / 0.3) for t in row)) for i, row in enumerate(theta)
+        )
+    assert patch_nce(query, key, temperature=0.3).item() == pytest.approx(expected / 10, abs=1e-12)
+
+
+@pytest.mark.parametrize(("size", "expected"), [(1, 0.0), (2, 0.69315), (8, 2.07944), (256, 5.54518)])
+def test_patches_that_all_look_alike_cost_log_n(size, expected):
+    same = normal(1, 1, 16).expand(3, size, 16)
+    assert patch_nce(same, same).item() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(("tau", "expected"), [(0.07, 4.372e-6), (0.2, 0.046090), (0.5, 0.666623)])
+def test_orthogonal_patches_cost_the_known_value(tau, expected):
+    orthogonal = torch.eye(8, 16, dtype=torch.float64).expand(2, 8, 16)
+    loss = patch_nce(orthogonal, orthogonal, temperature=tau).item()
+    assert loss == pytest.approx(expected, rel=1e-3, abs=1e-6)
+    assert loss == pytest.approx(math.log1p(7 * math.exp(-1 / tau)), abs=1e-12)
+
+
+def test_the_key_is_a_constant():
+    query, key = (normal(2, 4, 3, seed=seed).requires_grad_() for seed in (1, 2))
+    patch_nce(query, key).backward()
+    assert query.grad.abs().max() > 1e-3
+    assert key.grad is None
+
+
+def test_negatives_are_patches_of_the_same_image():
+    query, key = normal(3, 5, 4, seed=1), normal(3, 5, 4, seed=2)
+    alone = torch.stack([patch_nce(query[i : i + 1], key[i : i + 1]) for i in range(3)])
+    torch.testing.assert_close(patch_nce(query, key), alone.mean(), rtol=0, atol=1e-12)
+
+
+def test_patches_may_be_permuted_together_but_not_in_one_view_alone():
+    key = normal(2, 6, 8, seed=1)
+    query = key + 0.1 * normal(2, 6, 8, seed=2)
+    order = [3, 0, 1, 5, 2, 4]
+    torch.testing.assert_close(patch_nce(query[:, order], key[:, order]), patch_nce(query, key), rtol=0, atol=1e-12)
+    assert patch_nce(query[:, order], key) > patch_nce(query, key) + 1
+
+
+def test_patches_of_another_number_or_a_temperature_of_zero_are_refused():
+    with pytest.raises(ValueError, match=r"same shape \(..., N, F\), got \(1, 2, 3\) and \(1, 3, 3\)"):
+        patch_nce(normal(1, 2, 3), normal(1, 3, 3))
+    with pytest.raises(ValueError, match="temperature must be positive, got 0"):
+        patch_nce(normal(1, 2, 3), normal(1, 2, 3), temperature=0)
 
 
 # SSIM
@@ -263,6 +320,7 @@ LOSSES = {
     "adaptation_loss": lambda x, _: adaptation_loss(x),
     "discriminator_loss": lambda x, y: discriminator_loss(x, y),
     "info_nce": lambda x, y: info_nce(x.flatten(0, 1).flatten(1), y.flatten(0, 1).flatten(1)),
+    "patch_nce": lambda x, y: patch_nce(x.flatten(2), y.flatten(2)),
 }
 
 

@@ -16,23 +16,31 @@ from torch import Tensor, nn
 
 from scripts.atomic import write_atomically
 from scripts.gathering import gather_batch
-from scripts.losses import info_nce
+from scripts.losses import info_nce, patch_nce
 from scripts.metrics import mtf, psnr, spectral_distance
 from scripts.registration import sub_voxel_shift
 
 
 class ContrastiveHandler:
-    """Add the contrastive terms of arXiv 2310.15767 to the generator's, for any objective.
+    """Add contrastive terms to the generator's, for any objective: those of arXiv 2310.15767, or patch-wise ones (CUT).
 
-    Each term compares two of the published images, sample by sample, in the embedding of a projection head. Both views
-    pass the head in one batch, so that its batch normalisation cannot tell them apart. Negatives are the other samples
-    of the batch, in both views; with several processes, of all their batches.
+    Each term compares two of the published images in the embedding of a projection head.
+
+    * Sample by sample, as in the paper: both views pass the head in one batch, so that its batch normalisation cannot
+      tell them apart. Negatives are the other samples of the batch, in both views; with several processes, of all their
+      batches.
+    * Patch by patch of feature maps, with ``num_patches``: the same location of the second view, which is a constant,
+      is the positive, and its other locations are the negatives. Locations are drawn from (seed, iteration), alike in
+      all images and processes; as no image is compared with another, several processes share a batch as they are.
 
     Args:
         heads: projection heads by name; their parameters belong in the generator's optimiser.
         pairs: for each term, the head's name and the names of the two published images.
         weights: for each term, its weight in the generator's loss.
-        temperature: of :func:`scripts.losses.info_nce`.
+        temperature: of :func:`scripts.losses.info_nce`, or of :func:`scripts.losses.patch_nce`.
+        num_patches: how many locations of ``(B, C, H, W)`` are compared, or all if there are fewer; None compares
+            samples.
+        seed: of the locations.
 
     Raises:
         ValueError: when a term has no weight or no pair; at the start of training, when a pair names an unknown head or
@@ -45,6 +53,8 @@ class ContrastiveHandler:
         pairs: Mapping[str, Sequence[str]],
         weights: Mapping[str, float],
         temperature: float = 0.2,
+        num_patches: int | None = None,
+        seed: int = 0,
     ) -> None:
         if set(pairs) != set(weights):
             raise ValueError(
@@ -54,6 +64,8 @@ class ContrastiveHandler:
         self.pairs = {term: tuple(pair) for term, pair in pairs.items()}
         self.weights = weights
         self.temperature = temperature
+        self.num_patches = num_patches
+        self.seed = seed
 
     def attach(self, engine: Engine) -> None:
         engine.declare_terms(self.weights)
@@ -77,9 +89,21 @@ class ContrastiveHandler:
             for name in (first, second):
                 if name not in images:
                     raise ValueError(f"{term} compares {name!r}, but the objective publishes {sorted(images)}.")
-            embeddings = self.heads[head](torch.cat([images[first], images[second]])).chunk(2)
-            u, v = (gather_batch(view) for view in embeddings)
-            engine.state.terms[term] = info_nce(u, v, temperature=self.temperature)
+            views = (images[first], images[second])
+            engine.state.terms[term] = self._compare(self.heads[head], *views, engine.state.iteration)
+
+    def _compare(self, head: nn.Module, first: Tensor, second: Tensor, iteration: int) -> Tensor:
+        if self.num_patches is None:
+            u, v = (gather_batch(view) for view in head(torch.cat([first, second])).chunk(2))
+            return info_nce(u, v, temperature=self.temperature)
+        query, key = (head(self._draw_patches(view, iteration)) for view in (first, second))
+        return patch_nce(query, key, temperature=self.temperature)
+
+    def _draw_patches(self, features: Tensor, iteration: int) -> Tensor:
+        """``(B, C, H, W)`` to the features ``(B, N, C)`` of some locations."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + iteration)
+        drawn = torch.randperm(features[0, 0].numel(), generator=generator)[: self.num_patches]
+        return features.flatten(2).index_select(2, drawn.to(features.device)).mT
 
 
 class GradientClippingHandler:

@@ -19,6 +19,7 @@ __all__ = [
     "least_squares_adversarial_loss",
     "log_adversarial_loss",
     "log_discriminator_loss",
+    "patch_nce",
     "ssim_loss",
     "structural_similarity",
 ]
@@ -152,13 +153,41 @@ def info_nce(u: Tensor, v: Tensor, temperature: float = 0.2) -> Tensor:
     Raises:
         ValueError: when the temperature is not positive or the views differ in shape.
     """
-    if temperature <= 0:
-        raise ValueError(f"temperature must be positive, got {temperature}.")
-    if u.shape != v.shape:
-        raise ValueError(f"the two views must have the same shape (N, F), got {tuple(u.shape)} and {tuple(v.shape)}.")
+    _check_views(u, v, temperature)
     views = F.normalize(torch.cat([u, v]), dim=1)
     size = len(u)
     similarity = views @ views.T / temperature
     similarity = similarity.masked_fill(torch.eye(2 * size, dtype=torch.bool, device=u.device), -math.inf)
     positive = torch.arange(2 * size, device=u.device).roll(size)
     return F.cross_entropy(similarity, positive)
+
+
+@in_float32
+def patch_nce(query: Tensor, key: Tensor, temperature: float = 0.07) -> Tensor:
+    r"""PatchNCE: each patch of an image is to be told from the other patches of that image (CUT, 2007.15651, eq. 3).
+
+    $-\frac{1}{N} \sum_i \log \frac{e^{\theta(q_i, k_i) / \tau}}{\sum_j e^{\theta(q_i, k_j) / \tau}}$ with the cosine
+    $\theta$, averaged over the images. Unlike :func:`info_nce` it has one direction, and negatives from the other view
+    alone: the key is a constant, to which no gradient flows.
+
+    Args:
+        query: embeddings ``(B, N, F)`` of N patches of each of B images.
+        key: embeddings ``(B, N, F)`` of the same patches in what the images should be like.
+        temperature: $\tau > 0$; 0.07 is CUT's.
+
+    Raises:
+        ValueError: when the temperature is not positive or the views differ in shape.
+    """
+    _check_views(query, key, temperature)
+    similarity = F.normalize(query, dim=2) @ F.normalize(key.detach(), dim=2).mT / temperature
+    patch = torch.arange(query.shape[1], device=query.device).repeat(len(query))
+    return F.cross_entropy(similarity.flatten(0, 1), patch)
+
+
+def _check_views(u: Tensor, v: Tensor, temperature: float) -> None:
+    if temperature <= 0:
+        raise ValueError(f"temperature must be positive, got {temperature}.")
+    if u.shape != v.shape:
+        raise ValueError(
+            f"the two views must have the same shape (..., N, F), got {tuple(u.shape)} and {tuple(v.shape)}."
+        )

@@ -6,7 +6,7 @@ from .baselines import Tricubic, ZeroFilling
 from .degradation import DegradationNet
 from .discriminators import FrequencySeparatedDiscriminator, VGGDiscriminator
 from .downsampling import CubicDownsampling, LinearDegradation
-from .projection import ProjectionHead
+from .projection import PatchProjectionHead, ProjectionHead
 from .super_resolution import SuperResolutionNet
 from .translation import CleanedSuperResolutionNet, TranslatedDegradation, TranslationNet
 from .volumetric import VolumetricDegradationNet, VolumetricNet
@@ -17,6 +17,7 @@ __all__ = [
     "DegradationNet",
     "FrequencySeparatedDiscriminator",
     "LinearDegradation",
+    "PatchProjectionHead",
     "ProjectionHead",
     "SuperResolutionNet",
     "TranslatedDegradation",

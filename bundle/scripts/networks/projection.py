@@ -38,3 +38,21 @@ class ProjectionHead(nn.Sequential):
             nn.Linear(embedding_dim, embedding_dim),
         )
         initialize(self, seed, negative_slope=SLOPE)
+
+
+class PatchProjectionHead(nn.Sequential):
+    """The two-layer perceptron of CUT (https://arxiv.org/abs/2007.15651), for the features of single patches.
+
+    ``(..., in_channels)`` to ``(..., embedding_dim)``. Trained by the contrastive loss, discarded at inference.
+
+    Args:
+        in_channels: number of features.
+        embedding_dim: length of the embedding, and width of the layer before it.
+        seed: seed of the initialisation.
+    """
+
+    def __init__(self, in_channels: int, embedding_dim: int = 256, seed: int = 0) -> None:
+        super().__init__(
+            nn.Linear(in_channels, embedding_dim), nn.ReLU(inplace=True), nn.Linear(embedding_dim, embedding_dim)
+        )
+        initialize(self, seed)
