@@ -37,7 +37,7 @@ STACKS = {name: stages_of(name)[-1] for name in FILES}
 TRAINING = [name for name, (_, files) in STACKS.items() if files[0] == "train.yaml"]
 EVALUATION = [name for name in FILES if name not in TRAINING]
 OVERLAYS = [name for name, (_, files) in STACKS.items() if len(files) > 1]
-OTHER_NETWORKS = ["methods/paper_network.yaml"]  # whose point is to train another network than the trunk's
+OTHER_NETWORKS = ["methods/paper_network.yaml", "methods/slab_network.yaml"]  # whose point is another network than the trunk's
 
 
 def load(name: str) -> dict[str, Any]:
@@ -161,12 +161,10 @@ def components(config: Any) -> Iterator[Mapping]:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_every_thin_slab_network_has_the_size_that_the_variables_say(name):
+def test_every_network_of_slabs_has_the_size_that_the_variables_say(name):
     size = ("slab_size", "num_features", "num_groups", "num_blocks")
     for component in components(load(name)):
-        if component["_target_"] in [
-            f"scripts.networks.{n}" for n in ("SuperResolutionNet", "DegradationNet", "TranslationNet")
-        ]:
+        if component["_target_"] in ("@network_class", "@degradation_class", "scripts.networks.TranslationNet"):
             assert {key: component.get(key) for key in size} == {key: f"@{key}" for key in size}
 
 
@@ -186,6 +184,7 @@ def test_what_both_trunks_state_is_the_same():
         "num_groups",
         "num_blocks",
         "skip",
+        "network_class",
         "network_def",
         "network",
     }

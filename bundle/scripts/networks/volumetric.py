@@ -11,6 +11,7 @@ from .degradation import truncate_mirrored
 from .initialization import RESIDUAL_SCALE, initialize, rescale
 from .interpolation import SlabInterpolation
 from .slabs import central, surround
+from .super_resolution import check_geometry
 from .ts_rcan import Residual
 
 
@@ -47,17 +48,6 @@ def channels_to_volume(features: Tensor, slab_size: int) -> Tensor:
     return channels_last(features.unflatten(1, (-1, slab_size)).movedim(2, -1))
 
 
-def checked_factors(scale_factor: Sequence[int]) -> list[int]:
-    """The three factors, checked.
-
-    Raises:
-        ValueError: when a factor is not a positive integer.
-    """
-    if len(scale_factor) != 3 or any(int(s) != s or s < 1 for s in scale_factor):
-        raise ValueError(f"scale_factor must be three whole numbers of at least 1, got {list(scale_factor)}.")
-    return [int(s) for s in scale_factor]
-
-
 def initialize_branches(network: nn.Module, first: nn.Conv3d, last: nn.Conv3d, zero_last: bool, seed: int) -> None:
     """Start residual branches near the identity, ``last`` at zero for a residual to a skip."""
     initialize(network, seed)
@@ -79,7 +69,7 @@ class VolumetricNet(nn.Module):
     It trains on slabs like :class:`.SuperResolutionNet`, to which a slab of many slices is a small volume.
 
     Args:
-        scale_factor: integer factors along the spatial axes.
+        scale_factor: integer factors $(s, s, s_z)$, the slab axis last.
         slab_size: slices of the slabs that it is trained on, along the last axis.
         num_features: width.
         num_groups: residual groups, of which the first belongs to the encoder.
@@ -90,7 +80,7 @@ class VolumetricNet(nn.Module):
         seed: seed of the initialisation.
 
     Raises:
-        ValueError: when a factor is not a positive integer.
+        ValueError: when the factors are not of that form.
     """
 
     def __init__(
@@ -105,7 +95,8 @@ class VolumetricNet(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.factors = checked_factors(scale_factor)
+        in_plane, through_plane = check_geometry(scale_factor, slab_size=1)  # a small volume needs no central slice
+        self.factors = [in_plane, in_plane, through_plane]
         self.slab_size = slab_size
         self.voxels_per_pass = voxels_per_pass
         self.skip = skip
@@ -123,24 +114,24 @@ class VolumetricNet(nn.Module):
         return volume_to_channels(self.encoder(slab_to_volume(central(low_res, self.slab_size))))
 
     def decode(self, features: Tensor, low_res: Tensor) -> Tensor:
-        """Features to the SR slab ``(B, S * s_d, s_h * H, s_w * W)``; ``low_res`` is what the skip interpolates."""
+        """Features to the SR slab ``(B, S * s_d, s * H, s * W)``; ``low_res`` is what the skip interpolates."""
         volume = self._refine(self.decoder(channels_to_volume(features, self.slab_size)))
         slab = surround(volume[:, 0].movedim(-1, 1), low_res.shape[1] * self.factors[2])
         return slab + self.interpolation(low_res) if self.skip else slab
 
     def slab(self, low_res: Tensor) -> Tensor:
-        """LR slab ``(B, S, H, W)`` to the SR slab ``(B, S * s_d, s_h * H, s_w * W)``, all its slices."""
+        """LR slab ``(B, S, H, W)`` to the SR slab ``(B, S * s_d, s * H, s * W)``, all its slices."""
         return self.decode(self.encode(low_res), low_res)
 
     def _refine(self, phases: Tensor) -> Tensor:
-        """Sub-pixel shuffle, ``(B, s_h * s_w * s_d, H, W, D)`` to ``(B, 1, s_h * H, s_w * W, s_d * D)``."""
+        """Sub-pixel shuffle, ``(B, s * s * s_d, H, W, D)`` to ``(B, 1, s * H, s * W, s_z * D)``."""
         batch, height, width, depth = phases.shape[0], phases.shape[2], phases.shape[3], phases.shape[4]
         s = self.factors
         phases = phases.reshape(batch, s[0], s[1], s[2], height, width, depth).permute(0, 4, 1, 5, 2, 6, 3)
         return phases.reshape(batch, 1, s[0] * height, s[1] * width, s[2] * depth)
 
     def forward(self, x: Tensor) -> Tensor:
-        """LR volume ``(B, 1, H, W, D)`` to SR volume ``(B, 1, s_h * H, s_w * W, s_d * D)``."""
+        """LR volume ``(B, 1, H, W, D)`` to SR volume ``(B, 1, s * H, s * W, s_z * D)``."""
         if x.ndim != 5 or x.shape[1] != 1:
             raise ValueError(f"VolumetricNet expects volumes of shape (B, 1, H, W, D), got {list(x.shape)}.")
         depth, s = x.shape[4], self.factors[2]
@@ -163,7 +154,7 @@ class VolumetricDegradationNet(nn.Module):
     The first convolution's kernel of 3 with padding 1 is centred on voxel $sl$.
 
     Args:
-        scale_factor: integer factors along the spatial axes.
+        scale_factor: integer factors $(s, s, s_z)$, the slab axis last.
         slab_size: LR slices of the slabs that it is trained on, along the last axis.
         num_features: width.
         num_groups: residual groups, of which the first belongs to the extractor.
@@ -172,7 +163,7 @@ class VolumetricDegradationNet(nn.Module):
         seed: seed of the initialisation.
 
     Raises:
-        ValueError: when a factor is not a positive integer.
+        ValueError: when the factors are not of that form.
     """
 
     def __init__(
@@ -186,7 +177,8 @@ class VolumetricDegradationNet(nn.Module):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.factors = checked_factors(scale_factor)
+        self.in_plane, self.through_plane = check_geometry(scale_factor, slab_size=1)
+        self.factors = [self.in_plane, self.in_plane, self.through_plane]
         self.slab_size = slab_size
         self.skip = skip
         groups = [residual_group(num_features, num_blocks) for _ in range(num_groups)]
@@ -195,7 +187,7 @@ class VolumetricDegradationNet(nn.Module):
         initialize_branches(self, first=self.extractor[0], last=self.decoder[-1], zero_last=skip, seed=seed)
 
     def encode(self, high_res: Tensor) -> Tensor:
-        """HR slab ``(B, S * s_d, s_h * H, s_w * W)`` to features ``(B, num_features * slab_size, H, W)``."""
+        """HR slab ``(B, S * s_d, s * H, s * W)`` to features ``(B, num_features * slab_size, H, W)``."""
         learned = central(high_res, self.slab_size * self.factors[2])
         return volume_to_channels(self.extractor(slab_to_volume(learned)))
 
@@ -210,11 +202,11 @@ class VolumetricDegradationNet(nn.Module):
         return truncate_mirrored(high_res, (self.factors[2], *self.factors[:2]), (1, 2, 3))
 
     def slab(self, high_res: Tensor) -> Tensor:
-        """HR slab ``(B, S * s_d, s_h * H, s_w * W)`` to the LR slab ``(B, S, H, W)``, all its slices."""
+        """HR slab ``(B, S * s_d, s * H, s * W)`` to the LR slab ``(B, S, H, W)``, all its slices."""
         return self.decode(self.encode(high_res), self.truncate(high_res))
 
     def forward(self, x: Tensor) -> Tensor:
-        """HR volume ``(B, 1, s_h * H, s_w * W, s_d * D)`` to LR volume ``(B, 1, H, W, D)``.
+        """HR volume ``(B, 1, s * H, s * W, s_z * D)`` to LR volume ``(B, 1, H, W, D)``.
 
         Raises:
             ValueError: when the volume is no whole multiple of the scale factor.
