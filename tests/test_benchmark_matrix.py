@@ -86,10 +86,10 @@ def test_other_acquisitions_are_evaluated_where_seed_fold_and_groups_are_the_usu
     matrix = read_matrix(
         write_matrix(tmp_path, rows=rows, mismatches={"noise": {"noise_std": 1}}, best_validation=True)
     )
-    best = {"ckpt_path": "best_model.pt"}
-    usual = {"evaluation": {}, "best_validation": best}
+    few = {"methods": {"zero_filling": "zero-filling", "pred": "super-resolution"}}
+    usual = {"evaluation": {}, "best_validation": {"ckpt_path": "best_model.pt", **few}}
     assert [matrix.evaluations(row) for row in matrix.rows] == [
-        {**usual, "mismatches/noise": {"noise_std": 1}},
+        {**usual, "mismatches/noise": {"noise_std": 1, **few}},
         usual,
         usual,
     ]
@@ -116,7 +116,7 @@ def test_a_lesion_s_box_is_in_millimetres_of_the_world():
             [[TRAIN, f"{METHODS}/udean.yaml", f"{METHODS}/paper_network.yaml", "bundle/configs/misaligned.yaml"]],
             [*TRUNK, f"{METHODS}/paper_network.yaml"],
         ),
-        (Row("shipped_weights"), [[TRAIN, "bundle/configs/shipped_weights.yaml"]], TRUNK),
+        (Row("fine_tuning"), [[TRAIN, "bundle/configs/fine_tuning.yaml"]], TRUNK),
         (Row("supervised_misaligned"), [[TRAIN, f"{METHODS}/supervised_misaligned.yaml"]], TRUNK),
         (Row("pseudo_sr"), [[TRAIN, f"{METHODS}/pseudo_sr.yaml"]], [*TRUNK, f"{METHODS}/pseudo_sr.yaml"]),
         (
@@ -165,7 +165,7 @@ def test_the_matrices_of_the_project_can_be_read(path):
 def test_every_overlay_is_among_every_system():
     tried = {row.system for row in read_matrix(MATRICES[0].parent / "every_system.yaml").rows}
     overlays = {path.stem for path in (REPOSITORY / METHODS).glob("*.yaml")}
-    assert tried == overlays - {"paper_network", "dasr_degradation"} | {"contrastive"}
+    assert tried == overlays - {"paper_network", "slab_network", "dasr_degradation"} | {"contrastive"}
 
 
 def test_the_time_left_is_that_of_the_same_system_or_else_of_the_same_kind():

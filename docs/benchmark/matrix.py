@@ -18,10 +18,11 @@ ROOT = Path(__file__).parents[2]
 CONFIGS = "bundle/configs"
 CONTRASTIVE = "contrastive"  # train.yaml itself; every other system is an overlay
 INITIAL = "initial"  # the network from which the learned rows of a matrix start, itself a row
-SHIPPED = "shipped_weights"  # the recipe of models/model.pt, which is no overlay of methods/
-ELSEWHERE = {INITIAL: "docs/benchmark/initial.yaml", SHIPPED: f"{CONFIGS}/{SHIPPED}.yaml"}
+FINE_TUNING = "fine_tuning"  # the contrastive model at other weights; no overlay of methods/
+ELSEWHERE = {INITIAL: "docs/benchmark/initial.yaml", FINE_TUNING: f"{CONFIGS}/{FINE_TUNING}.yaml"}
 MODEL = "model.pt"
-BACKBONES = {"paper_network"}  # overlays that go with any system
+FEW_METHODS = {"zero_filling": "zero-filling", "pred": "super-resolution"}  # of the evaluations beside the main one
+BACKBONES = {"paper_network", "slab_network"}  # overlays that go with any system
 EVERY = "every"
 OURS = "ours"  # the backbone of train.yaml; another is an overlay too
 ASSIGNMENTS = ("unpaired", "misaligned")
@@ -170,12 +171,13 @@ class Matrix:
         Other acquisitions are evaluated for the lowest seed and the first fold, and there for the usual groups.
         """
         found: dict[str, dict[str, Any]] = {"evaluation": {}}
+        few = {"methods": FEW_METHODS}
         if self.content.get("best_validation") and row.stages():
-            found["best_validation"] = {"ckpt_path": "best_model.pt"}
+            found["best_validation"] = {"ckpt_path": "best_model.pt", **few}
         first = (self.rows[0].seed, self.rows[0].fold, "unpaired", 1)
         if (row.seed, row.fold, row.assignment, row.hr_fraction) == first:
             others = self.content.get("mismatches", {})
-            found |= {f"mismatches/{name}": options for name, options in others.items()}
+            found |= {f"mismatches/{name}": {**few, **options} for name, options in others.items()}
         return found
 
 
@@ -258,7 +260,7 @@ def _check_keys(path: Path, content: Mapping[str, Any], known: set[str]) -> None
 
 def _check_row(path: Path, row: Row, content: Mapping[str, Any]) -> None:
     systems = [file.stem for file in sorted((ROOT / CONFIGS / "methods").glob("*.yaml"))]
-    systems += [CONTRASTIVE, SHIPPED]
+    systems += [CONTRASTIVE, FINE_TUNING]
     if row.system not in systems or row.network not in [OURS, *systems]:
         raise ValueError(f"{path}: systems must be among {systems}, got {row.system}, {row.network}.")
     if row.assignment not in ASSIGNMENTS or not 0 < row.hr_fraction <= 1 or len(row.scale_factor) != 3:
