@@ -37,7 +37,7 @@ TINY_TRAINING = {
     "amp_dtype": None,
     "patch_size": [32, 32],
     "batch_size": 2,
-    "slab_size": 3,
+    "slab_size": 5,
     "slab_axes": [2],
     "groups": None,
     "init_weights": None,

@@ -14,11 +14,10 @@ import numpy as np
 import pytest
 import torch
 from dicom_series import write_dicom_series
-from monai.bundle import ConfigParser, ConfigWorkflow, verify_net_in_out
+from monai.bundle import ConfigWorkflow, verify_net_in_out
 from scripts.errors import explain
 
 BUNDLE = Path(__file__).parents[1] / "bundle"
-SLAB_SIZE = ConfigParser.load_config_file(BUNDLE / "configs" / "inference.yaml")["slab_size"]
 SMALL = {"num_groups": 1, "num_blocks": 1, "load_pretrain": False, "amp_dtype": None, "inferer#inferer#progress": False}
 OBLIQUE = nib.affines.from_matvec(
     nib.eulerangles.euler2mat(0.3, -0.2, 0.4) @ np.diag([1.8, 2.0, 2.4]), [-20.0, 15.0, 30.0]
@@ -158,7 +157,7 @@ def test_a_bids_dataset_becomes_a_derivative_with_sidecars(tmp_path):
         sidecar["GeneratedBy"][0]["Version"]
         == json.loads((BUNDLE / "configs/metadata.json").read_text(encoding="utf-8"))["version"]
     )
-    assert sidecar["Network"]["Class"] == "SuperResolutionNet"
+    assert sidecar["Network"]["Class"] == "VolumetricNet"
     assert sidecar["ScaleFactor"] == [2, 2, 2]
     assert sidecar["WeightsSHA256"] is None
     assert "not for diagnosis" in sidecar["IntendedUse"]
@@ -179,10 +178,10 @@ def test_a_dicom_series_gives_a_nifti_in_its_place(tmp_path):
 
 def run_plain_and_raised(folder):
     """Results of one scan in plain/, and in out/ by weights that add half of the intensity scale everywhere."""
-    from scripts.networks import SuperResolutionNet
+    from scripts.networks import VolumetricNet
 
-    network = SuperResolutionNet(slab_size=SLAB_SIZE, num_features=32, num_groups=1, num_blocks=1, skip=True)
-    torch.nn.init.constant_(network.decoder.state_dict()["last.bias"], 0.5)
+    network = VolumetricNet(num_features=32, num_groups=1, num_blocks=1)
+    torch.nn.init.constant_(network.decoder[-1].bias, 0.5)
     torch.save(network.state_dict(), folder / "model.pt")
     source = write_scan(folder / "scan.nii.gz", shape=(16, 18, 20))
     run(source, folder / "plain")
@@ -318,17 +317,15 @@ def test_the_consistency_of_what_was_made_up_is_seen(tmp_path):
 
 
 def test_weights_of_another_scale_factor_are_refused(tmp_path):
-    from scripts.networks import SuperResolutionNet
+    from scripts.networks import VolumetricNet
 
-    network = SuperResolutionNet(
-        scale_factor=(2, 2, 1), slab_size=SLAB_SIZE, num_features=32, num_groups=1, num_blocks=1, skip=True
-    )
+    network = VolumetricNet(scale_factor=(2, 2, 1), num_features=32, num_groups=1, num_blocks=1)
     torch.save(network.state_dict(), tmp_path / "model.pt")
     source = write_scan(tmp_path / "scan.nii.gz", shape=(16, 18, 20))
     with pytest.raises((RuntimeError, ValueError)) as error:
         run(source, tmp_path / "out", load_pretrain=True, ckpt_path=str(tmp_path / "model.pt"))
-    assert "model.pt: expected the weights of a SuperResolutionNet" in full_text(error.value)
-    assert f"(expected [{2 * SLAB_SIZE}, 32, 3, 3], got [{SLAB_SIZE}, 32, 3, 3])" in full_text(error.value)
+    assert "model.pt: expected the weights of a VolumetricNet" in full_text(error.value)
+    assert "(expected [8, 32, 3, 3, 3], got [4, 32, 3, 3, 3])" in full_text(error.value)
     assert not (tmp_path / "out").exists()
 
 
