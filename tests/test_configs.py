@@ -37,7 +37,8 @@ STACKS = {name: stages_of(name)[-1] for name in FILES}
 TRAINING = [name for name, (_, files) in STACKS.items() if files[0] == "train.yaml"]
 EVALUATION = [name for name in FILES if name not in TRAINING]
 OVERLAYS = [name for name, (_, files) in STACKS.items() if len(files) > 1]
-OTHER_NETWORKS = ["methods/paper_network.yaml", "methods/slab_network.yaml"]  # whose point is another network than the trunk's
+# whose point is another network than the trunk's
+OTHER_NETWORKS = ["methods/paper_network.yaml", "methods/slab_network.yaml"]
 
 
 def load(name: str) -> dict[str, Any]:
