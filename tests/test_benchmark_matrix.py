@@ -83,6 +83,7 @@ def test_learned_rows_start_from_a_row_of_their_backbone_fold_share_and_seed(tmp
 
 def test_other_acquisitions_are_evaluated_where_seed_fold_and_groups_are_the_usual_ones(tmp_path):
     rows = [{"system": "udean", "seed": [0, 1]}, {"system": "udean", "hr_fraction": 0.5}]
+    rows += [{"system": "cyclegan", "mismatches": False}]
     matrix = read_matrix(
         write_matrix(tmp_path, rows=rows, mismatches={"noise": {"noise_std": 1}}, best_validation=True)
     )
@@ -90,6 +91,7 @@ def test_other_acquisitions_are_evaluated_where_seed_fold_and_groups_are_the_usu
     usual = {"evaluation": {}, "best_validation": {"ckpt_path": "best_model.pt", **few}}
     assert [matrix.evaluations(row) for row in matrix.rows] == [
         {**usual, "mismatches/noise": {"noise_std": 1, **few}},
+        usual,
         usual,
         usual,
     ]

@@ -58,6 +58,7 @@ class Row:
         seed: of networks, data order and subset.
         training: options of the training commands.
         evaluation: options of the evaluating commands.
+        mismatches: whether to evaluate it on other acquisitions too, where the matrix has some.
         initial: the row whose network its training starts from; None: from a random one.
     """
 
@@ -70,6 +71,7 @@ class Row:
     seed: int = 0
     training: Mapping[str, Any] = field(default_factory=dict, hash=False)
     evaluation: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    mismatches: bool = True
     initial: Row | None = None
 
     @property
@@ -175,7 +177,7 @@ class Matrix:
         if self.content.get("best_validation") and row.stages():
             found["best_validation"] = {"ckpt_path": "best_model.pt", **few}
         first = (self.rows[0].seed, self.rows[0].fold, "unpaired", 1)
-        if (row.seed, row.fold, row.assignment, row.hr_fraction) == first:
+        if row.mismatches and (row.seed, row.fold, row.assignment, row.hr_fraction) == first:
             others = self.content.get("mismatches", {})
             found |= {f"mismatches/{name}": {**few, **options} for name, options in others.items()}
         return found
@@ -221,7 +223,7 @@ def _with_initial_rows(rows: Sequence[Row], content: Mapping[str, Any]) -> list[
     found: list[Row] = []
     for row in rows:
         if row.trains_the_network:
-            options = {"training": training, "evaluation": content.get("evaluation", {})}
+            options = {"training": training, "evaluation": content.get("evaluation", {}), "mismatches": True}
             initial = replace(row, system=INITIAL, assignment="unpaired", **options)
             found += [] if initial in found else [initial]
             row = replace(row, initial=initial)
@@ -231,9 +233,10 @@ def _with_initial_rows(rows: Sequence[Row], content: Mapping[str, Any]) -> list[
 
 def _expand(path: Path, block: Mapping[str, Any], content: Mapping[str, Any]) -> list[Row]:
     """The rows of a block."""
-    _check_keys(path, block, {*DIMENSIONS, *OPTIONS})
+    _check_keys(path, block, {*DIMENSIONS, *OPTIONS, "mismatches"})
     values = {name: _values(name, block[name]) for name in DIMENSIONS if name in block}
-    options = {name: {**content.get(name, {}), **block.get(name, {})} for name in OPTIONS}
+    options: dict[str, Any] = {name: {**content.get(name, {}), **block.get(name, {})} for name in OPTIONS}
+    options["mismatches"] = block.get("mismatches", True)
     rows = [
         Row(**dict(zip(values, combination, strict=True)), **options)
         for combination in itertools.product(*values.values())
