@@ -13,7 +13,7 @@ $(VENV)/.complete: pyproject.toml constraints.txt
 	touch $@
 
 demo: $(VENV)/.complete  ## train briefly on the demonstration cohort, super-resolve an unseen subject, table and picture
-	$(BUNDLE) run training --config_file "['bundle/configs/train.yaml','bundle/configs/shipped_weights.yaml','bundle/configs/demonstration.yaml']" \
+	$(BUNDLE) run training --config_file "['bundle/configs/train.yaml','bundle/configs/fine_tuning.yaml','bundle/configs/demonstration.yaml']" \
 	  --output_dir $(DEMO)/training
 	$(BUNDLE) run evaluating --config_file "['bundle/configs/inference.yaml','bundle/configs/evaluate.yaml']" \
 	  --dataset_dir $(DEMO)/training/datalist.json --ckpt_path $(DEMO)/training/model.pt --output_dir $(DEMO)/evaluation

@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 PAGES = ("README.md", "bundle/docs/README.md", "docs/applications.md", "docs/reliability.md", "docs/speed.md")
 CONFIGS = ROOT / "bundle" / "configs"
-STAGES = ("shipped_warm_start.yaml", "shipped_weights.yaml")
+STAGES = ("shipped_weights.yaml",)
 SETTINGS = {
     "scale_factor": "scale factor",
     "slab_size": "slices of a slab",
@@ -50,7 +50,7 @@ def shipped_training() -> str:
         parser.read_config([CONFIGS / file for file in re.findall(r"bundle/configs/([\w/]+\.yaml)", command)])
         stacks.append(parser)
     objectives = [parser["objective_def::_target_"].rpartition(".")[2] for parser in stacks]
-    rows = [["", *(f"`{stage}`" for stage in STAGES)], ["---"] * 3, ["objective", *objectives]]
+    rows = [["", *(f"`{stage}`" for stage in STAGES)], ["---"] * (1 + len(STAGES)), ["objective", *objectives]]
     for parser in stacks:
         parser["discriminator_learning_rate"] = parser["d_optimizer"] and parser["discriminator_learning_rate"]
     rows += [[title, *(str(parser[key]) for parser in stacks)] for key, title in SETTINGS.items()]
