@@ -49,7 +49,7 @@ MAY_IMPORT = {
     "spectra": set(),
     "tracking": set(),
     "inspection": {"atomic", "datalist", "errors", "spectra", "transforms"},
-    "networks": {"kspace", "interpolation"},
+    "networks": {"degradation", "kspace", "interpolation"},
     "objectives": {"cropping", "kspace", "losses"},
     "engines": {"objectives.base", "precision"},
     "handlers": {"atomic", "gathering", "kspace", "losses", "metrics", "registration"},

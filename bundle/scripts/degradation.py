@@ -120,6 +120,17 @@ class Degradation(NamedTuple):
             window = window * (sum(np.ix_(*(r**2 for r in radii))) <= 1)
         return torch.from_numpy(window)
 
+    def along_any_axis(self) -> Degradation:
+        """The same transfer along all axes, their geometric mean, for what cannot tell one axis from another."""
+        u = np.asarray(self.transfers[0].frequencies)
+        amplitude = np.exp(np.mean([np.log(np.maximum(t.at(u), 1e-3)) for t in self.transfers], axis=0))
+        measured = np.mean([np.interp(u, t.frequencies, t.measured) for t in self.transfers], axis=0)
+        std = np.mean([np.interp(u, t.frequencies, t.std) for t in self.transfers], axis=0)
+        curves = (tuple(values.tolist()) for values in (u, amplitude, std, measured))
+        misfit = max(t.misfit for t in self.transfers)
+        transfer = Transfer(*curves, family=EMPIRICAL, parameter=None, misfit=misfit)
+        return self._replace(transfers=(transfer,) * len(self.transfers))
+
 
 def read_degradation(path: PathLike) -> Degradation:
     """What :meth:`Degradation.save` wrote."""

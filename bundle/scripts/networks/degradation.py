@@ -7,26 +7,63 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from scripts.kspace import truncate
+from scripts.degradation import Degradation
+from scripts.kspace import apodise, fftc, ifftc, truncate
 
 from .slabs import central, in_passes, slabs_to_volume, surround, volume_to_slabs
 from .super_resolution import check_geometry
 from .ts_rcan import SlabEncoder, TSRCANDecoder
 
+SLAB_DIMS = (2, 3, 1)
+"""Where the axes of a volume, the slab axis last, are in a slab ``(B, S, H, W)``."""
 
-def truncate_mirrored(x: Tensor, scale_factor: Sequence[int], dim: Sequence[int]) -> Tensor:
+
+def truncate_mirrored(
+    x: Tensor, scale_factor: Sequence[int], dim: Sequence[int], estimate: Degradation | None = None
+) -> Tensor:
     """k-space truncation of a crop, continued by its mirror image so that opposite borders do not meet.
 
     Args:
         x: real tensor whose sizes along ``dim`` are multiples of ``scale_factor``.
         scale_factor: integer factor along each axis of ``dim``.
         dim: the axes to truncate.
+        estimate: weight k-space by this estimate's transfer, whose axes are those of ``dim`` in order.
     """
-    for factor, axis in zip(scale_factor, dim, strict=True):
-        size = x.shape[axis] // factor
-        if factor > 1:
-            x = truncate(torch.cat([x, x.flip(axis)], axis), [2 * size], [axis]).narrow(axis, 0, size)
+    size = [x.shape[axis] // factor for factor, axis in zip(scale_factor, dim, strict=True)]
+    for kept, factor, axis in zip(size, scale_factor, dim, strict=True):
+        if factor > 1 or estimate is not None:
+            x = truncate(torch.cat([x, x.flip(axis)], axis), [2 * kept], [axis])
+            x = x.narrow(axis, 0, kept) if estimate is None else x
+    if estimate is not None:
+        x = weighted(x, dim, estimate)
+        for kept, axis in zip(size, dim, strict=True):
+            x = x.narrow(axis, 0, kept)
     return x
+
+
+def weighted(x: Tensor, dim: Sequence[int], estimate: Degradation) -> Tensor:
+    """An LR tensor, its k-space weighted by the transfer of an estimate."""
+    window = estimate.window([x.shape[axis] for axis in dim])
+    return ifftc(apodise(fftc(x, dim), window, dim), dim).real
+
+
+def add_noise(x: Tensor, dim: Sequence[int], estimate: Degradation | None) -> Tensor:
+    """An LR tensor with noise as an estimate says, drawn anew at each call; without an estimate as it is."""
+    if estimate is None or estimate.noise_std == 0:
+        return x
+    noise = estimate.noise_std * torch.randn_like(x)
+    return x + (weighted(noise, dim, estimate) if estimate.filtered_noise else noise)
+
+
+def checked_estimate(estimate: Degradation | None, skip: bool) -> Degradation | None:
+    """The estimate.
+
+    Raises:
+        ValueError: when there is an estimate and no skip to start from it.
+    """
+    if estimate is not None and not skip:
+        raise ValueError("skip must be true for a degradation network that starts from an estimate, got false.")
+    return estimate
 
 
 class DegradationNet(nn.Module):
@@ -43,6 +80,8 @@ class DegradationNet(nn.Module):
         reduction: squeeze of the channel attention.
         skip: let the decoder learn the rest to the k-space truncation of its input. The papers' network has none. With
             it the untrained network is the truncation.
+        estimate: let the skip be this degradation, along axes of which the last is the slab axis, instead of the
+            truncation alone, so that the untrained network is the estimate, noise included.
         slabs_per_pass: how many slabs of a volume pass the network at once, see :func:`.slabs.in_passes`.
         seed: seed of the initialisation.
     """
@@ -56,10 +95,12 @@ class DegradationNet(nn.Module):
         num_blocks: int = 5,
         reduction: int = 16,
         skip: bool = False,
+        estimate: Degradation | None = None,
         slabs_per_pass: int = 8,
         seed: int = 0,
     ) -> None:
         super().__init__()
+        self.estimate = checked_estimate(estimate, skip)
         self.in_plane, self.through_plane = check_geometry(scale_factor, slab_size)
         self.slab_size = slab_size
         self.slabs_per_pass = slabs_per_pass
@@ -87,12 +128,17 @@ class DegradationNet(nn.Module):
         return slab + low_res if self.skip else slab
 
     def truncate(self, high_res: Tensor) -> Tensor:
-        """What physics alone predicts of an HR slab: its k-space truncation ``(B, S, H, W)``."""
-        return truncate_mirrored(high_res, (self.through_plane, self.in_plane, self.in_plane), (1, 2, 3))
+        """What physics alone predicts of an HR slab: its k-space truncation ``(B, S, H, W)``, weighted as estimated."""
+        factors = (self.in_plane, self.in_plane, self.through_plane)
+        return truncate_mirrored(high_res, factors, SLAB_DIMS, self.estimate)
+
+    def add_noise(self, low_res: Tensor) -> Tensor:
+        """The LR slab ``(B, S, H, W)`` with the noise that was estimated, if any."""
+        return add_noise(low_res, SLAB_DIMS, self.estimate)
 
     def slab(self, high_res: Tensor) -> Tensor:
         """HR slab ``(B, S * s_z, s * H, s * W)`` to the LR slab ``(B, S, H, W)``, all its slices."""
-        return self.decode(self.encode(high_res), self.truncate(high_res))
+        return self.decode(self.encode(high_res), self.add_noise(self.truncate(high_res)))
 
     def forward(self, x: Tensor) -> Tensor:
         """HR volume ``(B, 1, s * H, s * W, s_z * D)`` to LR volume ``(B, 1, H, W, D)``.
@@ -113,5 +159,6 @@ class DegradationNet(nn.Module):
             outputs.append(self.decoder(self.extractor(slabs))[:, centre : centre + 1])
         volume = slabs_to_volume(torch.cat(outputs), x.shape[0])
         if self.skip:
-            volume = volume + self.truncate(x[:, 0].movedim(-1, 1)).movedim(1, -1).unsqueeze(1)
+            physics = self.add_noise(self.truncate(x[:, 0].movedim(-1, 1)))
+            volume = volume + physics.movedim(1, -1).unsqueeze(1)
         return volume

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from .degradation import truncate_mirrored
+from scripts.degradation import Degradation
+
+from .degradation import SLAB_DIMS, add_noise, checked_estimate, truncate_mirrored
 from .initialization import RESIDUAL_SCALE, initialize, rescale
 from .interpolation import SlabInterpolation
 from .slabs import central, surround
@@ -160,10 +162,11 @@ class VolumetricDegradationNet(nn.Module):
         num_groups: residual groups, of which the first belongs to the extractor.
         num_blocks: blocks per group, each of two convolutions.
         skip: learn the rest to the k-space truncation of the input, which the untrained network then is.
+        estimate: let the skip be this degradation, noise included, instead of the truncation alone.
         seed: seed of the initialisation.
 
     Raises:
-        ValueError: when the factors are not of that form.
+        ValueError: when the factors are not of that form, or there is an estimate and no skip.
     """
 
     def __init__(
@@ -174,9 +177,11 @@ class VolumetricDegradationNet(nn.Module):
         num_groups: int = 2,
         num_blocks: int = 3,
         skip: bool = True,
+        estimate: Degradation | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
+        self.estimate = checked_estimate(estimate, skip)
         self.in_plane, self.through_plane = check_geometry(scale_factor, slab_size=1)
         self.factors = [self.in_plane, self.in_plane, self.through_plane]
         self.slab_size = slab_size
@@ -198,12 +203,16 @@ class VolumetricDegradationNet(nn.Module):
         return slab + low_res if self.skip else slab
 
     def truncate(self, high_res: Tensor) -> Tensor:
-        """What physics alone predicts of an HR slab: its k-space truncation ``(B, S, H, W)``."""
-        return truncate_mirrored(high_res, (self.factors[2], *self.factors[:2]), (1, 2, 3))
+        """What physics alone predicts of an HR slab: its k-space truncation ``(B, S, H, W)``, weighted as estimated."""
+        return truncate_mirrored(high_res, self.factors, SLAB_DIMS, self.estimate)
+
+    def add_noise(self, low_res: Tensor) -> Tensor:
+        """The LR slab ``(B, S, H, W)`` with the noise that was estimated, if any."""
+        return add_noise(low_res, SLAB_DIMS, self.estimate)
 
     def slab(self, high_res: Tensor) -> Tensor:
         """HR slab ``(B, S * s_d, s * H, s * W)`` to the LR slab ``(B, S, H, W)``, all its slices."""
-        return self.decode(self.encode(high_res), self.truncate(high_res))
+        return self.decode(self.encode(high_res), self.add_noise(self.truncate(high_res)))
 
     def forward(self, x: Tensor) -> Tensor:
         """HR volume ``(B, 1, s * H, s * W, s_z * D)`` to LR volume ``(B, 1, H, W, D)``.
@@ -216,5 +225,7 @@ class VolumetricDegradationNet(nn.Module):
                 f"VolumetricDegradationNet expects volumes of shape (B, 1, H, W, D) in multiples of {self.factors}, "
                 f"got {list(x.shape)}."
             )
-        volume = self.decoder(self.extractor(channels_last(x)))
-        return volume + truncate_mirrored(x, self.factors, (2, 3, 4)) if self.skip else volume
+        volume, axes = self.decoder(self.extractor(channels_last(x))), (2, 3, 4)
+        if self.skip:
+            volume = volume + add_noise(truncate_mirrored(x, self.factors, axes, self.estimate), axes, self.estimate)
+        return volume

@@ -20,7 +20,7 @@ class UDEAN(Objective):
     made LR image $X_{st}$ (``degraded``), its features $f_{sts}$ (``cycled_features``) and $Y_{sts}$ (``cycled``),
     $\hat Y_s$ (``reconstructed``), $f_t$ (``target_features``), $\hat X_t$ (``reconstructed_image``). Images are slabs
     ``(B, S, H, W)``, slices as channels, intensities about [0, 1]. ``truncated``, the k-space truncation of $Y_s$, is
-    what a network with ``skip`` starts from; the papers' network ignores it.
+    what a network with ``skip`` starts from, with noise where some was estimated; the papers' network ignores it.
 
     Args:
         network: LR encoder and SR decoder, what inference keeps.
@@ -87,7 +87,7 @@ class UDEAN(Objective):
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         reals, image = batch["reals"], batch["image"]
         features, truncated = self.degradation.encode(reals), self.degradation.truncate(reals)
-        degraded = self.degradation.decode(features, truncated)
+        degraded = self.degradation.decode(features, self.degradation.add_noise(truncated))
         cycled_features = self.network.encode(degraded)
         target_features = self.network.encode(image)
         images = learned_slices(

@@ -105,8 +105,9 @@ class ScaleIntensityRobustd(MapTransform, InvertibleTransform):
 
     def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
         d = dict(data)
-        scale = None if self.measured_on is None else self.scaler.measure(d[self.measured_on])
-        for key in self.key_iterator(d):
+        present = list(self.key_iterator(d))
+        scale = self.scaler.measure(d[self.measured_on]) if present and self.measured_on is not None else None
+        for key in present:
             d[key] = self.scaler(d[key], scale)
         return d
 
