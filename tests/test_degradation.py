@@ -258,7 +258,7 @@ def test_a_pair_can_have_the_scale_of_one_of_them():
 
 
 def test_estimating_reports_and_draws(train_stack, tmp_path):
-    workflow = train_stack("methods/spectral.yaml")
+    workflow = train_stack("methods/kspace_pairs.yaml", "methods/spectral.yaml")
     workflow.initialize()
     estimate = workflow.parser.get_parsed_content("degradation_estimate")
     folder = Path(tmp_path / "degradation")
@@ -271,7 +271,9 @@ def test_estimating_reports_and_draws(train_stack, tmp_path):
 
 
 def test_synthetic_pairs_are_source_scans_several_times_and_never_target_scans(train_stack):
-    dataset = train_stack("methods/spectral.yaml", degradations_per_scan=3).parser.get_parsed_content("train::dataset")
+    dataset = train_stack(
+        "methods/kspace_pairs.yaml", "methods/spectral.yaml", copies_per_scan=3
+    ).parser.get_parsed_content("train::dataset")
     assert {subject: len(pairs) for subject, pairs in dataset.volumes["image"].items()} == {
         subject: 3 for subject in ("sub-00", "sub-01")
     }

@@ -54,6 +54,23 @@ def test_the_loss_is_that_of_ts_rcan_s_code_divided_by_a_hundred():
     torch.testing.assert_close(100 * loss, authors)
 
 
+@pytest.mark.parametrize(("context", "expected"), [(0, (1, 4, 4)), (2, (3, 4, 4))])
+def test_borders_are_not_compared_where_the_crop_shows_nothing_beyond_them(context, expected):
+    network = tiny_network(skip=True)
+    label, image = (torch.rand(1, s * (3 + 2 * context), s * 6, s * 6) for s in (2, 1))
+    objective = Supervised(network, WEIGHTS, margin=1)
+    images = objective({"image": image, "label": label})
+    assert {name: tuple(slab.shape[1:]) for name, slab in images.items()} == {
+        "image": expected,
+        "label": tuple(2 * n for n in expected),
+        "pred": tuple(2 * n for n in expected),
+    }
+    start = 2 * (1 if context == 0 else context)
+    assert images["label"].equal(label[:, start : start + 2 * expected[0], 2:-2, 2:-2])
+    with pytest.raises(ValueError, match="margin must leave something"):
+        Supervised(network, WEIGHTS, margin=3)({"image": image, "label": label})
+
+
 def test_a_perfect_restoration_costs_nothing():
     label = torch.rand(1, 6, 32, 32)
     terms = supervised().generator_loss({"pred": label, "label": label})

@@ -110,22 +110,24 @@ def learned_slices(slab_size: int, image: Tensor, **images: Tensor) -> dict[str,
     return {name: slab.narrow(1, (slab.shape[1] - kept[name]) // 2, kept[name]) for name, slab in slabs.items()}
 
 
-def without_margin(margin: int, image: Tensor, **images: Tensor) -> dict[str, Tensor]:
+def without_margin(margin: int, dims: Sequence[int], image: Tensor, **images: Tensor) -> dict[str, Tensor]:
     """Slabs without their borders.
 
     Args:
-        margin: LR voxels to leave out on either side along every axis.
+        margin: LR voxels to leave out on either side.
+        dims: along which dimensions.
         image: LR slab (B, d, h, w).
         images: slabs of the same extent on finer grids, of which the same part is kept.
 
     Raises:
         ValueError: when nothing would be left.
     """
-    if 2 * margin >= min(image.shape[1:]):
+    if 2 * margin >= min(image.shape[dim] for dim in dims):
         raise ValueError(f"margin must leave something of slabs {list(image.shape[1:])}, got {margin}. Lower it.")
     slabs = {"image": image, **images}
-    for dim in (1, 2, 3):
+    for dim in dims:
+        size = slabs["image"].shape[dim]
         for name, slab in slabs.items():
-            cut = margin * slab.shape[dim] // image.shape[dim]
+            cut = margin * slab.shape[dim] // size
             slabs[name] = slab.narrow(dim, cut, slab.shape[dim] - 2 * cut)
     return slabs

@@ -18,8 +18,8 @@ class Supervised(Objective):
         network: what is trained and what inference keeps.
         weights: one weight per term; the authors' are 100 for L1 and 50 for SSIM, here 1 and 0.5.
         ssim_form: see :func:`scripts.losses.ssim_loss`; the default is that of the authors' code.
-        margin: LR voxels at the borders of a slab, along all axes, that are not compared: the skip interpolates there
-            beyond what the crop shows.
+        margin: LR voxels at the borders of a slab that are not compared: the skip interpolates there beyond what the
+            crop shows. Along the slices context, where slabs have it, does the same.
     """
 
     generator_terms = ("restoration_l1", "restoration_ssim")
@@ -43,7 +43,8 @@ class Supervised(Objective):
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         image = batch["image"]
         slabs = learned_slices(self.network.slab_size, image, label=batch["label"], pred=self.network.slab(image))
-        return without_margin(self.margin, **slabs)
+        dims = (1, 2, 3) if image.shape[1] == self.network.slab_size else (2, 3)
+        return without_margin(self.margin, dims, **slabs)
 
     def generator_loss(self, images: Mapping[str, Tensor]) -> Terms:
         return restoration("restoration", images["pred"], images["label"], ssim_form=self.ssim_form)
