@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from benchmark import page, tables
+from benchmark import page, reading, tables
 from benchmark.figures import draw_figures
 from benchmark.results import Results
 from benchmark.significance import best_two, holm, paired_tests
@@ -19,14 +19,19 @@ LAYOUT = {
 }
 
 
+LEARNED = {"udean", "dasr", "contrastive", "without_contrastive", "supervised_oracle"}
+
+
 def results(psnr: dict[str, list[float]]) -> Results:
     """Rows of one system each, with the PSNR of their subjects and an SSIM of a hundredth of it."""
     setting = {"scale_factor": [2, 2, 2], "assignment": "unpaired", "hr_fraction": 1.0, "network": "ours", "fold": ""}
     record = {"seconds": 60.0, "costs": {"parameters": "7"}}
-    names = {name: name.partition("_seed")[0] for name in psnr}
-    rows = [
-        {"name": name, "setting": {**setting, "system": system}, "record": record} for name, system in names.items()
-    ]
+    rows = []
+    for name in psnr:
+        system, _, seed = name.partition("_seed")
+        initial = f"initial_seed{seed}" if f"initial_seed{seed}" in psnr and system in LEARNED else None
+        row = {"name": name, "setting": {**setting, "system": system, "seed": int(seed)}}
+        rows.append({**row, "record": {**record, "initial": initial}})
     scores = [
         {
             "row": name,
@@ -37,6 +42,9 @@ def results(psnr: dict[str, list[float]]) -> Results:
             "ssim": str((value + gain) / 100),
             "psnr_corrected": str(value + gain + (0.5 if name.startswith("dasr") else 0.1)),
             "hfen": "0.1",
+            "psnr_own_maximum": str(value + gain + 2),
+            "ssim_own_maximum": str((value + gain + 2) / 100),
+            "psnr_lesion": str(value + gain - 5) if name.startswith("udean") and i == 0 else "",
         }
         for name, values in psnr.items()
         for i, value in enumerate(values)
@@ -137,8 +145,19 @@ def test_another_order_than_the_paper_s_is_said():
 
 def test_the_differences_are_from_the_row_s_own_zero_filling():
     assert tables.differences(results({"udean_seed0": [30.0, 32.0]})) == (
-        "| row | sub-00 | sub-01 |\n| --- | --- | --- |\n| udean_seed0 | +1.00 | +1.00 |\n"
+        "| system | sub-00 | sub-01 |\n| --- | --- | --- |\n| udean | +1.00 | +1.00 |\n"
     )
+
+
+def test_the_papers_normalisation_is_a_table_of_other_columns():
+    lines = tables.paper_table(LAYOUT, results({"udean_seed0": [30.0, 32.0]}), metrics=tables.OWN_MAXIMUM)
+    assert "| 0.3300 ± 0.0141 | 33.00 ± 1.41 |" in tables.as_markdown(lines)
+
+
+def test_psnr_in_lesions_is_shown_for_the_scans_that_have_one():
+    shown = tables.lesions(results({"udean_seed0": [30.0, 32.0], "dasr_seed0": [30.0, 32.0]}))
+    assert shown == ("| system | sub-00 |\n| --- | --- |\n| udean | 25.00 (+1.00) |\n| dasr | - |\n")
+    assert tables.lesions(results({"dasr_seed0": [30.0, 32.0]})) is None
 
 
 def test_an_alarm_fires_above_the_oracle_and_where_a_shift_or_gain_is_measured():
@@ -150,6 +169,51 @@ def test_an_alarm_fires_above_the_oracle_and_where_a_shift_or_gain_is_measured()
     ]
     assert "0.50 dB when shift and gain are corrected" in found[0]
     assert "udean_seed0 (+0.50 dB)." in found[1]
+
+
+def test_an_alarm_fires_where_the_features_vanish_and_none_for_the_initial_network():
+    known = results({"initial_seed0": [32.0], "supervised_oracle_seed0": [31.0], "udean_seed0": [30.0]})
+    point = {"row": "udean_seed0", "tag": "feature_norm", "stage": "1"}
+    known.curves.extend({**point, "step": str(step), "value": str(value)} for step, value in ((10, 0.04), (9, 1.0)))
+    assert tables.alarms(known) == ["udean_seed0: the norm of the features fell from 1 to 0.04."]
+
+
+# What the page says
+
+
+def test_a_row_is_measured_from_the_initial_network_of_its_own_seed():
+    known = results(
+        {
+            "initial_seed0": [30 + 0.01 * i for i in range(12)],
+            "initial_seed1": [31 + 0.01 * i for i in range(12)],
+            "udean_seed0": [29.9 + 0.011 * i for i in range(12)],
+            "udean_seed1": [30.9 + 0.011 * i for i in range(12)],
+            "dasr_seed0": [30.2 + 0.011 * i for i in range(12)],
+        }
+    )
+    lines = reading.effects(known).splitlines()[2:]
+    assert lines[0].startswith("| udean | 2 | -0.095 | 0 of 12 | 0.00098 |")  # twice 2 / 2^12, by Holm
+    assert lines[1].startswith("| dasr | 1 | +0.205 | 12 of 12 | 0.00098 |")
+    said = " ".join(reading.reading(known))
+    assert "above it: dasr (+0.205 dB, p = 0.00098); below it: udean (-0.095 dB, p = 0.00098)" in said
+    assert "are +1.00 dB (+1.00 to +1.00) above zero-filling, on 12 of 12 test subjects" in said
+
+
+@pytest.mark.parametrize(("seeds", "verdict"), [(3, "support a difference"), (2, "supports no claim")])
+def test_a_claim_about_the_contrastive_loss_takes_three_seeds(seeds, verdict):
+    values = {"contrastive": 31.0, "without_contrastive": 30.0}
+    known = results(
+        {f"{name}_seed{s}": [v + 0.01 * i * v for i in range(12)] for name, v in values.items() for s in range(seeds)}
+    )
+    (said,) = reading.reading(known)
+    assert verdict in said
+    assert said.count("dB with seed") == seeds
+
+
+def test_fewer_than_twelve_subjects_have_no_p_value():
+    known = results({"initial_seed0": [30.0, 31.0], "udean_seed0": [30.5, 31.0]})
+    assert reading.effects(known).splitlines()[2].startswith("| udean | 1 | +0.250 | 1 of 2 | - |")
+    assert "p =" not in " ".join(reading.reading(known))
 
 
 def test_the_papers_figures_are_complete():
@@ -177,7 +241,7 @@ def test_the_page_says_what_the_committed_results_say():
 
 @pytest.mark.parametrize("folder", sorted(page.RESULTS.iterdir()), ids=lambda folder: folder.name)
 def test_the_committed_tables_are_those_of_the_committed_scores(folder, tmp_path):
-    for name in ("rows.json", "subjects.csv", "curves.csv"):
+    for name in ("rows.json", "subjects.csv", "curves.csv", "transfers.csv"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     page.write_tables(page.read_matrix(page.MATRICES / f"{folder.name}.yaml"), tmp_path)
     for path in (folder / "tables").iterdir():

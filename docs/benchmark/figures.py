@@ -8,13 +8,16 @@ from statistics import mean, stdev
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from benchmark.results import Results
+from benchmark.tables import kind_words
 
 __all__ = ["draw_figures"]
 
 METRICS = {"ssim": "SSIM", "psnr": "PSNR (dB)"}
-AXES = {"degradation_mtf_0": "anterior", "degradation_mtf_1": "superior", "degradation_mtf_2": "through slabs"}
+AXES = ("anterior", "superior", "through slabs")  # of the canonical frame
+MISMATCHES = "mismatches/"
 SIZE, RESOLUTION = (9.0, 3.6), 110  # inches, dots per inch
 UNDATED = {".pdf": {"CreationDate": None}, ".png": {"Software": None}}  # equal results give equal files
 
@@ -47,7 +50,8 @@ def _page(titles: Sequence[str], width: float = SIZE[0]) -> tuple[Figure, Sequen
 
 def fractions(results: Results) -> Figure | None:
     """Metric versus share of the source subjects, as the contrastive paper's figure 3."""
-    shown = {system: _fractions_of(results, system) for system in ("contrastive", "without_contrastive")}
+    systems = ("initial", "without_contrastive", "contrastive")
+    shown = {system: _fractions_of(results, system, network) for system in systems for network in results.networks}
     shown = {system: points for system, points in shown.items() if len(points) > 1}
     if not shown:
         return None
@@ -57,66 +61,67 @@ def fractions(results: Results) -> Figure | None:
             scores = [list(results.by_subject(names, metric).values()) for names in points.values()]
             spread = [stdev(values) if len(values) > 1 else 0 for values in scores]
             shares = [100 * share for share in points]
-            panel.errorbar(shares, [mean(s) for s in scores], spread, marker="o", capsize=3, label=_words(system))
+            panel.errorbar(
+                shares, [mean(s) for s in scores], spread, marker="o", capsize=3, label=system.replace("_", " ")
+            )
         panel.set_xlabel("source subjects (%)")
     axes[0].legend()
     return figure
 
 
-def _fractions_of(results: Results, system: str) -> dict[float, list[str]]:
+def _fractions_of(results: Results, system: str, network: str) -> dict[float, list[str]]:
     shares = sorted({row["setting"]["hr_fraction"] for row in results.done if row["setting"]["system"] == system})
-    found = {share: results.names(system=system, hr_fraction=share) for share in shares}
+    found = {share: results.names(system=system, hr_fraction=share, network=network) for share in shares}
     return {share: names for share, names in found.items() if names}
 
 
 def gains(results: Results) -> Figure | None:
-    """PSNR above zero-filling of each row on each subject."""
-    rows = [row["name"] for row in results.done if row["setting"]["system"] != "zero_filling"]
-    if not rows:
+    """PSNR above zero-filling of each system on each subject, a colour per seed."""
+    kinds = [rows for rows in results.kinds().values() if rows[0]["setting"]["system"] != "zero_filling"]
+    if not kinds:
         return None
     figure, (panel,) = _page([""])
-    figure.set_figheight(1.2 + 0.3 * len(rows))
-    for place, name in enumerate(rows):
-        ours, base = (results.by_subject([name], "psnr", method) for method in ("pred", "zero_filling"))
-        values = [ours[subject] - base[subject] for subject in ours]
-        panel.plot(values, [place] * len(values), "o", alpha=0.5, markersize=4)
-        panel.plot([mean(values)], [place], "k|", markersize=14)
+    figure.set_figheight(1.4 + 0.32 * len(kinds))
+    seeds = sorted({row["setting"]["seed"] for rows in kinds for row in rows})
+    for place, rows in enumerate(kinds):
+        everything = []
+        for seed in seeds:
+            names = [row["name"] for row in rows if row["setting"]["seed"] == seed]
+            ours, base = (results.by_subject(names, "psnr", method) for method in ("pred", "zero_filling"))
+            values = [ours[subject] - base[subject] for subject in ours]
+            everything += values
+            height = place + 0.18 * (seeds.index(seed) - (len(seeds) - 1) / 2)
+            panel.plot(values, [height] * len(values), f"C{seeds.index(seed)}o", alpha=0.5, markersize=4)
+        panel.plot([mean(everything)], [place], "k|", markersize=16)
     panel.axvline(0, color="black", linewidth=0.8)
-    panel.set_yticks(range(len(rows)), rows, fontsize=8)
+    panel.set_ylim(-0.6, len(kinds) - 0.4)
+    panel.set_yticks(range(len(kinds)), [kind_words(rows) for rows in kinds], fontsize=8)
     panel.invert_yaxis()
     panel.set_xlabel("PSNR above zero-filling (dB)")
+    if len(seeds) > 1:
+        panel.legend(
+            [Line2D([], [], color=f"C{n}", marker="o", linestyle="") for n in range(len(seeds))],
+            [f"seed {seed}" for seed in seeds],
+            fontsize=8,
+        )
     return figure
 
 
 def training_curves(results: Results) -> Figure | None:
-    """Validation of the average network through training."""
-    return _curves(results, {"psnr_gain": "PSNR above zero-filling (dB)", "ssim": "SSIM"})
-
-
-def degradation(results: Results) -> Figure | None:
-    """The transfer of the learned degradation through training; that of the true one, k-space truncation, is 1."""
-    titles = {tag: f"MTF at half Nyquist, {axis}" for tag, axis in AXES.items()}
-    figure = _curves(results, titles, width=12.0)
-    for panel in [] if figure is None else figure.axes:
-        panel.axhline(1, color="black", linewidth=0.8, linestyle="--")
-    return figure
-
-
-def _curves(results: Results, titles: Mapping[str, str], width: float = SIZE[0]) -> Figure | None:
-    """A panel per tag, a line per row; validations are counted over all stages."""
-    rows = [name for name in dict.fromkeys(point["row"] for point in results.curves)]
-    points = {(name, tag): _series(results, name, tag) for name in rows for tag in titles}
-    if not any(points.values()):
+    """Validation of the average network through training, of the first seed and fold."""
+    titles = {"psnr_gain": "PSNR above zero-filling (dB)", "ssim": "SSIM"}
+    rows = [row for row in results.first if results.ends(row["name"], "psnr_gain")]
+    if not rows:
         return None
-    figure, axes = _page(list(titles.values()), width)
+    figure, axes = _page(list(titles.values()), width=11.0)
+    figure.set_figheight(4.6)
     for panel, tag in zip(axes, titles, strict=True):
-        for name in rows:
-            if points[name, tag]:
-                panel.plot(range(len(points[name, tag])), points[name, tag], marker=".", label=name)
-        panel.set_xlabel("validation")
-        panel.xaxis.get_major_locator().set_params(integer=True)
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=7)
+        for number, row in enumerate(rows):
+            values = _series(results, row["name"], tag)
+            share = [place / max(1, len(values) - 1) for place in range(len(values))]
+            panel.plot(share, values, marker=".", label=results.words(row), **_style(number))
+        panel.set_xlabel("share of the row's own training")
+    _legend(figure, axes[0])
     return figure
 
 
@@ -125,36 +130,81 @@ def _series(results: Results, name: str, tag: str) -> list[float]:
     return [float(p["value"]) for p in sorted(found, key=lambda p: (int(p["stage"]), int(p["step"])))]
 
 
-def mismatch(results: Results) -> Figure | None:
-    """Metric against acquisitions that training has not seen."""
-    others = sorted({s["evaluation"] for s in results.scores if s["evaluation"].startswith("mismatches/")})
-    if not others:
-        return None
-    figure, axes = _page(list(METRICS.values()))
-    evaluations = ["evaluation", *others]
-    for panel, metric in zip(axes, METRICS, strict=True):
-        for row in results.done:
-            scores = [results.by_subject([row["name"]], metric, evaluation=e).values() for e in evaluations]
-            panel.plot(range(len(evaluations)), [mean(values) for values in scores], marker="o", label=row["name"])
-        labels = ["as trained", *(name.removeprefix("mismatches/") for name in others)]
-        panel.set_xticks(range(len(evaluations)), labels, rotation=20)
-    handles, labels = axes[0].get_legend_handles_labels()
+def _style(number: int) -> dict[str, object]:
+    """Ten colours, then the same with another line."""
+    return {"color": f"C{number % 10}", "linestyle": ("-", "--", ":")[number // 10 % 3]}
+
+
+def _legend(figure: Figure, panel: Axes) -> None:
+    handles, labels = panel.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=7)
+
+
+def degradation(results: Results) -> Figure | None:
+    """The modulation transfer that was learned beside the true one, along each axis, of the first seed and fold."""
+    rows = [row for row in results.first if any(point["row"] == row["name"] for point in results.transfers)]
+    if not rows:
+        return None
+    figure, axes = _page([f"MTF, {axis}" for axis in AXES], width=12.0)
+    figure.set_figheight(4.4)
+    for axis, panel in enumerate(axes):
+        for number, row in enumerate(rows):
+            points = [p for p in results.transfers if (p["row"], p["axis"]) == (row["name"], str(axis))]
+            frequencies, learned, true = ([float(p[key]) for p in points] for key in ("frequency", "learned", "true"))
+            panel.plot(frequencies, learned, label=results.words(row), **_style(number))
+        panel.plot(frequencies, true, "k--", linewidth=1.5, label="true degradation")
+        panel.set_xlabel("cycles per LR voxel")
+    furthest = max(abs(limit - 1) for panel in axes for limit in panel.get_ylim())
+    for panel in axes:  # one scale, whose least deviations are not made to look large
+        panel.set_ylim(1 - max(0.1, furthest), 1 + max(0.1, furthest))
+    _legend(figure, axes[0])
     return figure
 
 
-def _words(name: str) -> str:
-    return name.replace("_", " ")
+def mismatch(results: Results) -> Figure | None:
+    """Metrics where the acquisition is another than in training; PSNR also above zero-filling of the same."""
+    others = sorted({s["evaluation"] for s in results.scores if s["evaluation"].startswith(MISMATCHES)})
+    if not others:
+        return None
+    evaluations = ["evaluation", *others]
+    rows = [row for row in results.first if results.by_subject([row["name"]], "psnr", evaluation=others[0])]
+    figure, axes = _page([*METRICS.values(), "PSNR above zero-filling (dB)"], width=12.5)
+    figure.set_figheight(4.8)
+    for panel, metric in zip(axes, [*METRICS, None], strict=True):
+        for number, row in enumerate(rows):
+            values = [_mean_score(results, row, metric, evaluation) for evaluation in evaluations]
+            panel.plot(range(len(values)), values, marker="o", label=results.words(row), **_style(number))
+        labels = ["as trained", *(name.removeprefix(MISMATCHES) for name in others)]
+        labels = [label[0].upper() + label[1:] for label in labels]
+        panel.set_xticks(range(len(evaluations)), labels, rotation=25, fontsize=8)
+    _legend(figure, axes[0])
+    return figure
+
+
+def _mean_score(results: Results, row: Mapping, metric: str | None, evaluation: str) -> float:
+    """Over subjects; without a metric that of PSNR above zero-filling."""
+    ours, base = (
+        results.by_subject([row["name"]], metric or "psnr", method, evaluation) for method in ("pred", "zero_filling")
+    )
+    return mean(ours[subject] - (0 if metric else base[subject]) for subject in ours) if ours else float("nan")
 
 
 FIGURES: dict[str, tuple[Callable[[Results], Figure | None], str]] = {
-    "gains": (gains, "PSNR above zero-filling of each row: subjects as dots, their mean as a bar."),
+    "gains": (gains, "PSNR above zero-filling of each system: a dot per subject and seed, their mean as a bar."),
     "hr_fractions": (fractions, "Metric versus the share of source subjects; bars: standard deviation over subjects."),
-    "training_curves": (training_curves, "Validation of the average network, from before the first iteration on."),
+    "training_curves": (
+        training_curves,
+        "Validation of the average network in each row's own training, from before its first iteration on (first seed "
+        "and fold).",
+    ),
     "degradation": (
         degradation,
-        "Modulation transfer of the learned degradation at half the LR Nyquist frequency; dashed: k-space truncation, "
-        "the true one.",
+        "Modulation transfer of the learned degradation at the end of training, measured on the validation subjects; "
+        "dashed: that of the true one, k-space truncation, measured in the same way (first seed and fold).",
     ),
-    "mismatch": (mismatch, "Metric when the test's acquisition is another than the training's."),
+    "mismatch": (
+        mismatch,
+        "Metrics when the test's acquisition is another than the training's; on the right above zero-filling of the "
+        "same acquisition (first seed and fold).",
+    ),
 }

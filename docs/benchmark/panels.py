@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 from scripts.pictures import save_comparison
 
-from benchmark.matrix import Matrix
+from benchmark.matrix import Row
 
 __all__ = ["CAPTIONS", "draw_panels", "keep_one_subject"]
 
 VOLUMES = "evaluation/volumes"
-SIDE_BY_SIDE = ("zero_filling", "cyclegan", "udean", "without_contrastive", "contrastive", "supervised_oracle")
+SIDE_BY_SIDE = (
+    "zero_filling",
+    "initial",
+    "cyclegan",
+    "udean",
+    "without_contrastive",
+    "contrastive",
+    "supervised_oracle",
+)
 COMPARED = ("without_contrastive", "contrastive")  # across shares of the source subjects
 CAPTIONS = {
     "panel_systems": "One test subject, system by system, with error maps and PSNR (lowest seed, first fold).",
@@ -30,16 +38,16 @@ def keep_one_subject(folder: Path) -> None:
             path.unlink()
 
 
-def draw_panels(matrix: Matrix, output: Path, folder: Path) -> None:
-    """Draw the panels that the volumes of the rows' folders allow, as PDF and PNG."""
+def draw_panels(rows: Sequence[Row], output: Path, folder: Path) -> None:
+    """Draw the panels that the volumes in the folders of rows that are done allow, as PDF and PNG."""
     systems = {}
-    for row in matrix.rows:  # the lowest seed and first fold come first
+    for row in rows:  # the lowest seed and first fold come first
         usual = row.hr_fraction == 1 and row.assignment == "unpaired" and row.scale_factor == (2, 2, 2)
         if usual and row.system in SIDE_BY_SIDE:
             systems.setdefault(row.system, output / "rows" / row.name / VOLUMES)
     shares = {}
-    smallest = min(row.hr_fraction for row in matrix.rows)
-    for row in matrix.rows:
+    smallest = min((row.hr_fraction for row in rows), default=1)
+    for row in rows:
         if row.system in COMPARED and row.hr_fraction in (1, smallest) and smallest < 1:
             title = f"{row.system.replace('_', ' ')}, {100 * row.hr_fraction:g} %"
             shares.setdefault(title, output / "rows" / row.name / VOLUMES)

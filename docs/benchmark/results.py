@@ -14,10 +14,12 @@ from typing import Any
 from benchmark.matrix import Matrix
 from benchmark.runner import read_record
 
-__all__ = ["Results", "collect", "read_results"]
+__all__ = ["INTERPOLATIONS", "USUAL", "Results", "collect", "read_results"]
 
 METHODS = ("pred", "consistent", "zero_filling")  # of each evaluation, what is kept
-CURVES = re.compile(r"psnr_gain|ssim|degradation_.*|intensity_drift|position_drift|reference_free_score")
+CURVES = re.compile(r"psnr_gain|ssim|degradation_.*|intensity_drift|position_drift|reference_free_score|feature_norm")
+TRANSFER = "degradation_mtf.csv"  # what training leaves behind where a degradation is learned
+INTERPOLATIONS = ("zero_filling", "tricubic", "tricubic_centred")  # without a backbone
 USUAL = {"scale_factor": [2, 2, 2], "assignment": "unpaired", "hr_fraction": 1.0, "network": "ours"}
 
 
@@ -29,15 +31,47 @@ class Results:
         rows: for each row of the matrix, in its order, ``name``, ``setting`` and, where it is done, its record.
         scores: one mapping per row, evaluation, subject and method, with the metrics.
         curves: one mapping per row, stage, tag and step.
+        transfers: one mapping per row, axis and frequency, with the modulation transfer of the learned and of the true
+            degradation.
     """
 
     rows: Sequence[Mapping[str, Any]]
     scores: Sequence[Mapping[str, str]]
     curves: Sequence[Mapping[str, str]]
+    transfers: Sequence[Mapping[str, str]] = ()
 
     @property
     def done(self) -> list[Mapping[str, Any]]:
         return [row for row in self.rows if "record" in row]
+
+    @property
+    def networks(self) -> list[str]:
+        """The backbones of its rows."""
+        return sorted(
+            {row["setting"]["network"] for row in self.rows if row["setting"]["system"] not in INTERPOLATIONS}
+        )
+
+    @property
+    def first(self) -> list[Mapping[str, Any]]:
+        """The complete rows of the lowest seed and the first fold."""
+        seed, fold = (self.rows[0]["setting"][key] for key in ("seed", "fold"))
+        return [row for row in self.done if (row["setting"]["seed"], row["setting"]["fold"]) == (seed, fold)]
+
+    def kinds(self) -> dict[tuple[str, str, float, str], list[Mapping[str, Any]]]:
+        """The complete rows of each system, assignment, share and backbone: all its folds and seeds, in their order."""
+        found: dict[tuple[str, str, float, str], list[Mapping[str, Any]]] = {}
+        for row in self.done:
+            setting = row["setting"]
+            key = tuple(setting[name] for name in ("system", "assignment", "hr_fraction", "network"))
+            found.setdefault(key, []).append(row)
+        return found
+
+    def words(self, row: Mapping[str, Any]) -> str:
+        """A row's name without what all rows have: for legends."""
+        name = row["name"].replace("_seed0", "")
+        if len(self.networks) == 1:
+            name = name.replace(f"_{self.networks[0]}", "")
+        return name.replace("_", " ")
 
     def names(self, **setting: Any) -> list[str]:
         """The complete rows of a setting, all seeds and folds; what is not said is as usual (2x2x2, unpaired, ...)."""
@@ -51,17 +85,24 @@ class Results:
     def by_subject(
         self, names: Iterable[str], metric: str, method: str = "pred", evaluation: str = "evaluation"
     ) -> dict[str, float]:
-        """A metric by subject: its mean over the rows, that is over seeds."""
+        """A metric by subject: its mean over the rows, that is over seeds. Subjects without it are left out."""
         names, values = set(names), {}
         for score in self.scores:
-            if score["row"] in names and (score["method"], score["evaluation"]) == (method, evaluation):
+            wanted = score["row"] in names and (score["method"], score["evaluation"]) == (method, evaluation)
+            if wanted and score.get(metric):
                 values.setdefault(score["subject"], []).append(float(score[metric]))
         return {subject: mean(several) for subject, several in sorted(values.items())}
 
+    def ends(self, name: str, tag: str) -> tuple[float, float] | None:
+        """The first and the last value of a row's curve."""
+        found = [point for point in self.curves if (point["row"], point["tag"]) == (name, tag)]
+        in_time = sorted(found, key=lambda point: (int(point["stage"]), int(point["step"])))
+        return (float(in_time[0]["value"]), float(in_time[-1]["value"])) if found else None
+
 
 def collect(matrix: Matrix, output: Path, results_dir: Path) -> None:
-    """Gather what the rows' folders hold as ``rows.json``, ``subjects.csv`` and ``curves.csv``."""
-    rows, scores, curves = [], [], []
+    """Gather what the rows' folders hold as ``rows.json`` and three tables in CSV."""
+    rows, scores, curves, transfers = [], [], [], []
     for row in matrix.rows:
         record = read_record(output, row)
         rows.append({"name": row.name, "setting": row.setting})
@@ -77,16 +118,18 @@ def collect(matrix: Matrix, output: Path, results_dir: Path) -> None:
             scores += [{"row": row.name, "evaluation": evaluation, **score} for score in found]
         kept = [point for point in _read_csv(folder / "curves.csv") if CURVES.fullmatch(point["tag"])]
         curves += [{"row": row.name, **point} for point in kept]
+        if (folder / TRANSFER).is_file():
+            transfers += [{"row": row.name, **point} for point in _read_csv(folder / TRANSFER)]
     results_dir.mkdir(parents=True, exist_ok=True)
     (results_dir / "rows.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    for name, lines in (("subjects.csv", scores), ("curves.csv", curves)):
+    for name, lines in (("subjects.csv", scores), ("curves.csv", curves), ("transfers.csv", transfers)):
         _write_csv(results_dir / name, lines)
 
 
 def read_results(results_dir: Path) -> Results:
     """What :func:`collect` wrote."""
     rows = json.loads((results_dir / "rows.json").read_text(encoding="utf-8"))
-    return Results(rows, _read_csv(results_dir / "subjects.csv"), _read_csv(results_dir / "curves.csv"))
+    return Results(rows, *(_read_csv(results_dir / f"{name}.csv") for name in ("subjects", "curves", "transfers")))
 
 
 def _read_csv(path: Path) -> list[dict[str, str]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from benchmark.results import USUAL, Results
+from benchmark.results import INTERPOLATIONS, USUAL, Results
 from benchmark.significance import FEWEST_SUBJECTS, best_two
 
 __all__ = [
@@ -29,22 +29,42 @@ __all__ = [
 
 PAPERS = yaml.safe_load((Path(__file__).parent / "papers.yaml").read_text(encoding="utf-8"))
 DECIMALS = {"ssim": 4, "psnr": 2}
+OWN_MAXIMUM = {"ssim": "ssim_own_maximum", "psnr": "psnr_own_maximum"}  # the papers' normalisation
+SEEING_PAIRS = ("initial", "supervised")  # systems that may be above the oracle: they are trained on pairs, too
 TITLES = {"ssim": "SSIM", "psnr": "PSNR (dB)"}
 NOT_RUN = "not run"
 FEWEST_SEEDS = 3  # of a learned system, for a claim about it
-INTERPOLATIONS = ("zero_filling", "tricubic", "tricubic_centred")  # without a backbone
 Line = dict[str, Any]
+COLUMNS = {  # of the table of all rows: metric, method, evaluation, decimals
+    "PSNR (dB)": ("psnr", "pred", "evaluation", 2),
+    "in the foreground": ("psnr_foreground", "pred", "evaluation", 2),
+    "shift and gain corrected": ("psnr_corrected", "pred", "evaluation", 2),
+    "data-consistent": ("psnr", "consistent", "evaluation", 2),
+    "best validation": ("psnr", "pred", "best_validation", 2),
+    "SSIM": ("ssim", "pred", "evaluation", 4),
+    "HFEN": ("hfen", "pred", "evaluation", 3),
+}
 COSTS = ("parameters", "GMAC per slab of 64 x 64", "seconds per volume", "peak memory (GiB)")
 TOLERATED = 0.3  # dB between raw and shift/gain-corrected PSNR
+COLLAPSED = 0.1  # of the feature norm at the start
 
 
-def paper_table(layout: Mapping[str, Any], results: Results, network: str = "ours") -> list[Line]:
+def paper_table(
+    layout: Mapping[str, Any], results: Results, network: str = "ours", metrics: Mapping[str, str] | None = None
+) -> list[Line]:
     """The lines of a paper's table that a matrix has, with our scores by subject and the paper's figures.
 
     All lines are compared with each other, or in a ``grouped`` table those of one scale factor and assignment: ``best``
     and ``second`` name the metrics in which a line is so by :func:`best_two`. Nothing is called so while a learned
     system of the comparison has fewer than ``FEWEST_SEEDS`` seeds, for subjects say nothing of a training's luck.
+
+    Args:
+        layout: of ``papers.yaml``.
+        results: of a matrix.
+        network: backbone of the learned systems.
+        metrics: columns of the scores for "ssim" and "psnr"; by default those of the same names.
     """
+    metrics = metrics or {metric: metric for metric in DECIMALS}
     lines = []
     for entry in layout["lines"]:
         backbone = "ours" if entry["system"] in INTERPOLATIONS else network
@@ -62,7 +82,7 @@ def paper_table(layout: Mapping[str, Any], results: Results, network: str = "our
                 "group": place if layout.get("grouped") else (),
                 "seeds": len({name.rpartition("seed")[2] for name in names}),
                 "learned": entry["system"] not in INTERPOLATIONS,
-                "scores": {metric: results.by_subject(names, metric) for metric in DECIMALS},
+                "scores": {metric: results.by_subject(names, column) for metric, column in metrics.items()},
                 "printed": {metric: entry[metric] for metric in DECIMALS if metric in entry},
             }
         )
@@ -165,21 +185,54 @@ def _text(average: float | str, deviation: float | str, decimals: int, sign: str
 
 
 def differences(results: Results, metric: str = "psnr") -> str:
-    """Each row's PSNR above zero-filling's on each subject: what few subjects can show without a test."""
-    rows = results.done
-    subjects = sorted({score["subject"] for score in results.scores})
+    """Each system's PSNR above zero-filling's on each test subject: what few subjects can show without a test."""
+    subjects = sorted({score["subject"] for score in results.scores if score["evaluation"] == "evaluation"})
     lines = []
-    for row in rows:
-        ours = results.by_subject([row["name"]], metric)
-        base = results.by_subject([row["name"]], metric, method="zero_filling")
+    for rows in results.kinds().values():
+        names = [row["name"] for row in rows]
+        ours, base = (results.by_subject(names, metric, method) for method in ("pred", "zero_filling"))
         cells = [f"{ours[subject] - base[subject]:+.2f}" if subject in ours else "-" for subject in subjects]
-        lines.append([row["name"], *cells])
-    return markdown(["row", *(subject.removesuffix(".nii.gz") for subject in subjects)], lines)
+        lines.append([kind_words(rows), *cells])
+    return markdown(["system", *(subject.removesuffix(".nii.gz") for subject in subjects)], lines)
+
+
+def kind_words(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows that differ in fold and seed alone, in words."""
+    setting = rows[0]["setting"]
+    parts = [setting["system"].replace("_", " ")]
+    parts += [setting["assignment"]] if setting["assignment"] != USUAL["assignment"] else []
+    parts += [f"{100 * setting['hr_fraction']:g} % of the source"] if setting["hr_fraction"] != 1 else []
+    return ", ".join(parts)
+
+
+def lesions(results: Results) -> str | None:
+    """PSNR inside the lesions and its rise over zero-filling there, by system and scan; None where there is no mask."""
+    evaluations = sorted({score["evaluation"] for score in results.scores if score.get("psnr_lesion")})
+    scans = [
+        (evaluation, subject)
+        for evaluation in evaluations
+        if evaluation != "best_validation"
+        for subject in sorted(
+            results.by_subject([row["name"] for row in results.done], "psnr_lesion", "pred", evaluation)
+        )
+    ]
+    lines = []
+    for rows in results.kinds().values():
+        names = [row["name"] for row in rows]
+        cells = []
+        for evaluation, subject in scans:
+            ours, base = (
+                results.by_subject(names, "psnr_lesion", method, evaluation).get(subject)
+                for method in ("pred", "zero_filling")
+            )
+            cells.append("-" if ours is None else f"{ours:.2f} ({ours - base:+.2f})")
+        lines.append([kind_words(rows), *cells])
+    return markdown(["system", *(subject.removesuffix(".nii.gz") for _, subject in scans)], lines) if scans else None
 
 
 def has_few_subjects(results: Results) -> bool:
     """Whether there are too few for a test."""
-    return len({score["subject"] for score in results.scores}) < FEWEST_SUBJECTS
+    return len({score["subject"] for score in results.scores if score["evaluation"] == "evaluation"}) < FEWEST_SUBJECTS
 
 
 def costs(results: Results) -> str:
@@ -187,23 +240,18 @@ def costs(results: Results) -> str:
     lines = []
     for row in results.done:
         name, record = row["name"], row["record"]
-        averages = [
-            mean(results.by_subject([name], metric, method).values())
-            for metric, method in (
-                ("psnr", "pred"),
-                ("psnr_corrected", "pred"),
-                ("psnr", "consistent"),
-                ("hfen", "pred"),
-            )
+        cells = [
+            _average(results.by_subject([name], metric, method, evaluation), decimals)
+            for metric, method, evaluation, decimals in COLUMNS.values()
         ]
-        best = results.by_subject([name], "psnr", evaluation="best_validation")
-        cells = [f"{value:.2f}" for value in averages[:3]] + [f"{averages[3]:.3f}"]
-        cells.append(f"{mean(best.values()):.2f}" if best else "-")
         lines.append(
             [name, *cells, *(record["costs"].get(cost, "-") for cost in COSTS), f"{record['seconds'] / 60:.1f}"]
         )
-    header = ["row", "PSNR (dB)", "shift and gain corrected", "data-consistent", "HFEN", "best validation", *COSTS]
-    return markdown([*header, "minutes for the row"], lines)
+    return markdown(["row", *COLUMNS, *COSTS, "minutes for the row"], lines)
+
+
+def _average(values: Mapping[str, float], decimals: int) -> str:
+    return f"{mean(values.values()):.{decimals}f}" if values else "-"
 
 
 def alarms(results: Results) -> list[str]:
@@ -216,11 +264,15 @@ def alarms(results: Results) -> list[str]:
             found.append(
                 f"{name}: PSNR rises by {gap:.2f} dB when shift and gain are corrected; it measures these too."
             )
+    for row in results.done:
+        norms = results.ends(row["name"], "feature_norm")
+        if norms and norms[1] < COLLAPSED * norms[0]:
+            found.append(f"{row['name']}: the norm of the features fell from {norms[0]:.3g} to {norms[1]:.3g}.")
     for oracle in (row for row in results.done if row["setting"]["system"] == "supervised_oracle"):
         above = [
             f"{row['name']} ({averages[row['name']] - averages[oracle['name']]:+.2f} dB)"
             for row in results.done
-            if not row["setting"]["system"].startswith("supervised")
+            if not row["setting"]["system"].startswith(SEEING_PAIRS)
             and all(row["setting"][key] == oracle["setting"][key] for key in ("scale_factor", "fold"))
             and averages[row["name"]] > averages[oracle["name"]]
         ]

@@ -1,0 +1,260 @@
+"""What the results say, in sentences and tables made of them: each is there only where its rows are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import mean
+from typing import Any
+
+from scipy.stats import spearmanr, wilcoxon
+
+from benchmark.results import Results
+from benchmark.significance import FEWEST_SUBJECTS, LEVEL, holm
+from benchmark.tables import FEWEST_SEEDS, kind_words, markdown
+
+__all__ = ["effects", "reading"]
+
+Rows = Sequence[Mapping[str, Any]]
+TRANSFERS = tuple(f"degradation_mtf_{axis}" for axis in range(3))
+FEWEST_ROWS = 5  # for a rank correlation over systems
+
+
+def reading(results: Results) -> list[str]:
+    """The sentences."""
+    said = (_initial(results), _objectives(results), _contrastive_loss(results), _oracle(results))
+    said += (_shares(results), _acquisitions(results), _diagnostics(results))
+    return [sentence for sentence in said if sentence]
+
+
+def effects(results: Results) -> str | None:
+    """What each objective did to the network that it started from, beside what is known of the degradation it learned.
+
+    PSNR and SSIM are differences to the initial network of the same fold, seed and share, by subject; the tests are
+    Wilcoxon's signed-rank test, adjusted by Holm over all systems. None where no row starts from an initial network.
+    """
+    kinds = _learned(results)
+    p_values = _tests([_change(results, rows, "psnr") for rows in kinds])
+    lines = []
+    for rows, p_value in zip(kinds, p_values, strict=True):
+        psnr, ssim = (_change(results, rows, metric) for metric in ("psnr", "ssim"))
+        cells = [
+            str(len({row["setting"]["seed"] for row in rows})),
+            f"{mean(psnr.values()):+.3f}",
+            f"{_above(psnr)} of {len(psnr)}",
+            "-" if p_value is None else f"{p_value:.2g}",
+            f"{mean(ssim.values()):+.4f}",
+            *(_last(results, rows, tag, form) for tag, form in DIAGNOSTICS.values()),
+            _transfer(results, rows),
+            _norm(results, rows),
+        ]
+        lines.append([kind_words(rows), *cells])
+    header = ["system", "seeds", "PSNR (dB)", "subjects above", "p (Holm)", "SSIM", *DIAGNOSTICS]
+    header += ["its MTF at half Nyquist (A, S, slabs)", "feature norm, end / start"]
+    return markdown(header, lines) if lines else None
+
+
+DIAGNOSTICS = {
+    "learned degradation: PSNR to the true one (dB)": ("degradation_psnr", ".1f"),
+    "its gain": ("degradation_gain", ".3f"),
+    "its shift (LR voxels)": ("degradation_shift", ".3f"),
+}
+
+
+def _learned(results: Results) -> list[Rows]:
+    """Rows that start from an initial network, by kind."""
+    return [rows for rows in results.kinds().values() if all(row["record"].get("initial") for row in rows)]
+
+
+def _change(results: Results, rows: Rows, metric: str) -> dict[str, float]:
+    """How far a metric is above that of the initial networks, by subject: means over seeds."""
+    ours = results.by_subject([row["name"] for row in rows], metric)
+    base = results.by_subject([row["record"]["initial"] for row in rows], metric)
+    return {subject: ours[subject] - base[subject] for subject in ours if subject in base}
+
+
+def _tests(changes: Sequence[Mapping[str, float]]) -> list[float | None]:
+    """Adjusted p-values of changes by subject; None where there are too few subjects."""
+    if not changes or min(len(change) for change in changes) < FEWEST_SUBJECTS:
+        return [None] * len(changes)
+    return list(holm([float(wilcoxon(list(change.values())).pvalue) for change in changes]))
+
+
+def _above(change: Mapping[str, float]) -> int:
+    return sum(value > 0 for value in change.values())
+
+
+def _ends(results: Results, rows: Rows, tag: str) -> list[tuple[float, float]]:
+    return [ends for row in rows if (ends := results.ends(row["name"], tag))]
+
+
+def _last(results: Results, rows: Rows, tag: str, form: str) -> str:
+    found = _ends(results, rows, tag)
+    return format(mean(last for _, last in found), form) if found else "-"
+
+
+def _transfer(results: Results, rows: Rows) -> str:
+    found = [_last(results, rows, tag, ".2f") for tag in TRANSFERS]
+    return "-" if "-" in found else ", ".join(found)
+
+
+def _norm(results: Results, rows: Rows) -> str:
+    found = _ends(results, rows, "feature_norm")
+    return f"{mean(last / first for first, last in found):.2f}" if found else "-"
+
+
+def _range(values: Sequence[float], form: str = "+.2f") -> str:
+    return f"{mean(values):{form}} dB ({min(values):{form}} to {max(values):{form}})"
+
+
+def _initial(results: Results) -> str | None:
+    rows = next((rows for kind, rows in results.kinds().items() if kind[0] == "initial" and kind[2] == 1), None)
+    if rows is None:
+        return None
+    names = [row["name"] for row in rows]
+    gain = _gain(results, names)
+    rise = _gain(results, names, "ssim")
+    return (
+        f"The initial networks, which only learned to undo the k-space truncation of the source's own scans, are "
+        f"{_range(list(gain.values()))} above zero-filling, on {_above(gain)} of {len(gain)} test subjects, and "
+        f"{mean(rise.values()):+.4f} in SSIM. All learned systems start there: they know this degradation, whatever "
+        "their objective then makes of it."
+    )
+
+
+def _gain(results: Results, names: Sequence[str], metric: str = "psnr", evaluation: str = "evaluation") -> dict:
+    """How far a metric is above that of zero-filling, by subject."""
+    ours, base = (results.by_subject(names, metric, method, evaluation) for method in ("pred", "zero_filling"))
+    return {subject: ours[subject] - base[subject] for subject in ours}
+
+
+def _objectives(results: Results) -> str | None:
+    kinds = _learned(results)
+    changes = {kind_words(rows): _change(results, rows, "psnr") for rows in kinds}
+    p_values = dict(zip(changes, _tests(list(changes.values())), strict=True))
+    changes = {name: change for name, change in changes.items() if not name.startswith("supervised")}
+    if not changes:
+        return None
+    parts = []
+    for word, sign in (("above", 1), ("below", -1)):
+        found = {name: mean(change.values()) for name, change in changes.items() if sign * mean(change.values()) > 0}
+        told = [
+            f"{name} ({value:+.3f} dB{_significance(p_values[name])})"
+            for name, value in sorted(found.items(), key=lambda item: -item[1])
+        ]
+        parts.append(f"{word} it: {', '.join(told) or 'none'}")
+    return f"Without pairs, measured from the initial network of the same seed and fold, {'; '.join(parts)}."
+
+
+def _significance(p_value: float | None) -> str:
+    return "" if p_value is None else f", p = {p_value:.2g}"
+
+
+def _contrastive_loss(results: Results) -> str | None:
+    kinds = {(k[0], k[3]): rows for k, rows in results.kinds().items() if k[1] == "unpaired" and k[2] == 1}
+    network = next((n for s, n in kinds if s == "contrastive" and ("without_contrastive", n) in kinds), None)
+    if network is None:
+        return None
+    pairs = {}  # by seed and fold
+    for system, sign in (("contrastive", 1), ("without_contrastive", -1)):
+        for row in kinds[system, network]:
+            key = (row["setting"]["seed"], row["setting"]["fold"])
+            pairs.setdefault(key, {})[sign] = row["name"]
+    pairs = {key: names for key, names in pairs.items() if len(names) == 2}
+    if not pairs:
+        return None
+    scores = [results.by_subject([names[sign] for names in pairs.values()], "psnr") for sign in (1, -1)]
+    change = {subject: scores[0][subject] - scores[1][subject] for subject in scores[0]}
+    seeds = sorted({seed for seed, _ in pairs})
+    by_seed = {
+        seed: mean(
+            results.by_subject([pairs[seed, fold][1]], "psnr")[subject]
+            - results.by_subject([pairs[seed, fold][-1]], "psnr")[subject]
+            for s, fold in pairs
+            if s == seed
+            for subject in results.by_subject([pairs[seed, fold][1]], "psnr")
+        )
+        for seed in seeds
+    }
+    told = ", ".join(f"{value:+.3f} dB with seed {seed}" for seed, value in by_seed.items())
+    (p_value,) = _tests([change])
+    agree = len({value > 0 for value in by_seed.values()}) == 1
+    supported = p_value is not None and p_value < LEVEL and agree and len(seeds) >= FEWEST_SEEDS
+    verdict = (
+        "Subjects and seeds support a difference"
+        if supported
+        else f"That supports no claim about the loss, which takes {FEWEST_SUBJECTS} subjects, {FEWEST_SEEDS} seeds of "
+        "one sign and a significant test"
+    )
+    return (
+        f"The contrastive loss changes the PSNR of its model by {_range(list(change.values()), '+.3f')} over subjects, "
+        f"{told}{_significance(p_value)}. {verdict}."
+    )
+
+
+def _oracle(results: Results) -> str | None:
+    rows = next((rows for rows in _learned(results) if rows[0]["setting"]["system"] == "supervised_oracle"), None)
+    if rows is None:
+        return None
+    change = _change(results, rows, "psnr")
+    similarity = mean(_change(results, rows, "ssim").values())
+    return (
+        f"The oracle, trained on perfect pairs at the papers' learning rate and with SSIM in its loss, ends "
+        f"{mean(change.values()):+.3f} dB and {similarity:+.4f} in SSIM from the network that it starts from: at this "
+        "budget it is no ceiling, only a system that cannot be misled."
+    )
+
+
+def _shares(results: Results) -> str | None:
+    kinds = results.kinds()
+    smallest = min((kind[2] for kind in kinds), default=1)
+    told = []
+    for (system, assignment, share, network), rows in kinds.items():
+        usual = kinds.get((system, assignment, 1.0, network))
+        if share == smallest < 1 and usual:
+            few, many = ([row for row in some if row["setting"]["seed"] == 0] for some in (rows, usual))
+            scores = [results.by_subject([row["name"] for row in some], "psnr") for some in (few, many)]
+            told.append(f"{system.replace('_', ' ')} {mean(scores[0].values()) - mean(scores[1].values()):+.3f} dB")
+    if not told:
+        return None
+    return f"With {100 * smallest:g} % of the source subjects instead of all, same seed: {', '.join(told)}."
+
+
+def _acquisitions(results: Results) -> str | None:
+    others = sorted({s["evaluation"] for s in results.scores if s["evaluation"].startswith("mismatches/")})
+    first = [row for row in results.first if row["setting"]["hr_fraction"] == 1]
+    told = []
+    for system in ("initial", "contrastive"):
+        names = [row["name"] for row in first if row["setting"]["system"] == system]
+        gains = {e: _gain(results, names, "psnr", e) for e in ["evaluation", *others]} if names and others else {}
+        values = [f"{e.rpartition('/')[2]} {mean(g.values()):+.2f}" for e, g in gains.items() if g]
+        if values:
+            told.append(f"the {system} network: {', '.join(values).replace('evaluation', 'as trained')}")
+    if not told:
+        return None
+    return (
+        f"PSNR (dB) above zero-filling of the same acquisition, where the acquisition is another than in training, "
+        f"{'; '.join(told)}."
+    )
+
+
+def _diagnostics(results: Results) -> str | None:
+    """Which measurements of training go with the change of PSNR, over the rows that learn a degradation."""
+    rows = [row for kind in _learned(results) for row in kind if results.ends(row["name"], "degradation_psnr")]
+    if len(rows) < FEWEST_ROWS:
+        return None
+    changes = [mean(_change(results, [row], "psnr").values()) for row in rows]
+    told = []
+    for title, tag in (
+        ("the learned degradation's PSNR to the true one", "degradation_psnr"),
+        ("the distance of its spectra from the target's", "degradation_spectral_distance"),
+        ("the drift of the output's intensity, in size", "intensity_drift"),
+        ("the reference-free score", "reference_free_score"),
+    ):
+        values = [results.ends(row["name"], tag) for row in rows]
+        if all(values):
+            ends = [abs(value[1]) if tag == "intensity_drift" else value[1] for value in values]
+            told.append(f"{spearmanr(changes, ends).statistic:+.2f} with {title}")
+    return (
+        f"Over the {len(rows)} rows that learn a degradation, the rank correlation (Spearman) of the change of PSNR is "
+        f"{', '.join(told)}."
+    )
