@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from scripts.precision import resolve_amp_dtype
+from scripts.precision import on_device, resolve_amp_dtype
+from torch import nn
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -34,3 +35,12 @@ def test_auto_takes_bfloat16_on_a_gpu_from_ampere_on(monkeypatch, capability, dt
 def test_an_unknown_type_is_refused(name):
     with pytest.raises(ValueError, match=f"amp_dtype must be 'auto', 'bfloat16', 'float16' or None, got '{name}'"):
         resolve_amp_dtype(name, CPU)
+
+
+def test_convolutions_move_with_their_weights_channels_last_and_their_values_unchanged():
+    layers = nn.ModuleList([nn.Conv2d(3, 4, 3), nn.Conv3d(3, 4, 3), nn.Linear(3, 4)])
+    values = {key: value.clone() for key, value in layers.state_dict().items()}
+    assert on_device(layers, CPU) is layers
+    assert layers[0].weight.is_contiguous(memory_format=torch.channels_last)
+    assert layers[1].weight.is_contiguous(memory_format=torch.channels_last_3d)
+    assert all(torch.equal(value, values[key]) for key, value in layers.state_dict().items())

@@ -1,0 +1,70 @@
+"""How far noise alone keeps any restoration from the reference: its power beyond the low-resolution band of each scan.
+
+Usage: python docs/noise_floor.py BIDS [SUFFIX], for the scans of a contrast, by default T1w
+
+Noise is taken as white, and as strong as all the power in the corners of k-space, where every axis is within a fifth of
+its Nyquist frequency: detail that is still there counts as noise. Noise beyond the acquired box cannot be restored; a
+restoration without any other error would reach ``limit`` (dB PSNR). A scanner that samples an ellipsoid or filters
+leaves the corners emptier than the rest, and the limit is then too high.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import sys
+from pathlib import Path
+
+import torch
+from monai.transforms import Compose, EnsureChannelFirst, LoadImage
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "bundle"))
+
+from scripts.kspace import fftc, truncate, zero_fill  # noqa: E402
+from scripts.layouts import one_scan_per_subject  # noqa: E402
+
+RESULTS = ROOT / "docs" / "results" / "noise_floor"
+CORNER = 0.8  # of the Nyquist frequency
+
+
+def noise_power(volume: torch.Tensor) -> float:
+    """Variance of white noise in a volume (H, W, D), from the corners of its k-space."""
+    power = fftc(volume, (0, 1, 2)).abs().square() / volume.numel()
+    radii = [(torch.arange(n) - n // 2).abs() / (n / 2) >= CORNER for n in volume.shape]
+    corner = radii[0][:, None, None] & radii[1][:, None] & radii[2]
+    return float(power[corner].mean())
+
+
+def limits(volume: torch.Tensor) -> dict[str, float]:
+    """PSNR (dB) of zero-filling after truncation by 2x2x2, and the most that its noise allows."""
+    volume = volume.double()
+    volume = volume[tuple(slice(0, n - n % 4) for n in volume.shape)]
+    peak = float(volume.max()) ** 2
+    dims, sizes = (0, 1, 2), list(volume.shape)
+    filled = zero_fill(truncate(volume, [n // 2 for n in sizes], dims), sizes, dims)
+    error = float((filled - volume).square().mean())
+    noise = 7 / 8 * noise_power(volume)
+    return {
+        name: 10 * float(torch.tensor(peak / mse).log10()) for name, mse in (("zero_filling", error), ("limit", noise))
+    }
+
+
+def main(dataset: Path, suffix: str = "T1w") -> None:
+    load = Compose([LoadImage(image_only=True), EnsureChannelFirst()])
+    rows = [
+        {"subject": subject, **limits(load(path)[0].as_tensor())}
+        for subject, path in sorted(one_scan_per_subject(dataset, suffix).items())
+    ]
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    with open(RESULTS / f"{suffix}.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["subject", "zero_filling", "limit"])
+        writer.writerows([row["subject"], f"{row['zero_filling']:.3f}", f"{row['limit']:.3f}"] for row in rows)
+    lines = ["| scan | zero-filling (dB) | limit by noise (dB) |", "| --- | --- | --- |"]
+    lines += [f"| {row['subject']} | {row['zero_filling']:.2f} | {row['limit']:.2f} |" for row in rows]
+    (RESULTS / f"{suffix}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), *sys.argv[2:])
