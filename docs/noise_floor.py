@@ -45,9 +45,7 @@ def limits(volume: torch.Tensor) -> dict[str, float]:
     filled = zero_fill(truncate(volume, [n // 2 for n in sizes], dims), sizes, dims)
     error = float((filled - volume).square().mean())
     noise = 7 / 8 * noise_power(volume)
-    return {
-        name: 10 * float(torch.tensor(peak / mse).log10()) for name, mse in (("zero_filling", error), ("limit", noise))
-    }
+    return {"zero_filling": 10 * math.log10(peak / error), "limit": 10 * math.log10(peak / noise)}
 
 
 def main(dataset: Path, suffix: str = "T1w") -> None:
