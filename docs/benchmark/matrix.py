@@ -30,6 +30,7 @@ DIMENSIONS = ("system", "scale_factor", "assignment", "hr_fraction", "network", 
 KEYS = {
     "title",
     "plan",
+    "limits",
     "dataset_dir",
     "cohort",
     "datalist",

@@ -100,7 +100,11 @@ def section(matrix: Matrix, folder: Path, prefix: str) -> str:
     """What the page says of a matrix, the first table first; ``prefix`` leads from the page to the folder."""
     results = read_results(folder)
     main, *others = (_table(name, lines) for name, lines in _tables(matrix, results).items())
-    parts = [main, "".join(f"- {sentence}\n" for sentence in reading(results))]
+    parts = [
+        main,
+        "".join(f"- {sentence}\n" for sentence in reading(results)),
+        matrix.content.get("limits", "").strip(),
+    ]
     changes = effects(results)
     parts += [f"{EFFECTS}\n\n{changes}"] if changes else []
     if tables.has_few_subjects(results):
