@@ -124,7 +124,7 @@ def test_a_batch_holds_different_subjects():
 
 
 def test_an_item_that_is_no_pair_is_refused():
-    with pytest.raises(ValueError, match=r"files under `image` and `label`, got the keys \['reals'\]"):
+    with pytest.raises(ValueError, match=r"a pair of `image` and `label`, got the keys \['reals'\]"):
         PairedSlabDataset([{"reals": "a"}], lambda item: item, (2, 2, 2), 1)
 
 

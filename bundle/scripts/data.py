@@ -91,10 +91,10 @@ class PairedSlabDataset(SlabDataset):
     See :class:`SlabDataset` for what a sample depends on. Nothing is mirrored, for that breaks the pairs' common grid.
 
     Args:
-        data: items with the files of a pair under ``image`` (low resolution) and ``label`` (high resolution), and
-            optionally the name of the ``subject``.
-        transform: makes volumes (1, H, W, D) in the canonical frame of both, the second on the grid of the first
-            refined by ``scale_factor``: voxel l of one sits on voxel s l of the other.
+        data: items with files, and optionally the name of the ``subject``.
+        transform: makes of each item a pair of volumes (1, H, W, D) in the canonical frame, ``image`` (low resolution)
+            and ``label`` (high resolution), the second on the grid of the first refined by ``scale_factor``: voxel l of
+            one sits on voxel s l of the other.
         scale_factor: see :class:`SlabDataset`.
         num_iterations: see there.
         intensity_transform: applied to each volume, or ``None`` when ``transform`` scales intensities.
@@ -129,8 +129,7 @@ class PairedSlabDataset(SlabDataset):
         progress: bool = True,
     ) -> None:
         super().__init__(scale_factor, num_iterations, patch_size, slab_size, batch_size, seed, slab_axes, context)
-        _check_pairs(data)
-        scans = load_scans(data, transform, self.groups, progress)
+        scans = load_scans(data, lambda item: _checked_pair(item, transform), self.groups, progress)
         declare, check = DeclareHighResGrid(scale_factor), CheckSameGridd("label", image_key="image")
         for image, label in zip(scans["image"], scans["label"], strict=True):
             check({"image": declare(image.volume), "label": label.volume})
@@ -168,10 +167,11 @@ class IterationSampler(Sampler[int]):
         return max(0, len(self.dataset) - self.start * self.dataset.batch_size)
 
 
-def _check_pairs(data: Sequence[Mapping]) -> None:
-    for item in data:
-        if not {"image", "label"} <= item.keys():
-            raise ValueError(
-                f"an item of paired data must have files under `image` and `label`, got the keys {sorted(item)}. "
-                "Leave it out, or train without pairs."
-            )
+def _checked_pair(item: Mapping, transform: Callable) -> Mapping:
+    volumes = transform(item)
+    if not {"image", "label"} <= volumes.keys():
+        raise ValueError(
+            f"an item of paired data must become a pair of `image` and `label`, got the keys {sorted(volumes)}. "
+            "Leave it out, or train without pairs."
+        )
+    return volumes
