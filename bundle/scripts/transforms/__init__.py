@@ -4,12 +4,13 @@ Each array transform takes a channel-first volume; its ``...d`` twin works on a 
 ``MetaTensor`` follow: the field of view and the position of voxel 0 never change, the spacing does.
 """
 
+from scripts.transforms.consistency import DataConsistencyd, consistency_mode
 from scripts.transforms.degradation import RandDegraded
 from scripts.transforms.familiarity import WarnUnfamiliard
 from scripts.transforms.intensity import ScaleIntensityRobust, ScaleIntensityRobustd
 from scripts.transforms.io import LoadImageStrictd
 from scripts.transforms.misalignment import Misalignd
-from scripts.transforms.post import DataConsistencyd, InterpolateBaselinesd, MeasureConsistencyd, SplitDisagreementd
+from scripts.transforms.post import InterpolateBaselinesd, MeasureConsistencyd, SplitDisagreementd
 from scripts.transforms.registration import RigidRegisterd
 from scripts.transforms.spatial import KSpaceSpacing, KSpaceSpacingd, KSpaceTruncate, KSpaceTruncated
 from scripts.transforms.subsampling import Subsample, Subsampled
@@ -44,4 +45,5 @@ __all__ = [
     "Subsample",
     "Subsampled",
     "WarnUnfamiliard",
+    "consistency_mode",
 ]

@@ -1,4 +1,4 @@
-"""What happens beside and after the network: data consistency and the references that need no learning."""
+"""What happens beside and after the network: the agreement with the scan, and the references that need no learning."""
 
 from __future__ import annotations
 
@@ -7,56 +7,16 @@ from collections.abc import Hashable, Mapping, Sequence
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
-from monai.utils import convert_to_tensor, ensure_tuple
+from monai.utils import ensure_tuple
 from torch import Tensor
 
 from scripts.interpolation import interpolate_cubic
-from scripts.kspace import data_consistency, zero_fill
+from scripts.kspace import zero_fill
 from scripts.metrics import consistency_psnr
 from scripts.transforms.utility import DeclareHighResGrid
 from scripts.transforms.utils import factors_of, file_name, plain, spatial_dims, warn
 
-__all__ = ["DataConsistencyd", "InterpolateBaselinesd", "MeasureConsistencyd", "SplitDisagreementd"]
-
-
-class DataConsistencyd(MapTransform):
-    """Put the acquired k-space back into the prediction, see :func:`scripts.kspace.data_consistency`.
-
-    It belongs before anything that undoes the intensity scale: both volumes must be in the same units.
-
-    Args:
-        keys: the predictions.
-        image_key: the acquired volume.
-        allow_missing_keys: whether a key may be absent.
-
-    Raises:
-        ValueError: when called, if the prediction's size is not a whole multiple of the image's along every axis.
-    """
-
-    def __init__(
-        self, keys: KeysCollection = "pred", image_key: Hashable = "image", allow_missing_keys: bool = False
-    ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.image_key = image_key
-
-    def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
-        d = dict(data)
-        for key in self.key_iterator(d):
-            d[key] = self._consistent(d[key], d[self.image_key])
-        return d
-
-    def _consistent(self, pred: Tensor, image: Tensor) -> Tensor:
-        sizes, acquired = tuple(pred.shape[1:]), tuple(image.shape[1:])
-        if len(sizes) != len(acquired) or any(n % m for n, m in zip(sizes, acquired, strict=True)):
-            raise ValueError(
-                f"{file_name(image)}: expected a prediction of whole multiples of the image's size {acquired}, "
-                f"got {sizes}. Apply data consistency before the prediction is resampled, cropped or reoriented."
-            )
-        acquired_values = plain(image).to(pred.device, pred.dtype)
-        out = convert_to_tensor(
-            data_consistency(plain(pred), acquired_values, spatial_dims(pred)), track_meta=isinstance(pred, MetaTensor)
-        )
-        return out.copy_meta_from(pred) if isinstance(pred, MetaTensor) else out
+__all__ = ["InterpolateBaselinesd", "MeasureConsistencyd", "SplitDisagreementd"]
 
 
 class MeasureConsistencyd(MapTransform):

@@ -1,0 +1,220 @@
+"""Data consistency: put back what was acquired, as far as the scan tells that it was acquired as assumed."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from monai.config import KeysCollection, PathLike
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from monai.utils import convert_to_tensor
+from nibabel.orientations import aff2axcodes
+from torch import Tensor
+
+from scripts.acquisition import MISFIT, Acquisition, measure_acquisition
+from scripts.consistency import gain_and_shift, in_band, soft_data_consistency
+from scripts.degradation import Degradation, read_degradation
+from scripts.kspace import data_consistency
+from scripts.transforms.utils import file_name, plain, spatial_dims, warn
+
+__all__ = ["DataConsistencyd", "consistency_mode"]
+
+MODES = ("off", "hard", "soft", "auto")
+LARGEST_GAIN = 0.02  # of the prediction over the scan, up or down
+LARGEST_SHIFT = 0.1  # voxels of the scan
+FILTER_ERROR = 0.05  # amplitude, of a filter that the scan's spectrum tells
+CONTRADICTION = 0.2  # amplitude, rms along an axis, between the scan's filter and the transfer of its group
+
+
+def consistency_mode(value: str | bool) -> str:
+    """The mode of :class:`DataConsistencyd` that a config means: true is ``hard``; false, YAML's ``off``, is ``off``.
+
+    Raises:
+        ValueError: when ``value`` is neither a boolean nor a mode.
+    """
+    mode = ("off", "hard")[value] if isinstance(value, bool) else value
+    if mode not in MODES:
+        raise ValueError(f"data_consistency must be one of {', '.join(MODES)}, got {value!r}.")
+    return mode
+
+
+class _AssumptionError(Exception):
+    """Why a scan's k-space must not be put back: expectation, value, remedy."""
+
+
+class _Transfer(NamedTuple):
+    """What is assumed of a scan's k-space, see :func:`scripts.consistency.soft_data_consistency`."""
+
+    window: Tensor
+    noise: Tensor | None
+    error: Tensor | float
+
+
+class DataConsistencyd(MapTransform):
+    """Put the acquired k-space back into the prediction.
+
+    It belongs before anything that undoes the intensity scale: both volumes must be in the same units. The modes:
+
+    * ``hard``: all of it, see :func:`scripts.kspace.data_consistency`; right for a plain truncation, when the target
+      has the scan's noise.
+    * ``soft``: as far as it is expected to lessen the error, see :mod:`scripts.consistency`. Transfer and noise are
+      those of ``degradation``; without one the scan counts as unfiltered, and as noise what the network smoothed away.
+    * ``auto``: ``soft`` with a safeguard. Without a ``degradation``, the transfer is the one that the scan's own
+      spectrum tells, see :mod:`scripts.acquisition`. Off, with a warning that says why, when the prediction differs
+      from the scan in brightness or place, or when the spectrum is none that a scanner leaves, or contradicts the
+      degradation.
+    * ``off``: nothing.
+
+    What was done is put under ``data_consistency`` into the metadata of the image, and warnings into its ``warnings``,
+    from where ``Invertd`` takes them into those of the prediction.
+
+    Args:
+        keys: the predictions.
+        image_key: the acquired volume.
+        mode: see above and :func:`consistency_mode`.
+        degradation: of the scan's group, for ``soft`` and ``auto``: an estimate, or the file where it was saved.
+        allow_missing_keys: whether a key may be absent.
+
+    Raises:
+        ValueError: when the mode is unknown, or a degradation is given for ``hard``; when called, if the prediction's
+            size is not a whole multiple of the image's along every axis.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = "pred",
+        image_key: Hashable = "image",
+        mode: str | bool = "hard",
+        degradation: Degradation | PathLike | None = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.image_key = image_key
+        self.mode = consistency_mode(mode)
+        if degradation is not None and self.mode == "hard":
+            raise ValueError(
+                "data_consistency: hard takes the scan for a plain truncation, got a degradation as well. Use soft or "
+                "auto, or leave it out."
+            )
+        given = degradation is None or isinstance(degradation, Degradation)
+        self.degradation = degradation if given else read_degradation(degradation)
+
+    def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            if self.mode != "off":
+                d[key] = self._consistent(d[key], d[self.image_key])
+        return d
+
+    def _consistent(self, pred: Tensor, image: Tensor) -> Tensor:
+        sizes, acquired = tuple(pred.shape[1:]), tuple(image.shape[1:])
+        if len(sizes) != len(acquired) or any(n % m for n, m in zip(sizes, acquired, strict=True)):
+            raise ValueError(
+                f"{file_name(image)}: expected a prediction of whole multiples of the image's size {acquired}, "
+                f"got {sizes}. Apply data consistency before the prediction is resampled, cropped or reoriented."
+            )
+        values, scan = plain(pred), plain(image).to(pred.device, pred.dtype)
+        if self.mode == "hard":
+            values, done = data_consistency(values, scan, spatial_dims(pred)), "hard"
+        else:
+            values, done, warning = self._weighted(values, scan, _axis_names(image))
+            if warning and isinstance(image, MetaTensor):
+                warn(image, warning)
+        if isinstance(image, MetaTensor):
+            image.meta["data_consistency"] = done
+        out = convert_to_tensor(values, track_meta=isinstance(pred, MetaTensor))
+        return out.copy_meta_from(pred) if isinstance(pred, MetaTensor) else out
+
+    def _weighted(self, pred: Tensor, scan: Tensor, names: Sequence[str]) -> tuple[Tensor, str, str]:
+        """The prediction with the scan's k-space as far as it can be trusted, what was done, and a warning."""
+        try:
+            transfer, remark = self._transfer(pred[0], scan[0], names)
+        except _AssumptionError as error:
+            return pred, f"off: {error}", f"Data consistency is off: {error}"
+        channels, shares = zip(
+            *(soft_data_consistency(p, x, *transfer) for p, x in zip(pred, scan, strict=True)), strict=True
+        )
+        done = f"{shares[0]:.2f} of the acquired k-space"
+        if not remark:
+            return torch.stack(channels), done, ""
+        return (
+            torch.stack(channels),
+            f"{done}, undoing {remark}",
+            f"Data consistency expected a plain truncation, found {remark}, and undid what can be undone. Set "
+            "data_consistency: off if the scan is only soft.",
+        )
+
+    def _transfer(self, pred: Tensor, scan: Tensor, names: Sequence[str]) -> tuple[_Transfer, str]:
+        """What to assume of the scan's k-space, and in words what makes that other than a truncation."""
+        found, told = self.degradation, None
+        if self.mode == "auto":
+            _check_brightness_and_place(pred, scan)
+            truncated = [axis for axis in range(3) if pred.shape[axis] > scan.shape[axis]]
+            told = measure_acquisition(scan, truncated) if truncated else None
+            if found is not None:
+                _check_group(told, found, truncated, names)
+            elif truncated:
+                _check_spectrum(told, scan.shape, names)
+        if found is not None:
+            window = found.window(scan.shape)
+            noise = found.noise_std**2 * scan.numel() * (window**2 if found.filtered_noise else torch.ones_like(window))
+            error = (found.window(scan.shape, (1.0, 1.0, 1.0)) - window).abs()
+            return _Transfer(window, noise, error.to(scan)), ""
+        if told is None:
+            return _Transfer(torch.ones_like(scan), None, 0.0), ""
+        window = told.window(scan.shape)
+        filtered = bool(((window > 0) & (window < 1)).any())
+        return _Transfer(window, None, FILTER_ERROR * filtered), told.describe(names)
+
+
+def _check_brightness_and_place(pred: Tensor, scan: Tensor) -> None:
+    gain, shift = gain_and_shift(*in_band(pred, scan))
+    if not abs(gain - 1) <= LARGEST_GAIN:
+        raise _AssumptionError(
+            f"the prediction, degraded again, should be as bright as the scan to {LARGEST_GAIN:.0%}, but is {gain:.3f} "
+            "times as bright. Use weights that keep the intensity; data_consistency: hard trusts the scan."
+        )
+    if not max(map(abs, shift)) <= LARGEST_SHIFT:
+        raise _AssumptionError(
+            f"the prediction, degraded again, should lie on the scan to {LARGEST_SHIFT:g} voxels, but lies off by "
+            f"{', '.join(f'{value:.2f}' for value in shift)}. Use weights trained on this grid."
+        )
+
+
+def _check_spectrum(told: Acquisition | None, shape: Sequence[int], names: Sequence[str]) -> None:
+    if told is None:
+        raise _AssumptionError(
+            f"the scan should have at least 32 voxels along each axis to tell how it was acquired, but has "
+            f"{tuple(shape)}. Give the degradation of its group; data_consistency: hard assumes a plain truncation."
+        )
+    if None in told.filters:
+        axis = told.filters.index(None)
+        raise _AssumptionError(
+            f"the spectrum along the {names[axis]} axis should be that of a head, truncated and filtered as scanners "
+            f"do, to {MISFIT} dB, but differs by {told.misfits[axis]:.1f} dB: the scan was interpolated, smoothed, or "
+            "is none of a head. Use the scan as it was acquired, or give the degradation of its group."
+        )
+
+
+def _check_group(told: Acquisition | None, group: Degradation, axes: Sequence[int], names: Sequence[str]) -> None:
+    """See that the scan does not contradict the degradation of its group, along the axes where it tells anything."""
+    u = np.linspace(0, 1, 65)
+    for axis in axes if told is not None else ():
+        one, transfer = told.filters[axis], group.transfers[axis]
+        difference = 0.0 if one is None else float(np.sqrt(np.mean((one.at(u) - transfer.at(u)) ** 2)))
+        if difference > CONTRADICTION:
+            raise _AssumptionError(
+                f"along the {names[axis]} axis the scan should have its group's transfer ({transfer.family}) to "
+                f"{CONTRADICTION:g}, but its spectrum tells another ({one.family}), {difference:.2f} off. Estimate the "
+                "degradation on scans like this one."
+            )
+
+
+def _axis_names(image: Tensor) -> tuple[str, ...]:
+    """The codes of the volume's axes, or their numbers where there is no affine."""
+    if not isinstance(image, MetaTensor):
+        return tuple(str(axis) for axis in range(image.ndim - 1))
+    return tuple(map(str, aff2axcodes(np.asarray(image.affine))))
