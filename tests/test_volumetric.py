@@ -33,10 +33,15 @@ def test_untrained_it_is_the_interpolation(scale_factor):
 
 
 @torch.no_grad()
-def test_passes_change_nothing():
-    low_res = volume(6, 5, 40)
-    whole, parts = (trained(network(voxels_per_pass=voxels))(low_res) for voxels in (2**21, 30 * 20))
-    torch.testing.assert_close(parts, whole, atol=1e-5, rtol=1e-5)
+@pytest.mark.parametrize("size", [(40, 5, 6), (9, 5, 6), (10, 5, 6), (1, 3, 2)])
+@pytest.mark.parametrize("slices", [1, 2, 7, 40])
+def test_passes_change_nothing(size, slices):
+    """Also where the last one brings a single slice, or the volume is thinner than what the convolutions reach."""
+    low_res = volume(*size)
+    net = trained(network(voxels_per_pass=slices * size[1] * size[2], slab_size=size[2]))
+    whole = net.slab(low_res[:, 0].movedim(-1, 1)).movedim(1, -1).unsqueeze(1)
+    assert net.reach + 1 == 9
+    torch.testing.assert_close(net(low_res), whole, atol=1e-5, rtol=1e-5)
 
 
 @torch.no_grad()

@@ -208,23 +208,25 @@ class FeatureNormHandler:
 
     def __init__(self, encoder: nn.Module) -> None:
         self.encoder = encoder
-        self.mean_squares: list[float] = []
+        self.squares = 0.0
+        self.count = 0
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.EPOCH_STARTED, self.start)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
     def start(self) -> None:
-        self.mean_squares = []
+        self.squares, self.count = 0.0, 0
         self.hook = self.encoder.register_forward_hook(self._measure)
 
     def _measure(self, module: nn.Module, inputs: tuple[Tensor, ...], features: Tensor) -> None:
-        self.mean_squares.append(features.float().square().mean().item())
+        self.squares += features.float().square().sum().item()
+        self.count += features.numel()
 
     def __call__(self, engine: Engine) -> None:
         self.hook.remove()
-        if self.mean_squares:
-            engine.state.metrics["feature_norm"] = float(np.mean(self.mean_squares)) ** 0.5
+        if self.count:
+            engine.state.metrics["feature_norm"] = (self.squares / self.count) ** 0.5
 
 
 class BestModelHandler:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scripts.degradation import Degradation
@@ -17,17 +18,81 @@ from .super_resolution import check_geometry
 from .ts_rcan import Residual
 
 
-def conv3x3x3(in_channels: int, out_channels: int, stride: Sequence[int] = (1, 1, 1)) -> nn.Conv3d:
-    return nn.Conv3d(in_channels, out_channels, kernel_size=3, stride=tuple(stride), padding=1)
+class PartwiseConv3d(nn.Conv3d):
+    """A convolution whose input may come in parts along its first axis, and gives what it gives of all at once.
+
+    Like every layer here it takes, beside a part of its input, what the layers kept of the part ``before``, in the order
+    in which they come; it adds what it keeps itself to ``after``, and answers with as many slices as are known by now.
+    Nothing is computed twice, and all that is at work at a time fits a processor's cache. Without these it is the
+    convolution that it inherits from; in parts it has to be one of :func:`conv3x3x3` without stride.
+    """
+
+    def forward(
+        self, x: Tensor, before: list[Tensor] | None = None, after: list[Tensor] | None = None, last: bool = True
+    ) -> Tensor:
+        if before is None or after is None:
+            return self._conv_forward(x, self.weight, self.bias)
+        border = torch.zeros_like(x[:, :, :1])
+        slices = [before.pop(0) if len(before) > 0 else border, x]
+        if last:
+            slices.append(border)
+        joined = torch.cat(slices, dim=2)
+        after.append(joined[:, :, -2:].clone())
+        return F.conv3d(joined, self.weight, self.bias, padding=[0, 1, 1])
 
 
-def residual_group(num_features: int, num_blocks: int) -> Residual:
+class PartwiseReLU(nn.ReLU):
+    """A rectifier between layers that take parts, of which it keeps nothing."""
+
+    def forward(
+        self, x: Tensor, before: list[Tensor] | None = None, after: list[Tensor] | None = None, last: bool = True
+    ) -> Tensor:
+        return F.relu(x, inplace=self.inplace)
+
+
+class PartwiseSequential(nn.Sequential):
+    """Layers that take parts, one after the other."""
+
+    def forward(
+        self, x: Tensor, before: list[Tensor] | None = None, after: list[Tensor] | None = None, last: bool = True
+    ) -> Tensor:
+        for layer in self:
+            x = layer(x, before, after, last)
+        return x
+
+
+class PartwiseResidual(Residual):
+    """``x + layers(x)`` in parts: slices wait here until the layers have seen enough to answer."""
+
+    def forward(
+        self, x: Tensor, before: list[Tensor] | None = None, after: list[Tensor] | None = None, last: bool = True
+    ) -> Tensor:
+        y = x
+        for layer in self:
+            y = layer(y, before, after, last)
+        if before is None or after is None:
+            return x + y
+        waiting = torch.cat([before.pop(0), x], dim=2) if len(before) > 0 else x
+        ready = y.shape[2]
+        after.append(waiting[:, :, ready:].clone())
+        return y.add_(waiting[:, :, :ready])
+
+
+def conv3x3x3(in_channels: int, out_channels: int, stride: Sequence[int] = (1, 1, 1)) -> PartwiseConv3d:
+    return PartwiseConv3d(in_channels, out_channels, kernel_size=3, stride=tuple(stride), padding=1)
+
+
+def residual_group(num_features: int, num_blocks: int) -> PartwiseResidual:
     """The group of RCAN (https://arxiv.org/abs/1807.02758) without channel attention, which needs all of a volume."""
     blocks = [
-        Residual(conv3x3x3(num_features, num_features), nn.ReLU(inplace=True), conv3x3x3(num_features, num_features))
+        PartwiseResidual(
+            conv3x3x3(num_features, num_features),
+            PartwiseReLU(inplace=True),
+            conv3x3x3(num_features, num_features),
+        )
         for _ in range(num_blocks)
     ]
-    return Residual(*blocks, conv3x3x3(num_features, num_features))
+    return PartwiseResidual(*blocks, conv3x3x3(num_features, num_features))
 
 
 def channels_last(volume: Tensor) -> Tensor:
@@ -77,8 +142,8 @@ class VolumetricNet(nn.Module):
         num_groups: residual groups, of which the first belongs to the encoder.
         num_blocks: blocks per group, each of two convolutions.
         skip: learn the rest to a fixed interpolation, which the untrained network then is.
-        voxels_per_pass: how many low-resolution voxels pass the network at once, along the last axis one part after the
-            other with all that the convolutions reach; it bounds the memory and changes nothing else.
+        voxels_per_pass: about how many low-resolution voxels pass the network at once, one part of the volume after the
+            other along its first axis; it changes the time and the memory and nothing else.
         seed: seed of the initialisation.
 
     Raises:
@@ -93,7 +158,7 @@ class VolumetricNet(nn.Module):
         num_groups: int = 2,
         num_blocks: int = 3,
         skip: bool = True,
-        voxels_per_pass: int = 2**21,
+        voxels_per_pass: int = 2**17,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -104,8 +169,8 @@ class VolumetricNet(nn.Module):
         self.skip = skip
         self.reach = 2 + num_groups * (2 * num_blocks + 1)  # one voxel per convolution
         groups = [residual_group(num_features, num_blocks) for _ in range(num_groups)]
-        self.encoder = nn.Sequential(conv3x3x3(1, num_features), *groups[:1])
-        self.decoder = nn.Sequential(
+        self.encoder = PartwiseSequential(conv3x3x3(1, num_features), *groups[:1])
+        self.decoder = PartwiseSequential(
             *groups[1:], conv3x3x3(num_features, self.factors[0] * self.factors[1] * self.factors[2])
         )
         self.interpolation = SlabInterpolation(self.factors)
@@ -136,15 +201,17 @@ class VolumetricNet(nn.Module):
         """LR volume ``(B, 1, H, W, D)`` to SR volume ``(B, 1, s * H, s * W, s_z * D)``."""
         if x.ndim != 5 or x.shape[1] != 1:
             raise ValueError(f"VolumetricNet expects volumes of shape (B, 1, H, W, D), got {list(x.shape)}.")
-        depth, s = x.shape[4], self.factors[2]
-        step = max(self.reach, self.voxels_per_pass // (x.shape[2] * x.shape[3]) - 2 * self.reach)
-        parts = []
-        for start in range(0, depth, step):
-            end = min(start + step, depth)
-            low, high = max(0, start - self.reach), min(depth, end + self.reach)
-            part = self._refine(self.decoder(self.encoder(channels_last(x[..., low:high]))))
-            parts.append(part[..., s * (start - low) : s * (end - low)])
-        volume = torch.cat(parts, dim=4)
+        parts: list[Tensor] = []
+        before: list[Tensor] = []
+        step = max(1, self.voxels_per_pass // (x.shape[3] * x.shape[4]))
+        start, end = 0, max(step, self.reach + 1)  # so that every layer can answer the first part already
+        while start < x.shape[2]:
+            after: list[Tensor] = []
+            last = end >= x.shape[2]
+            features = self.encoder(channels_last(x[:, :, start:end]), before, after, last)
+            parts.append(self._refine(self.decoder(features, before, after, last)))
+            start, end, before = end, end + step, after
+        volume = torch.cat(parts, dim=2)
         if self.skip:
             volume = volume + self.interpolation(x[:, 0].movedim(-1, 1)).movedim(1, -1).unsqueeze(1)
         return volume
