@@ -50,7 +50,7 @@ def results(psnr: dict[str, list[float]]) -> Results:
         for i, value in enumerate(values)
         for method, gain in (("pred", 0.0), ("consistent", 0.1), ("zero_filling", -1.0))
     ]
-    return Results(rows, scores, [])
+    return Results(rows, scores, [], [])
 
 
 # Statistics
@@ -208,6 +208,61 @@ def test_a_claim_about_the_contrastive_loss_takes_three_seeds(seeds, verdict):
     (said,) = reading.reading(known)
     assert verdict in said
     assert said.count("dB with seed") == seeds
+
+
+def test_what_is_lost_with_fewer_source_subjects_and_what_data_consistency_undoes():
+    known = results({"initial_seed0": [30.0, 31.0], "udean_seed0": [30.5, 31.5], "contrastive_seed0": [29.0, 31.0]})
+    few = {
+        **known.rows[2],
+        "name": "contrastive_hr25_seed0",
+        "setting": {**known.rows[2]["setting"], "hr_fraction": 0.25},
+    }
+    known.rows.append(few)
+    for score in [score for score in known.scores if score["row"] == "contrastive_seed0"]:
+        known.scores.append({**score, "row": few["name"], "psnr": str(float(score["psnr"]) - 2)})
+    for score in known.scores:
+        if score["row"] == "udean_seed0" and score["method"] == "consistent":
+            score["psnr"] = str(float(score["psnr"]) - 0.5)
+    said = " ".join(reading.reading(known))
+    assert "With 25 % of the source subjects instead of all, same seed: contrastive -2.000 dB." in said
+    assert "udean +0.000 instead of +0.500, contrastive -0.500 instead of -0.500" in said
+
+
+def test_the_diagnostics_are_ranked_against_the_change_of_psnr():
+    systems = ("udean", "dasr", "contrastive", "without_contrastive", "supervised_oracle")
+    known = results(
+        {"initial_seed0": [30.0, 31.0]} | {f"{s}_seed0": [30.0 + i, 31.0 + i] for i, s in enumerate(systems)}
+    )
+    for place, system in enumerate(systems):
+        point = {"row": f"{system}_seed0", "stage": "1", "step": "1"}
+        known.curves.append({**point, "tag": "degradation_psnr", "value": str(40 - place)})
+        known.curves.append({**point, "tag": "intensity_drift", "value": str(place)})
+    (said,) = [sentence for sentence in reading.reading(known) if "Spearman" in sentence]
+    assert "Over the 5 rows" in said
+    assert "-1.00 with the learned degradation's PSNR to the true one, +1.00 with the drift" in said
+
+
+def test_every_figure_is_drawn_where_its_numbers_are(tmp_path):
+    known = results(
+        {"initial_seed0": [30.0, 31.0], "contrastive_seed0": [30.1, 31.0], "contrastive_seed1": [30.1, 31.0]}
+    )
+    few = {
+        **known.rows[1],
+        "name": "contrastive_hr25_seed0",
+        "setting": {**known.rows[1]["setting"], "hr_fraction": 0.25},
+    }
+    known.rows.append(few)
+    known.scores.extend(
+        [{**score, "row": few["name"]} for score in known.scores if score["row"] == "contrastive_seed0"]
+    )
+    known.scores.extend(
+        [{**s, "evaluation": "mismatches/hamming"} for s in known.scores if s["row"].endswith("_seed0")]
+    )
+    point = {"row": "contrastive_seed0", "tag": "psnr_gain", "stage": "1"}
+    known.curves.extend({**point, "step": str(step), "value": "0.1"} for step in (1, 2))
+    transfer = {"row": "contrastive_seed0", "learned": "0.9", "true": "1.0"}
+    known.transfers.extend({**transfer, "axis": str(axis), "frequency": f} for axis in range(3) for f in ("0.1", "0.2"))
+    assert set(draw_figures(known, tmp_path)) == {"gains", "hr_fractions", "training_curves", "degradation", "mismatch"}
 
 
 def test_fewer_than_twelve_subjects_have_no_p_value():

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -167,13 +168,20 @@ def mismatch(results: Results) -> Figure | None:
     if not others:
         return None
     evaluations = ["evaluation", *others]
-    rows = [row for row in results.first if results.by_subject([row["name"]], "psnr", evaluation=others[0])]
+    known = [row for row in results.first if row["setting"]["system"] != "zero_filling"]
+    rows = [row for row in known if results.by_subject([row["name"]], "psnr", evaluation=others[0])]
+    if not rows:
+        return None
     figure, axes = _page([*METRICS.values(), "PSNR above zero-filling (dB)"], width=12.5)
     figure.set_figheight(4.8)
+    places = np.arange(len(evaluations))
     for panel, metric in zip(axes, [*METRICS, None], strict=True):
         for number, row in enumerate(rows):
             values = [_mean_score(results, row, metric, evaluation) for evaluation in evaluations]
-            panel.plot(range(len(values)), values, marker="o", label=results.words(row), **_style(number))
+            beside = 0.6 * ((number + 0.5) / len(rows) - 0.5)
+            panel.plot(places + beside, values, "o", markersize=5, label=results.words(row), color=f"C{number % 10}")
+        base = [_mean_score(results, rows[0], metric, e, "zero_filling") for e in evaluations]
+        panel.hlines(base, places - 0.4, places + 0.4, colors="black", linewidth=1, label="zero-filling")
         labels = ["as trained", *(name.removeprefix(MISMATCHES) for name in others)]
         labels = [label[0].upper() + label[1:] for label in labels]
         panel.set_xticks(range(len(evaluations)), labels, rotation=25, fontsize=8)
@@ -181,10 +189,10 @@ def mismatch(results: Results) -> Figure | None:
     return figure
 
 
-def _mean_score(results: Results, row: Mapping, metric: str | None, evaluation: str) -> float:
+def _mean_score(results: Results, row: Mapping, metric: str | None, evaluation: str, method: str = "pred") -> float:
     """Over subjects; without a metric that of PSNR above zero-filling."""
     ours, base = (
-        results.by_subject([row["name"]], metric or "psnr", method, evaluation) for method in ("pred", "zero_filling")
+        results.by_subject([row["name"]], metric or "psnr", one, evaluation) for one in (method, "zero_filling")
     )
     return mean(ours[subject] - (0 if metric else base[subject]) for subject in ours) if ours else float("nan")
 
@@ -204,7 +212,7 @@ FIGURES: dict[str, tuple[Callable[[Results], Figure | None], str]] = {
     ),
     "mismatch": (
         mismatch,
-        "Metrics when the test's acquisition is another than the training's; on the right above zero-filling of the "
-        "same acquisition (first seed and fold).",
+        "Metrics when the test's acquisition or contrast is another than the training's, means over subjects; lines: "
+        "zero-filling of the same acquisition (first seed and fold).",
     ),
 }

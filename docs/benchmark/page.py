@@ -30,7 +30,8 @@ regions are boxes placed by eye around what can be seen, stated in the matrix, a
 HEAD = """# Results
 
 What was measured, first on real scans, then on generated subjects: tables in the papers' layout, what the numbers say,
-and what they do not support.
+and what they do not support. The shipped weights, a larger network that was trained for longer, are evaluated in
+[their model card](../bundle/docs/README.md).
 """
 METHOD = """## How to read the tables
 

@@ -243,8 +243,8 @@ def _acquisitions(results: Results) -> str | None:
     if not told:
         return None
     return (
-        f"PSNR (dB) above zero-filling of the same acquisition, where the acquisition is another than in training, "
-        f"{'; '.join(told)}."
+        f"PSNR (dB) above zero-filling of the same acquisition, where acquisition or contrast is another than in "
+        f"training, {'; '.join(told)}."
     )
 
 
