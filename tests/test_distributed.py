@@ -19,7 +19,7 @@ from monai.handlers import LrScheduleHandler, StatsHandler
 from scripts import distributed
 from scripts.checkpoints import AtomicCheckpointSaver
 from scripts.data import IterationSampler
-from scripts.distributed import GradientAveragingHandler, RankSampler, handlers_of_rank
+from scripts.distributed import GradientAveragingHandler, RankSampler, handlers_of_rank, share_of_rank
 
 BUNDLE = Path(__file__).parents[1] / "bundle"
 
@@ -74,6 +74,22 @@ def test_ranks_other_than_the_first_neither_log_nor_write(as_rank):
     assert handlers_of_rank(handlers) == handlers
     as_rank(1, 2)
     assert handlers_of_rank(handlers) == [schedule, saver]
+
+
+@pytest.mark.parametrize("count", [0, 3, 4, 11])
+def test_the_ranks_share_scans_in_their_order(as_rank, count):
+    shares = []
+    for rank in range(3):
+        as_rank(rank, 3)
+        shares.append(share_of_rank(range(count)))
+    assert [*chain(*shares)] == list(range(count))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_a_process_without_a_scan_is_refused(as_rank):
+    as_rank(0, 3)
+    with pytest.raises(ValueError, match="every process needs a scan, got 2 scans for 3 processes"):
+        share_of_rank(["sub-01", "sub-02"])
 
 
 def test_scaled_gradients_are_refused(monkeypatch):
@@ -135,6 +151,28 @@ def test_two_processes_share_a_folder_and_tell_of_all_its_scans(tmp_path):
         fates = {Path(row["scan"]).name: row["result"] for row in csv.DictReader(file)}
     assert fates == {"broken.nii.gz": "failed", **{f"scan{seed}.nii.gz": "done" for seed in range(3)}}
     assert len(list((tmp_path / "output").rglob("*.nii.gz"))) == 3
+
+
+def test_two_processes_evaluate_a_folder_as_one_does(tmp_path):
+    for seed in range(3):
+        write_scan(tmp_path / "scans" / f"scan{seed}.nii.gz", head_phantom(seed, (24, 32, 40)), (1.0, 1.0, 1.0))
+    names = ["inference.yaml", "evaluate.yaml", "multi_gpu_evaluate.yaml"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    for output, launcher in (
+        ("one", []),
+        ("two", ["torch.distributed.run", "--nproc_per_node", "2", "--standalone", "-m"]),
+    ):
+        command = [sys.executable, "-m", *launcher, "monai.bundle", "run", "evaluating", "--config_file"]
+        command += [str([str(BUNDLE / "configs" / name) for name in names]), "--bundle_root", str(BUNDLE)]
+        command += ["--dataset_dir", str(tmp_path / "scans"), "--output_dir", str(tmp_path / output)]
+        result = subprocess.run(command, env=environment, capture_output=True, encoding="utf-8", timeout=300)
+        assert result.returncode == 0, result.stdout + result.stderr
+    one, two = (tmp_path / output for output in ("one", "two"))
+    assert (two / "subjects.csv").read_text(encoding="utf-8") == (one / "subjects.csv").read_text(encoding="utf-8")
+    summaries = [(output / "summary.md").read_text(encoding="utf-8").partition("- parameters") for output in (one, two)]
+    assert summaries[0][0] == summaries[1][0]
+    assert "- subjects: 3\n" in summaries[0][0]
+    assert sorted(path.name for path in two.rglob("*.png")) == sorted(path.name for path in one.rglob("*.png"))
 
 
 def test_the_contrastive_model_with_both_losses_trains_in_two_processes(tmp_path, phantom_dataset):

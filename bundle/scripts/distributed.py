@@ -33,6 +33,7 @@ __all__ = [
     "RankSampler",
     "handlers_of_rank",
     "report_all_outcomes",
+    "share_of_rank",
     "start_process_group",
 ]
 
@@ -61,6 +62,25 @@ def start_process_group(device: torch.device) -> None:
 def handlers_of_rank(handlers: Sequence[Any]) -> list[Any]:
     """All handlers on the first rank; on the others those that neither log nor write."""
     return [one for one in handlers if _rank() == 0 or not isinstance(one, WRITERS)]
+
+
+def share_of_rank(items: Sequence[Any]) -> Sequence[Any]:
+    """This rank's items, neighbours: with N ranks, the n-th N-th of them, or one more where they do not divide.
+
+    What is gathered from the ranks in their order has therefore the order of the items.
+
+    Args:
+        items: those of all ranks.
+
+    Raises:
+        ValueError: when a rank would have none.
+    """
+    if 0 < len(items) < _world_size():
+        raise ValueError(
+            f"every process needs a scan, got {len(items)} scans for {_world_size()} processes; start as many at most."
+        )
+    first, last = (len(items) * rank // _world_size() for rank in (_rank(), _rank() + 1))
+    return items[first:last]
 
 
 def report_all_outcomes(outcomes: Sequence[Outcome], output_dir: PathLike) -> None:

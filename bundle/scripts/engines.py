@@ -33,7 +33,8 @@ class ObjectiveTrainer(Trainer):
 
     ``engine.state.terms`` holds the unweighted terms by name; a handler may add one at ``GENERATOR_LOSS_COMPLETED``
     after declaring it by :meth:`declare_terms`. ``engine.state.output`` holds the published images, the ``terms``,
-    ``loss`` and the discriminators' loss, all detached.
+    ``loss`` and the discriminators' loss, all detached. A handler that measures the norms of a step's gradients adds
+    them to ``engine.state.gradient_norms``: no step is made with a loss or a norm that is not finite.
 
     Randomness inside an iteration is a function of ``seed`` and the iteration's number, and the data loader's sampler
     is started at the engine's iteration, so that a resumed run equals one that was never stopped.
@@ -186,26 +187,35 @@ class ObjectiveTrainer(Trainer):
             self.state.terms = compute_terms()
             self.fire_event(loss_completed)
             loss = self.objective.total(self.state.terms)
-        self._check_finite(loss)
+        self.state.gradient_norms = []
         optimizer.zero_grad()
         self.grad_scaler.scale(loss).backward()
         self.grad_scaler.unscale_(optimizer)
         self.fire_event(backward_completed)
+        self._check_finite(loss, optimizer)
         self.grad_scaler.step(optimizer)
         self.fire_event(model_completed)
         return self.state.terms, loss.detach()
 
-    def _check_finite(self, loss: Tensor) -> None:
-        if torch.isfinite(loss):
-            return
-        names = [name for name, term in self.state.terms.items() if not torch.isfinite(term)]
-        raise ValueError(
-            f"the loss must be finite, but {names or 'the total'} is not at iteration {self.state.iteration} "
-            f"({self.describe_batch()}); look at these scans, lower the learning rate, and resume from the last "
-            "checkpoint."
-        )
+    def _check_finite(self, loss: Tensor, optimizer: Optimizer) -> None:
+        """Stop before a step that would spoil the networks, by one question, as a GPU has to finish its work to answer.
 
-    def describe_batch(self) -> str:
+        Under gradient scaling a step with such gradients is skipped, not an error.
+        """
+        norms = [] if self.grad_scaler.is_enabled() else self.state.gradient_norms
+        if torch.stack([loss.detach(), *norms]).isfinite().all():
+            return
+        where = f"at iteration {self.state.iteration} ({self._describe_batch()})"
+        advice = "look at these scans, lower the learning rate, and resume from the last checkpoint."
+        if loss.isfinite():
+            name = "g_optimizer" if optimizer is self.g_optimizer else "d_optimizer"
+            raise ValueError(
+                f"the gradient of {name} must be finite, but is not {where}, although the loss is; {advice}"
+            )
+        names = [name for name, term in self.state.terms.items() if not torch.isfinite(term)]
+        raise ValueError(f"the loss must be finite, but {names or 'the total'} is not {where}; {advice}")
+
+    def _describe_batch(self) -> str:
         """The subjects of the batch, for messages."""
         subjects = {key: value for key, value in self.state.batch.items() if key.endswith("subject")}
         return f"batch of {subjects}"

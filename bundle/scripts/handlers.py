@@ -107,17 +107,13 @@ class ContrastiveHandler:
 
 
 class GradientClippingHandler:
-    """Clip the norm of the gradient of each parameter group before its optimiser steps.
+    """Clip the norm of the gradient of each parameter group before its optimiser steps, and let the engine look at it.
 
     Groups are clipped one by one, so that the networks' gradient is scaled alike whatever other groups, such as the
     projection heads, the optimiser holds.
 
     Args:
         max_norm: largest 2-norm over all the parameters of a group.
-
-    Raises:
-        ValueError: during training, when a gradient is not finite although its loss is, before it spoils the networks;
-            not under gradient scaling, where such a step is skipped.
     """
 
     def __init__(self, max_norm: float) -> None:
@@ -129,13 +125,7 @@ class GradientClippingHandler:
 
     def __call__(self, engine: Engine, optimizer: str) -> None:
         for group in getattr(engine, optimizer).param_groups:
-            norm = nn.utils.clip_grad_norm_(group["params"], self.max_norm)
-            if not (engine.grad_scaler.is_enabled() or torch.isfinite(norm)):
-                raise ValueError(
-                    f"the gradient of {optimizer} must be finite, but is not at iteration {engine.state.iteration} "
-                    f"({engine.describe_batch()}), although the loss is; look at these scans, lower the learning rate, "
-                    "and resume from the last checkpoint."
-                )
+            engine.state.gradient_norms.append(nn.utils.clip_grad_norm_(group["params"], self.max_norm))
 
 
 class ResumableEMAHandler(EMAHandler):

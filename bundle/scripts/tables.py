@@ -7,11 +7,12 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from monai.config import PathLike
 from monai.handlers import IgniteMetricHandler, from_engine
-from monai.utils import ImageMetaKey
+from monai.utils import ImageMetaKey, string_list_all_gather
 from torch import nn
 
 from scripts.costs import InferenceCosts
@@ -64,6 +65,8 @@ def comparison_metrics(methods: Sequence[str]) -> dict[str, IgniteMetricHandler]
 class ComparisonTableHandler:
     """Write ``subjects.csv`` and ``summary.md`` at the end of an evaluation, and log the summary.
 
+    Processes that share the subjects have one table of them all, the first one's first, which the first one writes.
+
     Args:
         output_dir: where to write.
         methods: titles of the methods by their key; the metrics are those of :func:`comparison_metrics`.
@@ -96,19 +99,22 @@ class ComparisonTableHandler:
 
     def __call__(self, engine: Engine) -> None:
         details = {name: values.flatten() for name, values in engine.state.metric_details.items()}
+        subjects = string_list_all_gather(self.subjects)  # in the order of the metrics' values
+        if idist.get_rank() > 0:
+            return
         self.output_dir.mkdir(parents=True, exist_ok=True)
         with open(self.output_dir / "subjects.csv", "w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows(self._rows(details))
+            csv.writer(file).writerows(self._rows(subjects, details))
         costs = {} if self.costs is None else self.costs.summary(engine)
-        summary = self._summary(details, {**self.notes, **costs})
+        summary = self._summary(details, {"subjects": len(subjects), **self.notes, **costs})
         (self.output_dir / "summary.md").write_text(summary, encoding="utf-8")
         logger.info("Results in %s\n\n%s", self.output_dir, summary.replace("±", "+/-"))  # terminals may be ASCII
 
-    def _rows(self, details: Mapping[str, torch.Tensor]) -> list[list[object]]:
+    def _rows(self, subjects: Sequence[str], details: Mapping[str, torch.Tensor]) -> list[list[object]]:
         """One row per subject and method, under a header."""
         rows = [
             [subject, method, *(_number(details[f"{method}_{name}"][i]) for name in METRICS)]
-            for i, subject in enumerate(self.subjects)
+            for i, subject in enumerate(subjects)
             for method in self.methods
         ]
         return [["subject", "method", *METRICS], *rows]
@@ -121,8 +127,7 @@ class ComparisonTableHandler:
             cells = [_mean_and_deviation(details[f"{method}_{name}"], METRICS[name][3]) for name in measured]
             rows.append([title, *cells])
         table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-        lines = {"subjects": len(self.subjects), **notes}
-        return table + "\n\n" + "\n".join(f"- {title}: {value}" for title, value in lines.items()) + "\n"
+        return table + "\n\n" + "\n".join(f"- {title}: {value}" for title, value in notes.items()) + "\n"
 
 
 def _mean_and_deviation(values: torch.Tensor, decimals: int) -> str:

@@ -21,10 +21,10 @@ from .ts_rcan import Residual
 class PartwiseConv3d(nn.Conv3d):
     """A convolution whose input may come in parts along its first axis, and gives what it gives of all at once.
 
-    Like every layer here it takes, beside a part of its input, what the layers kept of the part ``before``, in the order
-    in which they come; it adds what it keeps itself to ``after``, and answers with as many slices as are known by now.
-    Nothing is computed twice, and all that is at work at a time fits a processor's cache. Without these it is the
-    convolution that it inherits from; in parts it has to be one of :func:`conv3x3x3` without stride.
+    Like every layer here it takes, beside a part of its input, what the layers kept of the part ``before``, in the
+    order in which they come; it adds what it keeps itself to ``after``, and answers with as many slices as are known by
+    now. So nothing is computed twice, and what is at work at a time fits a processor's cache. Without the two lists it
+    is the convolution that it inherits from; with them it has to be one of :func:`conv3x3x3` without stride.
     """
 
     def forward(
@@ -197,13 +197,10 @@ class VolumetricNet(nn.Module):
         phases = phases.reshape(batch, s[0], s[1], s[2], height, width, depth).permute(0, 4, 1, 5, 2, 6, 3)
         return phases.reshape(batch, 1, s[0] * height, s[1] * width, s[2] * depth)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """LR volume ``(B, 1, H, W, D)`` to SR volume ``(B, 1, s * H, s * W, s_z * D)``."""
-        if x.ndim != 5 or x.shape[1] != 1:
-            raise ValueError(f"VolumetricNet expects volumes of shape (B, 1, H, W, D), got {list(x.shape)}.")
+    def _in_parts(self, x: Tensor, step: int) -> Tensor:
+        """What the layers make of a volume that passes them ``step`` slices of its first axis at a time."""
         parts: list[Tensor] = []
         before: list[Tensor] = []
-        step = max(1, self.voxels_per_pass // (x.shape[3] * x.shape[4]))
         start, end = 0, max(step, self.reach + 1)  # so that every layer can answer the first part already
         while start < x.shape[2]:
             after: list[Tensor] = []
@@ -211,7 +208,17 @@ class VolumetricNet(nn.Module):
             features = self.encoder(channels_last(x[:, :, start:end]), before, after, last)
             parts.append(self._refine(self.decoder(features, before, after, last)))
             start, end, before = end, end + step, after
-        volume = torch.cat(parts, dim=2)
+        return torch.cat(parts, dim=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """LR volume ``(B, 1, H, W, D)`` to SR volume ``(B, 1, s * H, s * W, s_z * D)``."""
+        if x.ndim != 5 or x.shape[1] != 1:
+            raise ValueError(f"VolumetricNet expects volumes of shape (B, 1, H, W, D), got {list(x.shape)}.")
+        step = max(1, self.voxels_per_pass // (x.shape[3] * x.shape[4]))
+        if x.shape[2] > step:
+            volume = self._in_parts(x, step)
+        else:
+            volume = self._refine(self.decoder(self.encoder(channels_last(x))))
         if self.skip:
             volume = volume + self.interpolation(x[:, 0].movedim(-1, 1)).movedim(1, -1).unsqueeze(1)
         return volume
