@@ -140,7 +140,15 @@ def test_another_order_than_the_paper_s_is_said():
     udean, dasr = [30.0, 31.0], [30.5, 31.5]
     assert tables.order(tables.paper_table(LAYOUT, results({"udean_seed0": dasr, "dasr_seed0": udean}))) is None
     said = tables.order(tables.paper_table(LAYOUT, results({"udean_seed0": udean, "dasr_seed0": dasr})))
-    assert said == "2x2x2, unpaired: here DASR > UDEAN; in the paper UDEAN > DASR."
+    assert said == (
+        "2x2x2, unpaired: here DASR > UDEAN, 0.50 dB from first to last; in the paper UDEAN > DASR, 1.19 dB."
+    )
+
+
+def test_lines_are_compared_on_the_subjects_that_all_of_them_have():
+    lines = tables.paper_table(LAYOUT, results({"zero_filling_seed0": [30.0, 20.0], "udean_seed0": [31.0]}))
+    assert [line["scores"]["psnr"] for line in lines] == [{"sub-00.nii.gz": 30.0}, {"sub-00.nii.gz": 31.0}]
+    assert lines[0]["left_out"] == 1
 
 
 def test_the_differences_are_from_the_row_s_own_zero_filling():

@@ -137,6 +137,8 @@ def _table(name: str, lines: list[tables.Line]) -> str:
     parts[0] += ", each volume divided by its own maximum" if name.endswith("own_maximum") else ""
     parts.append(tables.as_markdown([line for line in lines if line["names"]]))
     if not name.endswith("own_maximum"):
+        left_out = lines[0]["left_out"]
+        parts += [f"{left_out} more test subjects are left out, for not all lines have them yet."] if left_out else []
         present = {line["title"] for line in lines if line["names"]}
         absent = [line["title"] for line in layout["lines"] if "psnr" in line and line["title"] not in present]
         parts += (

@@ -86,9 +86,23 @@ def paper_table(
                 "printed": {metric: entry[metric] for metric in DECIMALS if metric in entry},
             }
         )
+    _keep_common_subjects(lines)
     for group in {line["group"] for line in lines}:
         _mark([line for line in lines if line["group"] == group and line["names"]])
     return lines
+
+
+def _keep_common_subjects(lines: Sequence[Line]) -> None:
+    """Leave out the subjects that only some of the lines have been tested on: folds that are not complete."""
+    tested = [set(scores) for line in lines for scores in line["scores"].values() if scores]
+    common = set.intersection(*tested) if tested else set()
+    for line in lines:
+        line["left_out"] = len(set.union(*tested) - common) if common else 0
+        if common:
+            line["scores"] = {
+                metric: {subject: value for subject, value in scores.items() if subject in common}
+                for metric, scores in line["scores"].items()
+            }
 
 
 def _mark(lines: Sequence[Line]) -> None:
@@ -111,7 +125,13 @@ def order(lines: Sequence[Line]) -> str | None:
         theirs = sorted(both, key=lambda line: line["printed"]["psnr"][0], reverse=True)
         if ours != theirs:
             orders = [" > ".join(line["title"] for line in one) for one in (ours, theirs)]
-            said.append(f"{', '.join(group)}: here {orders[0]}; in the paper {orders[1]}.")
+            scores = [mean(line["scores"]["psnr"].values()) for line in (ours[0], ours[-1])]
+            printed = [line["printed"]["psnr"][0] for line in (theirs[0], theirs[-1])]
+            spans = [f"{first - last:.2f} dB" for first, last in (scores, printed)]
+            said.append(
+                f"{', '.join(group)}: here {orders[0]}, {spans[0]} from first to last; in the paper {orders[1]}, "
+                f"{spans[1]}."
+            )
     return " ".join(said) or None
 
 
