@@ -1,4 +1,4 @@
-"""What window, overlap, step between slabs and precision cost in seconds and in dB, with the shipped weights.
+"""What windows, overlap, orientations and precision cost in seconds and in dB, with the shipped weights.
 
 Usage: python -m benchmarks.choices SCAN [REPEATS]
 
@@ -21,26 +21,23 @@ from benchmarks.common import interleaved, machine, save, spread, table
 from benchmarks.workflows import degraded, shipped_network
 
 WHOLE, THREE = -1, [[0, 1, 2], [1, 2, 0], [2, 0, 1]]
-CHOICES = {  # title: window in-plane, overlap, step, type, orientations
-    "window 64, overlap 0.5": (64, 0.5, 1, "auto", 1),
-    "window 64, overlap 0.25": (64, 0.25, 1, "auto", 1),
-    "window 64, overlap 0.25, float32": (64, 0.25, 1, None, 1),
-    "window 64, overlap 0.125": (64, 0.125, 1, "auto", 1),
-    "window 96, overlap 0.25": (96, 0.25, 1, "auto", 1),
-    "whole plane": (WHOLE, 0.0, 1, "auto", 1),
-    "whole plane, float32": (WHOLE, 0.0, 1, None, 1),
-    "whole plane, a slab every three slices": (WHOLE, 0.0, 3, "auto", 1),
-    "whole plane, three orientations": (WHOLE, 0.0, 1, "auto", 3),
-    "whole plane, three orientations, a slab every three slices": (WHOLE, 0.0, 3, "auto", 3),
+CHOICES = {  # title: window, overlap, type, orientations
+    "windows of 64^3, overlap 0.5": (64, 0.5, "auto", 1),
+    "windows of 64^3, overlap 0.25": (64, 0.25, "auto", 1),
+    "windows of 64^3, overlap 0.25, float32": (64, 0.25, None, 1),
+    "windows of 64^3, overlap 0.125": (64, 0.125, "auto", 1),
+    "whole volume": (WHOLE, 0.0, "auto", 1),
+    "whole volume, float32": (WHOLE, 0.0, None, 1),
+    "whole volume, three orientations": (WHOLE, 0.0, "auto", 3),
 }
 
 
-def predict(image: Tensor, window: int, overlap: float, step: int, amp_dtype: str | None, orientations: int) -> Tensor:
+def predict(image: Tensor, window: int, overlap: float, amp_dtype: str | None, orientations: int) -> Tensor:
     """SR volume ``(1, sH, sW, sD)`` of an LR one by the shipped weights."""
-    tiles = SlidingWindowInferer([window, window, -1], overlap=overlap, mode="gaussian", padding_mode="replicate")
+    tiles = SlidingWindowInferer([window] * 3, overlap=overlap, mode="gaussian", padding_mode="replicate")
     inferer = SlabInferer(tiles, THREE[:orientations], amp_dtype)
     with torch.inference_mode():
-        return inferer(image[None], shipped_network(slab_step=step))[0]
+        return inferer(image[None], shipped_network())[0]
 
 
 def main(scan: Path, repeats: int = 3) -> None:

@@ -18,8 +18,7 @@ import torch
 ROOT = Path(__file__).parents[1]
 BUNDLE = ROOT / "bundle"
 RESULTS = ROOT / "docs" / "results" / "speed"
-PAPERS = {"num_features": 64, "num_groups": 5, "num_blocks": 5, "skip": False}  # methods/paper_network.yaml
-SHIPPED = {"num_features": 32, "num_groups": 3, "num_blocks": 3, "skip": True}  # inference.yaml
+PAPERS, SHIPPED = ("methods/paper_network.yaml",), ()  # what is stacked on a trunk for a network
 
 
 def machine() -> dict[str, Any]:

@@ -3,7 +3,7 @@
 Usage: python -m benchmarks.devices [ITERATIONS]
 
 The paper part counts operations and bytes of one contrastive iteration; the rates of GPUs are assumptions, see
-``ASSUMED``. The two processes train the shipped network's size by multi_gpu_train.yaml.
+``ASSUMED``. The two processes train the network of train.yaml by multi_gpu_train.yaml.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -31,9 +32,9 @@ ASSUMED = {  # none of it was measured here
 }
 
 
-def count(dataset: Path, overrides: dict[str, Any], output: Path) -> dict[str, float]:
+def count(dataset: Path, overlays: Sequence[str], output: Path) -> dict[str, float]:
     """Operations and parameters of one contrastive iteration of ``BATCH`` samples, counted at two and scaled."""
-    parser = prepare(dataset, {**overrides, "batch_size": 2}, 1, output)
+    parser = prepare(dataset, {"batch_size": 2}, 1, output, *overlays)
     trainer = parser.get_parsed_content("train#trainer")
     with FlopCounterMode(display=False) as counter:
         trainer.run()
@@ -71,7 +72,7 @@ def on_paper(counted: dict[str, float]) -> list[dict[str, Any]]:
 
 def one_rank(dataset: Path, output: Path, iterations: int, batch_size: int) -> None:
     """Train in this process, of one or of several, and let the first write the seconds per iteration."""
-    overrides = {**SHIPPED, "batch_size": batch_size, "rank": int(os.environ.get("RANK", 0))}
+    overrides = {"batch_size": batch_size, "rank": int(os.environ.get("RANK", 0))}
     parser = prepare(dataset, overrides, iterations + WARM_UP, output, "multi_gpu_train.yaml")
     trainer, watch = parser.get_parsed_content("train#trainer"), Stopwatch()
     watch.attach(trainer)
@@ -96,8 +97,8 @@ def main(iterations: int = 3) -> None:
     record: dict[str, Any] = {"machine": machine(), "assumed": ASSUMED}
     with tempfile.TemporaryDirectory() as folder:
         dataset, output = write_dataset(Path(folder) / "data"), Path(folder) / "output"
-        sizes = {"the papers' network": PAPERS, "the shipped network's size": SHIPPED}
-        record["counted"] = {title: in_child(count, dataset, size, output) for title, size in sizes.items()}
+        networks = {"the papers' network": PAPERS, "the shipped network": SHIPPED}
+        record["counted"] = {title: in_child(count, dataset, files, output) for title, files in networks.items()}
         record["two processes"] = {
             "one process": processes(dataset, output / "1", iterations, 1),
             "two processes, four samples each": processes(dataset, output / "2", iterations, 2),

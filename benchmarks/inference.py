@@ -1,45 +1,51 @@
-"""A whole brain from reading to writing by the papers' network: the plain way, ours, and what lies between.
+"""A whole brain from reading to writing: the plain way, ours, and what lies between.
 
-Usage: python -m benchmarks.inference [REPEATS [SIZE SIZE SIZE]]
+Usage: python -m benchmarks.inference [shipped | papers]
 
-The scan is synthetic, with planes of the size of a degraded HCP scan's and, to compare the ways, a few of its
-sagittal slices, each of which costs the same; the whole scan passes besides, in a process of its own, for the memory.
-Axes are right, anterior, superior. The network is untrained.
+The scan is synthetic and of the size of a degraded HCP scan; axes are right, anterior, superior. With the papers'
+network, untrained, the ways are compared on a few of its sagittal slices, each of which costs the same, and the whole
+scan passes besides. Every run is a process of its own, for its peak memory.
 """
 
 from __future__ import annotations
 
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 
-from benchmarks.common import PAPERS, in_child, machine, matmul_rates, save, spread, table
+from benchmarks.common import PAPERS, SHIPPED, in_child, machine, matmul_rates, save, table
 from benchmarks.workflows import super_resolve, write_scan
 
 HCP, FEW = (128, 160, 160), (8, 160, 160)
-PLAIN: dict[str, Any] = {
-    **PAPERS,
-    "amp_dtype": "$None",
-    "network": "$@network_def.to(@device)",
-    "network_def#slabs_per_pass": 1,
+CHANNELS_FIRST = {"network": "$@network_def.to(@device)"}
+FLOAT32 = {"amp_dtype": "$None"}
+AT_ONCE = {"network_def#voxels_per_pass": 2**30}
+CUBES, TILES = ({"inferer#inferer#roi_size": [64, 64, depth]} for depth in (64, -1))
+WINDOWS = "windows of 64^3, overlap 0.25"
+Ways = Mapping[str, Mapping[str, Any]]
+VOLUMETRIC: Ways = {  # the first is the plain way, the second the reference
+    f"float32, channels first, {WINDOWS}: plain": {**FLOAT32, **CHANNELS_FIRST, **AT_ONCE, **CUBES},
+    "float32, channels_last, whole volume in parts that fit the cache: reference": FLOAT32,
+    f"float32, channels_last, {WINDOWS}": {**FLOAT32, **AT_ONCE, **CUBES},
+    f"bfloat16, channels_last, {WINDOWS}": {**AT_ONCE, **CUBES},
+    "bfloat16, channels_last, whole volume at once": AT_ONCE,
+    "bfloat16, channels_last, whole volume in parts that fit the cache: ours": {},
 }
-TILES = {"inferer#inferer#roi_size": [64, 64, -1]}
-OURS = "bfloat16, channels_last, 8 slabs of 64 x 64 at once: ours"
-THIRD = f"{OURS}, a slab every three slices"
-REFERENCE = "float32, NCHW, one slab at once: plain"
-VARIANTS: dict[str, dict[str, Any]] = {
-    f"{REFERENCE}, windows of 64 x 64, overlap 0.25": {**PLAIN, **TILES},
-    REFERENCE: PLAIN,
-    "float32, channels_last": {**PAPERS, "amp_dtype": "$None"},
-    "bfloat16, NCHW": {**PAPERS, "network": PLAIN["network"]},
-    OURS: PAPERS,
-    f"{OURS}, windows of 64 x 64, overlap 0.25": {**PAPERS, **TILES},
-    THIRD: {**PAPERS, "network_def#slab_step": 3},
+SINGLE = {**FLOAT32, **CHANNELS_FIRST, "network_def#slabs_per_pass": 1}
+THIRD = {"network_def#slab_step": 3}
+SLABS: Ways = {
+    "float32, channels first, one slab at once, tiles of 64 x 64, overlap 0.25: plain": {**SINGLE, **TILES},
+    "float32, channels first, one slab at once, whole planes: reference": SINGLE,
+    "bfloat16, channels_last, 8 slabs of 64 x 64 at once, tiles of 64 x 64, overlap 0.25": TILES,
+    "bfloat16, channels_last, 8 slabs of 64 x 64 at once, whole planes: ours": {},
+    "ours, a slab every three slices": THIRD,
 }
+CASES = {"shipped": (SHIPPED, HCP, VOLUMETRIC, {}), "papers": (PAPERS, FEW, SLABS, THIRD)}
 
 
 def agreement(output: Path, reference: Path) -> float:
@@ -48,57 +54,61 @@ def agreement(output: Path, reference: Path) -> float:
     return float(-10 * np.log10(np.mean(((values - expected) / expected.max()) ** 2)))
 
 
-def measure(folder: Path, size: tuple[int, ...], repeats: int) -> dict[str, dict[str, Any]]:
-    """Every variant in turn, ``repeats`` times."""
+def measure(folder: Path, size: Sequence[int], ways: Ways, overlays: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Every way once."""
     scan = write_scan(folder / "scan.nii.gz", size)
-    runs: dict[str, list[dict[str, float]]] = {title: [] for title in VARIANTS}
-    outputs = {title: folder / str(i) for i, title in enumerate(VARIANTS)}
-    for _ in range(repeats):
-        for title, overrides in VARIANTS.items():
-            runs[title].append(super_resolve(scan, outputs[title], overrides))
-            print(title, runs[title][-1], flush=True)
-    return {
-        title: {
-            "seconds": spread([run["seconds"] for run in measured]),
-            "network seconds": spread([run["network"] for run in measured]),
-            "gflop": measured[0]["gflop"],
-            "agreement with float32 (dB)": agreement(outputs[title], outputs[REFERENCE]),
-        }
-        for title, measured in runs.items()
-    }
+    outputs = {title: folder / str(i) for i, title in enumerate(ways)}
+    runs = {}
+    for title, overrides in ways.items():
+        runs[title] = in_child(super_resolve, scan, outputs[title], overrides, overlays)
+        print(title, runs[title], flush=True)
+    reference = list(ways)[1]
+    for title, run in runs.items():
+        if title != reference:
+            run["agreement with the reference (dB)"] = agreement(outputs[title], outputs[reference])
+    return runs
 
 
-def main(repeats: int = 2, *size: int) -> None:
-    record = {"machine": machine(), "matrix product (GFLOP/s)": matmul_rates(), "size": list(size or FEW)}
+def rates(record: Mapping[str, Any]) -> None:
+    """Add to every way how it compares with the plain one and with the matrix products."""
+    plain = next(iter(record["ways"].values()))["seconds"]
+    for way in record["ways"].values():
+        way["GFLOP/s"] = round(way["gflop"] / way["network"])
+        way["share of the bfloat16 matrix rate"] = way["GFLOP/s"] / record["matrix product (GFLOP/s)"]["bfloat16"]
+        way["times as fast as plain"] = plain / way["seconds"]
+
+
+def main(case: str = "shipped") -> None:
+    overlays, size, ways, whole = CASES[case]
+    record: dict[str, Any] = {"machine": machine(), "matrix product (GFLOP/s)": matmul_rates(), "size": list(size)}
     with tempfile.TemporaryDirectory() as folder:
-        record["variants"] = measure(Path(folder), size or FEW, repeats)
-        whole = write_scan(Path(folder) / "whole.nii.gz", HCP)
-        record["whole scan"] = in_child(super_resolve, whole, Path(folder) / "whole", VARIANTS[THIRD])
-    limit = record["matrix product (GFLOP/s)"]["bfloat16"]
-    plain = record["variants"][REFERENCE]["seconds"]["median"]
+        record["ways"] = measure(Path(folder), size, ways, overlays)
+        if size != HCP:
+            scan = write_scan(Path(folder) / "whole.nii.gz", HCP)
+            record["whole scan"] = in_child(super_resolve, scan, Path(folder) / "whole", whole, overlays)
+    rates(record)
     rows = []
-    for title, row in record["variants"].items():
-        row["GFLOP/s"] = round(row["gflop"] / row["network seconds"]["median"])
-        row["share of the bfloat16 matrix rate"] = round(row["GFLOP/s"] / limit, 3)
-        row["times as fast as plain"] = round(plain / row["seconds"]["median"], 2)
-        near = row["agreement with float32 (dB)"]
-        rows.append(
-            [
-                title,
-                f"{row['seconds']['median']:.1f} ({row['seconds']['least']:.1f} to {row['seconds']['most']:.1f})",
-                f"{row['times as fast as plain']:.2f}",
-                row["GFLOP/s"],
-                f"{100 * row['share of the bfloat16 matrix rate']:.0f} %",
-                "" if near > 150 else f"{near:.1f}",
-            ]
+    for title, way in record["ways"].items():
+        near = way.get("agreement with the reference (dB)")
+        cells = [
+            f"{way['seconds']:.1f}",
+            f"{way['times as fast as plain']:.2f}",
+            f"{way['network']:.1f}",
+            way["GFLOP/s"],
+        ]
+        cells += [f"{100 * way['share of the bfloat16 matrix rate']:.0f} %", f"{way['peak memory']:.2f}"]
+        rows.append([title, *cells, "" if near is None else f"{near:.1f}"])
+    header = ["way", "seconds", "times as fast as plain", "of them in the network", "network GFLOP/s"]
+    header += ["of the bfloat16 matrix rate", "peak memory (GiB)", "agreement with the reference (dB)"]
+    text = table(header, rows)
+    if "whole scan" in record:
+        run = record["whole scan"]
+        cells = [" x ".join(map(str, HCP)), f"{run['seconds']:.1f}", f"{run['peak memory']:.2f}"]
+        text += "\n" + table(
+            ["the whole scan, ours, a slab every three slices", "seconds", "peak memory (GiB)"], [cells]
         )
-    header = ["way", "seconds", "times as fast as plain", "network GFLOP/s", "of the bfloat16 matrix rate"]
-    text = table([*header, "agreement with plain float32 (dB)"], rows)
-    whole = record["whole scan"]
-    cells = [" x ".join(map(str, HCP)), f"{whole['seconds']:.1f}", f"{whole['peak memory']:.2f}"]
-    text += "\n" + table(["the whole scan, ours, a slab every three slices", "seconds", "peak memory (GiB)"], [cells])
-    save("inference", record, text)
+    save(f"inference_{case}", record, text)
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main(*sys.argv[1:])

@@ -59,8 +59,8 @@ def by_scipy(image: Tensor) -> Tensor:
 def methods(image: Tensor) -> dict[str, Callable[[], Tensor]]:
     size = [2 * n for n in image.shape[1:]]
     ours = {
-        "super-resolution, whole plane": "whole plane",
-        "super-resolution, three orientations": "whole plane, three orientations",
+        "super-resolution": "whole volume",
+        "super-resolution, three orientations": "whole volume, three orientations",
     }
     return {
         "MONAI Resize, trilinear, half a voxel off": lambda: Resize(size, mode="trilinear")(image),

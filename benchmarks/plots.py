@@ -29,9 +29,9 @@ def _folded(title: str) -> str:
 
 def draw_rates(axes: Axes) -> None:
     """Bars of what the network achieves, lines of what a matrix product does."""
-    record = read("inference")
-    titles = list(record["variants"])
-    axes.barh(range(len(titles)), [record["variants"][title]["GFLOP/s"] for title in titles], color="tab:blue")
+    record = read("inference_shipped")
+    titles = list(record["ways"])
+    axes.barh(range(len(titles)), [record["ways"][title]["GFLOP/s"] for title in titles], color="tab:blue")
     for (dtype, rate), style in zip(record["matrix product (GFLOP/s)"].items(), (":", "--"), strict=True):
         axes.axvline(rate, color="black", linestyle=style, label=f"matrix product, {dtype}")
     axes.set_yticks(range(len(titles)), [_folded(title) for title in titles], fontsize=7)

@@ -25,7 +25,7 @@ from monai.bundle import run
 from torch import nn
 
 def leave(module, inputs):  # the first convolution is the network's first layer
-    if isinstance(module, nn.Conv2d):
+    if isinstance(module, (nn.Conv2d, nn.Conv3d)):
         os._exit(0)
 
 nn.modules.module.register_module_forward_pre_hook(leave)

@@ -2,7 +2,8 @@
 
 Usage: python -m benchmarks.training [ITERATIONS [papers | shipped]]
 
-On synthetic scans, at the papers' batch of 8 slabs of 64 x 64 and, by default, with the papers' network.
+On synthetic scans, by train.yaml, batches of 8: with the papers' network and its slabs of 64 x 64, or with the network
+that is shipped and its slabs.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +27,15 @@ from benchmarks.workflows import workflow, write_scan
 
 SIZES = {"papers": PAPERS, "shipped": SHIPPED}
 UNFUSED = {"g_optimizer#fused": False, "d_optimizer#fused": False}
-NCHW = {
+CHANNELS_FIRST = {
     "network": "$@network_def.to(@device)",
     "objective": "$@objective_def.to(@device)",
     "contrastive_heads": "$@contrastive_heads_def.to(@device)",
 }
 WARM_UP = 1
-PLAIN, OURS = "float32, NCHW, optimisers not fused: plain", "bfloat16, channels_last, fused optimisers: ours"
+PLAIN, OURS = "float32, channels first, optimisers not fused: plain", "bfloat16, channels_last, fused optimisers: ours"
 VARIANTS: dict[str, dict[str, Any]] = {
-    PLAIN: {"amp_dtype": "$None", **NCHW, **UNFUSED},
+    PLAIN: {"amp_dtype": "$None", **CHANNELS_FIRST, **UNFUSED},
     "float32, channels_last, fused optimisers": {"amp_dtype": "$None"},
     "bfloat16, channels_last, optimisers not fused": UNFUSED,
     OURS: {},
@@ -110,10 +111,15 @@ def prepare(dataset: Path, overrides: Mapping[str, Any], iterations: int, output
 
 
 def train(
-    dataset: Path, overrides: Mapping[str, Any], iterations: int, output: Path, compiled: bool = False
+    dataset: Path,
+    overrides: Mapping[str, Any],
+    iterations: int,
+    output: Path,
+    overlays: Sequence[str] = (),
+    compiled: bool = False,
 ) -> dict[str, Any]:
     """Seconds per iteration, loader's share and memory of one way of training."""
-    parser = prepare(dataset, overrides, iterations + WARM_UP, output)
+    parser = prepare(dataset, overrides, iterations + WARM_UP, output, *overlays)
     trainer, watch = parser.get_parsed_content("train#trainer"), Stopwatch()
     parser.get_parsed_content("ema").attach(trainer)
     watch.attach(trainer)
@@ -132,9 +138,9 @@ def train(
     return measured
 
 
-def cost_by_term(dataset: Path, overrides: Mapping[str, Any], repeats: int, output: Path) -> dict[str, Any]:
+def cost_by_term(dataset: Path, overlays: Sequence[str], repeats: int, output: Path) -> dict[str, Any]:
     """Seconds of each part of an iteration, ours: terms forth and back to the images, generators once for all terms."""
-    parser = prepare(dataset, overrides, repeats, output)
+    parser = prepare(dataset, {}, repeats, output, *overlays)
     trainer = parser.get_parsed_content("train#trainer")
     objective = trainer.objective.train()
     (contrastive,) = (h for h in parser.get_parsed_content("train#handlers") if isinstance(h, ContrastiveHandler))
@@ -191,15 +197,13 @@ def write_dataset(root: Path) -> Path:
 
 def main(iterations: int = 3, size: str = "papers") -> None:
     record: dict[str, Any] = {"machine": machine(), "matrix product (GFLOP/s)": matmul_rates(), "network": size}
-    network = SIZES[size]
+    overlays = SIZES[size]
     with tempfile.TemporaryDirectory() as folder:
         dataset, output = write_dataset(Path(folder) / "data"), Path(folder) / "output"
-        ways = {
-            title: train(dataset, {**network, **overrides}, iterations, output) for title, overrides in VARIANTS.items()
-        }
-        ways[COMPILED] = train(dataset, network, iterations, output, True)
+        ways = {title: train(dataset, overrides, iterations, output, overlays) for title, overrides in VARIANTS.items()}
+        ways[COMPILED] = train(dataset, {}, iterations, output, overlays, compiled=True)
         record["ways"] = ways
-        record["terms"] = cost_by_term(dataset, network, iterations, output)
+        record["terms"] = cost_by_term(dataset, overlays, iterations, output)
     plain = ways[PLAIN]["seconds"]["median"]
     rows = []
     for title, way in ways.items():

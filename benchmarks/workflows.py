@@ -13,19 +13,21 @@ import numpy as np
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 from scripts.costs import multiply_adds
-from scripts.networks import SuperResolutionNet
-from torch import Tensor
+from torch import Tensor, nn
 
-from benchmarks.common import BUNDLE, SHIPPED, clock, peak_memory, seconds_of
+from benchmarks.common import BUNDLE, clock, peak_memory, seconds_of
 
 CONFIGS = BUNDLE / "configs"
 
 
-def shipped_network(**options: Any) -> SuperResolutionNet:
-    """The network with the shipped weights, in channels_last."""
-    network = SuperResolutionNet(**SHIPPED, **options)
-    network.load_state_dict(torch.load(BUNDLE / "models" / "model.pt", weights_only=True))
-    return network.eval().to(memory_format=torch.channels_last)
+def shipped_network() -> nn.Module:
+    """The network of inference.yaml with the shipped weights."""
+    parser = ConfigParser()
+    parser.read_config(str(CONFIGS / "inference.yaml"))
+    parser["bundle_root"] = str(BUNDLE)
+    network = parser.get_parsed_content("network")
+    network.load_state_dict(torch.load(parser.get_parsed_content("ckpt_path"), weights_only=True))
+    return network.eval()
 
 
 def degraded(scan: Path) -> tuple[Tensor, Tensor]:
@@ -71,21 +73,30 @@ def write_scan(path: Path, size: Sequence[int], spacing: float = 1.4, seed: int 
     return path
 
 
-def super_resolve(scans: Path, output: Path, overrides: Mapping[str, Any]) -> dict[str, float]:
-    """Run inference.yaml from reading to writing, with an untrained network, and measure.
+def super_resolve(
+    scans: Path, output: Path, overrides: Mapping[str, Any], overlays: Sequence[str] = ()
+) -> dict[str, float]:
+    """Run inference.yaml from reading to writing and measure.
+
+    Args:
+        scans: a scan or a folder of them.
+        output: where the results go.
+        overrides: entries to set.
+        overlays: configs to stack on inference.yaml; with any, the network is untrained.
 
     Returns:
         Processor ``seconds`` in all and ``wall seconds``, those of the ``network`` alone, its ``gflop``, the process's
         ``peak memory`` in GiB and what of it was there before the first scan, and the ``set-up`` seconds.
     """
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count())))
-    settings = {"load_pretrain": False, "overwrite": True, "inferer#inferer#progress": False, **overrides}
+    settings = {"load_pretrain": not overlays, "overwrite": True, "inferer#inferer#progress": False, **overrides}
+    settings |= {"dataset_dir": str(scans), "output_dir": str(output)}
     started = clock()
-    made = workflow("infer", "run", "inference.yaml", dataset_dir=str(scans), output_dir=str(output), **settings)
+    made = workflow("infer", "run", "inference.yaml", *overlays, **settings)
     evaluator = made.parser.get_parsed_content("evaluator")
     network = made.parser.get_parsed_content("network")
     measured = {"set-up": clock() - started, "memory before": peak_memory(), "network": 0.0, "gflop": 0.0}
-    per_voxel = 2 * multiply_adds(network) / 64**2 / network.slab_step
+    per_voxel = 2 * multiply_adds(network) / 64**2 / getattr(network, "slab_step", 1)
     started_at: list[float] = []
 
     def stop(_: Any, inputs: Sequence[Tensor], __: Any) -> None:

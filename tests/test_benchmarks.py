@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from benchmarks import common, devices, training
+from benchmarks import common, devices, growth, inference, precision, training
 from benchmarks.workflows import super_resolve, write_scan
 
 
@@ -30,11 +30,51 @@ def test_operations_are_counted_as_the_volume_has_slabs(tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     scan = write_scan(tmp_path / "scan.nii.gz", (9, 16, 32))  # 9 slices of an eighth of 64 x 64
     every, third = (
-        super_resolve(scan, tmp_path / "output", {**common.PAPERS, "network_def#slab_step": step}) for step in (1, 3)
+        super_resolve(scan, tmp_path / "output", {"network_def#slab_step": step}, common.PAPERS) for step in (1, 3)
     )
     assert every["gflop"] == pytest.approx(9 * 20 / 8, rel=0.01)
     assert third["gflop"] == pytest.approx(3 * 20 / 8, rel=0.01)
     assert 0 < every["network"] < every["seconds"]
+
+
+def test_operations_of_the_shipped_network_are_those_of_its_convolutions(tmp_path, monkeypatch):
+    """395,336 parameters, of which 488 are biases, each used once per voxel."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    scan = write_scan(tmp_path / "scan.nii.gz", (9, 16, 32))
+    run = super_resolve(scan, tmp_path / "output", {})
+    biases = 32 + 14 * 32 + 8
+    assert run["gflop"] == pytest.approx(2 * 9 * 16 * 32 * (395_336 - biases) / 1e9)
+    assert 0 < run["network"] < run["seconds"]
+
+
+def test_the_ways_are_compared_with_the_plain_one_and_with_the_matrix_rate():
+    ways = {
+        "plain": {"seconds": 4.0, "network": 2.0, "gflop": 400},
+        "ours": {"seconds": 1.0, "network": 0.5, "gflop": 200},
+    }
+    inference.rates({"matrix product (GFLOP/s)": {"bfloat16": 500}, "ways": ways})
+    assert [way["times as fast as plain"] for way in ways.values()] == [1, 4]
+    assert [way["share of the bfloat16 matrix rate"] for way in ways.values()] == [0.4, 0.8]
+
+
+def test_types_are_compared_when_the_fastest_has_ended():
+    fast = {"seconds": [0.0, 5.0, 10.0], "gain": [0.0, 0.3, 0.4]}
+    slow = {"seconds": [0.0, 20.0, 40.0], "gain": [0.0, 0.3, 0.4]}
+    compared = precision.after_equal_time({"float32": [slow], "bfloat16": [fast]})
+    assert compared == {"seconds": 10.0, "gain": {"float32": [pytest.approx(0.15)], "bfloat16": [pytest.approx(0.4)]}}
+
+
+def test_a_cube_of_twice_the_edge_is_extrapolated_by_its_voxels():
+    run = {
+        "seconds": 2.0,
+        "network": 1.0,
+        "voxels": 1000,
+        "output (GiB)": 0.5,
+        "memory before": 1.0,
+        "peak memory": 1.5,
+    }
+    larger = growth.extrapolated(run, 20)
+    assert (larger["seconds"], larger["peak memory"], larger["output (GiB)"]) == (16.0, 5.0, 4.0)
 
 
 def test_on_paper_one_gpu_sends_nothing_and_more_send_two_copies_of_the_gradients():
