@@ -22,7 +22,7 @@ FEWEST_ROWS = 5  # for a rank correlation over systems
 def reading(results: Results) -> list[str]:
     """The sentences."""
     said = (_initial(results), _objectives(results), _contrastive_loss(results), _oracle(results))
-    said += (_shares(results), _acquisitions(results), _where(results), _diagnostics(results))
+    said += (_chosen(results), _shares(results), _acquisitions(results), _where(results), _diagnostics(results))
     return [sentence for sentence in said if sentence]
 
 
@@ -161,45 +161,42 @@ def _significance(p_value: float | None) -> str:
 
 
 def _contrastive_loss(results: Results) -> str | None:
-    kinds = {(k[0], k[3]): rows for k, rows in results.kinds().items() if k[1] == "unpaired" and k[2] == 1}
-    network = next((n for s, n in kinds if s == "contrastive" and ("without_contrastive", n) in kinds), None)
-    if network is None:
+    changes = _with_minus_without(results)
+    if not changes:
         return None
-    pairs = {}  # by seed and fold
-    for system, sign in (("contrastive", 1), ("without_contrastive", -1)):
-        for row in kinds[system, network]:
-            key = (row["setting"]["seed"], row["setting"]["fold"])
-            pairs.setdefault(key, {})[sign] = row["name"]
-    pairs = {key: names for key, names in pairs.items() if len(names) == 2}
-    if not pairs:
-        return None
-    scores = [results.by_subject([names[sign] for names in pairs.values()], "psnr") for sign in (1, -1)]
-    change = {subject: scores[0][subject] - scores[1][subject] for subject in scores[0]}
-    seeds = sorted({seed for seed, _ in pairs})
-    by_seed = {
-        seed: mean(
-            results.by_subject([pairs[seed, fold][1]], "psnr")[subject]
-            - results.by_subject([pairs[seed, fold][-1]], "psnr")[subject]
-            for s, fold in pairs
-            if s == seed
-            for subject in results.by_subject([pairs[seed, fold][1]], "psnr")
-        )
-        for seed in seeds
-    }
+    by_seed = {seed: mean(change.values()) for seed, change in changes.items()}
+    subjects = {subject for change in changes.values() for subject in change}
+    by_subject = {s: mean(change[s] for change in changes.values() if s in change) for s in sorted(subjects)}
     told = ", ".join(f"{value:+.3f} dB with seed {seed}" for seed, value in by_seed.items())
-    (p_value,) = _tests([change])
+    (p_value,) = _tests([by_subject])
     agree = len({value > 0 for value in by_seed.values()}) == 1
-    supported = p_value is not None and p_value < LEVEL and agree and len(seeds) >= FEWEST_SEEDS
-    verdict = (
-        "Subjects and seeds support a difference"
-        if supported
-        else f"That supports no claim about the loss, which takes {FEWEST_SUBJECTS} subjects, {FEWEST_SEEDS} seeds of "
-        "one sign and a significant test"
-    )
+    if p_value is not None and p_value < LEVEL and agree and len(by_seed) >= FEWEST_SEEDS:
+        verdict = "Subjects and seeds support a difference, on this cohort and at this budget"
+    else:
+        verdict = (
+            f"That supports no claim about the loss, which takes {FEWEST_SUBJECTS} subjects, {FEWEST_SEEDS} seeds of "
+            "one sign and a significant test"
+        )
     return (
-        f"The contrastive loss changes the PSNR of its model by {_range(list(change.values()), '+.3f')} over subjects, "
-        f"{told}{_significance(p_value)}. {verdict}."
+        f"The contrastive loss changes the PSNR of its model by {_range(list(by_subject.values()), '+.3f')} over "
+        f"subjects, {told}{_significance(p_value)}. {verdict}."
     )
+
+
+def _with_minus_without(results: Results) -> dict[int, dict[str, float]]:
+    """PSNR with the contrastive loss above that without it, by seed and subject, in folds that have both."""
+    found: dict[tuple[Any, ...], dict[str, str]] = {}
+    for (system, *setting), rows in results.kinds().items():
+        if system in ("contrastive", "without_contrastive") and setting[:2] == ["unpaired", 1]:
+            for row in rows:
+                key = (row["setting"]["seed"], row["setting"]["fold"], setting[2])
+                found.setdefault(key, {})[system] = row["name"]
+    changes: dict[int, dict[str, float]] = {}
+    for (seed, *_), names in sorted(found.items()):
+        if len(names) == 2:
+            ours, base = (results.by_subject([names[s]], "psnr") for s in ("contrastive", "without_contrastive"))
+            changes.setdefault(seed, {}).update({subject: ours[subject] - base[subject] for subject in ours})
+    return changes
 
 
 def _oracle(results: Results) -> str | None:
@@ -208,10 +205,27 @@ def _oracle(results: Results) -> str | None:
         return None
     change = _change(results, rows, "psnr")
     similarity = mean(_change(results, rows, "ssim").values())
+    ceiling = "a ceiling" if mean(change.values()) > 0 else "no ceiling, only a system that cannot be misled"
     return (
         f"The oracle, trained on perfect pairs at the papers' learning rate and with SSIM in its loss, ends "
         f"{mean(change.values()):+.3f} dB and {similarity:+.4f} in SSIM from the network that it starts from: at this "
-        "budget it is no ceiling, only a system that cannot be misled."
+        f"budget it is {ceiling}."
+    )
+
+
+def _chosen(results: Results) -> str | None:
+    """What choosing the iterate by validation would change."""
+    told = []
+    for rows in _learned(results):
+        names = [row["name"] for row in rows]
+        last, best = (results.by_subject(names, "psnr", evaluation=e) for e in ("evaluation", "best_validation"))
+        if best:
+            told.append(f"{kind_words(rows)} {mean(best[s] - last[s] for s in best):+.3f}")
+    if not told:
+        return None
+    return (
+        "The iterate with the best validation instead of the last one would change the PSNR (dB) by: "
+        f"{', '.join(told)}. Where the best iterate is the first, an objective only harmed its network."
     )
 
 
