@@ -4,6 +4,7 @@ Usage: python -m benchmarks.precision DATASET [ITERATIONS [SEEDS]]
 
 By train.yaml, methods/kspace_pairs.yaml and shipped_weights.yaml, with a small network, on the scans of DATASET that
 the latter names. The validation subject is truncated in k-space; seconds are those of the training iterations alone.
+Each run ends its own schedule of the learning rate, also the one that is as long as bfloat16 takes.
 """
 
 from __future__ import annotations
@@ -11,74 +12,57 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
-import numpy as np
 import torch
-from ignite.engine import Engine, Events
 
 from benchmarks.common import in_child, machine, save, table
 from benchmarks.training import Stopwatch
 from benchmarks.workflows import workflow
 
 OVERLAYS = ("methods/kspace_pairs.yaml", "shipped_weights.yaml")
-SMALL = {"num_features": 16, "num_groups": 1, "num_blocks": 2, "learning_rate": 2.0e-3, "copies_per_scan": 1}
-AVERAGED = {"ema#momentum": 0.02, "ema#warmup_iters": 20}  # an average as short as the run
-TYPES = {"float32": "$None", "bfloat16": "bfloat16"}
-VALIDATIONS = 8
+SMALL = {"num_features": 16, "num_groups": 2, "num_blocks": 2, "copies_per_scan": 1, "warmup_iterations": 20}
+AVERAGED = {"ema#momentum": 0.02, "ema#warmup_iters": 20}  # over as short a time as the run
+FLOAT32, BFLOAT16 = "$None", "bfloat16"
+Run = dict[str, float]
 
 
-def learn(dataset: Path, amp_dtype: str, iterations: int, seed: int) -> dict[str, list[float]]:
-    """The curve of one training: ``iterations``, ``seconds`` so far, and dB above zero-filling."""
+def learn(dataset: Path, amp_dtype: str, iterations: int, seed: int) -> Run:
+    """``iterations`` of one training, their ``seconds`` and the dB above zero-filling that it reaches, ``gain``."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count())))
-    budget = {"max_iterations": iterations, "iterations_per_epoch": iterations // VALIDATIONS, "warmup_iterations": 20}
-    curve: dict[str, list[float]] = {"iterations": [], "seconds": [], "gain": []}
+    budget = {"max_iterations": iterations, "iterations_per_epoch": iterations}
     with tempfile.TemporaryDirectory() as output:
         settings = {**SMALL, **AVERAGED, **budget, "amp_dtype": amp_dtype, "seed": seed, "output_dir": output}
         made = workflow("train", "training", "train.yaml", *OVERLAYS, dataset_dir=str(dataset), **settings)
-        trainer = made.parser.get_parsed_content("train#trainer")
-        evaluator = made.parser.get_parsed_content("validate#evaluator")
+        trainer, watch = made.parser.get_parsed_content("train#trainer"), Stopwatch()
         made.parser.get_parsed_content("ema").attach(trainer)
-        watch = Stopwatch()
         watch.attach(trainer)
-
-        @evaluator.on(Events.COMPLETED)
-        def remember(engine: Engine) -> None:
-            curve["iterations"].append(trainer.state.iteration)
-            curve["seconds"].append(sum(watch.iterations))
-            curve["gain"].append(engine.state.metrics["psnr_gain"])
-
         trainer.run()
-    return curve
+        metrics = made.parser.get_parsed_content("validate#evaluator").state.metrics
+    return {"iterations": iterations, "seconds": sum(watch.iterations), "gain": metrics["psnr_gain"]}
 
 
-def after_equal_time(curves: dict[str, list[dict[str, list[float]]]]) -> dict[str, Any]:
-    """Mean dB of each type when the fastest run of all has ended, between validations by straight lines."""
-    end = min(curve["seconds"][-1] for runs in curves.values() for curve in runs)
-    gains = {name: [float(np.interp(end, c["seconds"], c["gain"])) for c in runs] for name, runs in curves.items()}
-    return {"seconds": end, "gain": gains}
+def compare(train: Callable[[str, int], Run], iterations: int) -> dict[str, Run]:
+    """The types after as many iterations, and float32 after those that fit into bfloat16's time."""
+    fast, slow = train(BFLOAT16, iterations), train(FLOAT32, iterations)
+    fewer = max(1, round(iterations * fast["seconds"] / slow["seconds"]))
+    return {"bfloat16": fast, "float32": slow, "float32, as long as bfloat16": train(FLOAT32, fewer)}
 
 
-def main(dataset: Path, iterations: int = 240, seeds: int = 2) -> None:
-    record: dict[str, Any] = {"machine": machine(), "network": SMALL}
-    curves = {
-        name: [in_child(learn, dataset, amp_dtype, iterations, seed) for seed in range(seeds)]
-        for name, amp_dtype in TYPES.items()
-    }
-    record |= {"curves": curves, "after equal time": after_equal_time(curves)}
-    header = ["type"]
-    header += [f"dB above zero-filling after {iterations} iterations, seed {seed}" for seed in range(seeds)]
-    header += ["seconds of these", f"dB after {record['after equal time']['seconds']:.0f} seconds, mean"]
-    rows = [
-        [
-            name,
-            *(f"{curve['gain'][-1]:+.3f}" for curve in runs),
-            f"{np.mean([curve['seconds'][-1] for curve in runs]):.0f}",
-            f"{np.mean(record['after equal time']['gain'][name]):+.3f}",
-        ]
-        for name, runs in curves.items()
-    ]
+def main(dataset: Path, iterations: int = 400, seeds: int = 2) -> None:
+    record: dict[str, Any] = {"machine": machine(), "network": SMALL, "seeds": []}
+    for seed in range(seeds):
+        record["seeds"].append(compare(lambda *budget, seed=seed: in_child(learn, dataset, *budget, seed), iterations))
+        print(record["seeds"][-1], flush=True)
+    header = ["type", "iterations", "seconds", *(f"dB above zero-filling, seed {seed}" for seed in range(seeds))]
+    rows = []
+    for name in record["seeds"][0]:
+        runs = [compared[name] for compared in record["seeds"]]
+        means = [f"{mean(run[key] for run in runs):.0f}" for key in ("iterations", "seconds")]
+        rows.append([name, *means, *(f"{run['gain']:+.3f}" for run in runs)])
     save("precision", record, table(header, rows))
 
 

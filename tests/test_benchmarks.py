@@ -57,11 +57,14 @@ def test_the_ways_are_compared_with_the_plain_one_and_with_the_matrix_rate():
     assert [way["share of the bfloat16 matrix rate"] for way in ways.values()] == [0.4, 0.8]
 
 
-def test_types_are_compared_when_the_fastest_has_ended():
-    fast = {"seconds": [0.0, 5.0, 10.0], "gain": [0.0, 0.3, 0.4]}
-    slow = {"seconds": [0.0, 20.0, 40.0], "gain": [0.0, 0.3, 0.4]}
-    compared = precision.after_equal_time({"float32": [slow], "bfloat16": [fast]})
-    assert compared == {"seconds": 10.0, "gain": {"float32": [pytest.approx(0.15)], "bfloat16": [pytest.approx(0.4)]}}
+def test_float32_gets_as_many_iterations_as_bfloat16_has_time_for():
+    def train(amp_dtype: str, iterations: int) -> dict[str, float]:
+        seconds = iterations * (0.1 if amp_dtype == precision.BFLOAT16 else 0.25)
+        return {"iterations": iterations, "seconds": seconds, "gain": 0.0}
+
+    compared = precision.compare(train, 100)
+    assert [run["iterations"] for run in compared.values()] == [100, 100, 40]
+    assert [run["seconds"] for run in compared.values()] == pytest.approx([10, 25, 10])
 
 
 def test_a_cube_of_twice_the_edge_is_extrapolated_by_its_voxels():
