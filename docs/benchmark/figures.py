@@ -71,9 +71,14 @@ def fractions(results: Results) -> Figure | None:
 
 
 def _fractions_of(results: Results, system: str, network: str) -> dict[float, list[str]]:
-    shares = sorted({row["setting"]["hr_fraction"] for row in results.done if row["setting"]["system"] == system})
-    found = {share: results.names(system=system, hr_fraction=share, network=network) for share in shares}
-    return {share: names for share, names in found.items() if names}
+    """The rows of a system by share, of the seeds that every share has."""
+    found: dict[float, dict[int, list[str]]] = {}
+    for (name, assignment, share, backbone), rows in results.kinds().items():
+        if (name, assignment, backbone) == (system, "unpaired", network):
+            for row in rows:
+                found.setdefault(share, {}).setdefault(row["setting"]["seed"], []).append(row["name"])
+    seeds = set.intersection(*(set(rows) for rows in found.values())) if found else set()
+    return {share: [name for seed in seeds for name in found[share][seed]] for share in sorted(found) if seeds}
 
 
 def gains(results: Results) -> Figure | None:
@@ -199,7 +204,10 @@ def _mean_score(results: Results, row: Mapping, metric: str | None, evaluation: 
 
 FIGURES: dict[str, tuple[Callable[[Results], Figure | None], str]] = {
     "gains": (gains, "PSNR above zero-filling of each system: a dot per subject and seed, their mean as a bar."),
-    "hr_fractions": (fractions, "Metric versus the share of source subjects; bars: standard deviation over subjects."),
+    "hr_fractions": (
+        fractions,
+        "Metric versus the share of source subjects, of the seeds that all shares have; bars: deviation over subjects.",
+    ),
     "training_curves": (
         training_curves,
         "Validation of the average network in each row's own training, from before its first iteration on (first seed "

@@ -238,7 +238,9 @@ def _shares(results: Results) -> str | None:
         if share == smallest < 1 and usual:
             few, many = ([row for row in some if row["setting"]["seed"] == 0] for some in (rows, usual))
             scores = [results.by_subject([row["name"] for row in some], "psnr") for some in (few, many)]
-            told.append(f"{system.replace('_', ' ')} {mean(scores[0].values()) - mean(scores[1].values()):+.3f} dB")
+            lost = mean(scores[0].values()) - mean(scores[1].values())
+            gain = mean(_gain(results, [row["name"] for row in few]).values())
+            told.append(f"{system.replace('_', ' ')} {lost:+.3f} dB ({gain:+.2f} above zero-filling)")
     if not told:
         return None
     return f"With {100 * smallest:g} % of the source subjects instead of all, same seed: {', '.join(told)}."
