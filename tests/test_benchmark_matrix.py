@@ -184,8 +184,9 @@ def test_a_row_that_another_process_holds_is_left_alone(tmp_path):
 
 
 def test_a_folder_of_other_settings_is_refused(tmp_path):
-    assert execution._start(tmp_path, {"data": "a", "training": {}}) == 1
-    assert execution._start(tmp_path, {"data": "a", "training": {}}) == 2
+    attempts = [execution._start(tmp_path, {"data": "a", "training": {}}) for _ in range(2)]
+    assert [number for number, _ in attempts] == [1, 2]
+    assert [len(codes) for _, codes in attempts] == [1, 1]  # both with the same code
     with pytest.raises(ValueError, match=r"same data .* Remove the folder"):
         execution._start(tmp_path, {"data": "b", "training": {}})
 

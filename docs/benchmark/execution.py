@@ -51,7 +51,7 @@ def execute(row: Row, folder: Path, data: Mapping[str, str], matrix: Matrix, loc
     """
     settings = {"row": row.setting, "training": dict(row.training), "evaluation": dict(row.evaluation)}
     settings |= {"data": data["digest"], "initial": row.initial and row.initial.name}
-    attempts = _start(folder, settings)
+    attempts, codes = _start(folder, settings)
     for stage in row.stages():
         if not (folder / stage.weights).is_file() and not _train(row, stage, folder, data["datalist"], lock):
             return False
@@ -59,27 +59,32 @@ def execute(row: Row, folder: Path, data: Mapping[str, str], matrix: Matrix, loc
         if not (folder / name).is_dir() and not _evaluate(row, folder, name, options, data["datalist"], lock):
             return False
     _write_curves(row, folder)
-    record = {**settings, "attempts": attempts, "seconds": _seconds(folder), "code": code_version()}
+    record = {**settings, "attempts": attempts, "seconds": _seconds(folder), "code": codes[-1], "codes": codes}
     write_text_atomically(folder / RECORD, json.dumps({**record, "machine": machine()}, indent=2) + "\n")
     for stage in row.stages():
         shutil.rmtree(_checkpoints(folder, stage), ignore_errors=True)  # half a gigabyte with the papers' networks
     return True
 
 
-def _start(folder: Path, settings: Mapping[str, Any]) -> int:
-    """Record what the folder is made from, or compare it with what it was; returns how often it was started."""
+def _start(folder: Path, settings: Mapping[str, Any]) -> tuple[int, list[dict[str, str]]]:
+    """Record what the folder is made from, or compare it with what it was.
+
+    Returns:
+        how often it was started, and with which versions of the code, the present one last.
+    """
     path = folder / STARTED
     settings = json.loads(json.dumps(settings))
     earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"attempts": 0}
-    attempts = earlier.pop("attempts") + 1
+    attempts, codes, code = earlier.pop("attempts") + 1, earlier.pop("codes", []), code_version()
+    codes = [*(other for other in codes if other != code), code]
     different = sorted(name for name in settings if earlier and earlier.get(name) != settings[name])
     if different:
         raise ValueError(
             f"{folder}: expected a row with the same {', '.join(different)} as when it was started, got other ones. "
             "Remove the folder to start the row anew, or give another --output_dir."
         )
-    write_text_atomically(path, json.dumps({**settings, "attempts": attempts}, indent=2) + "\n")
-    return attempts
+    write_text_atomically(path, json.dumps({**settings, "attempts": attempts, "codes": codes}, indent=2) + "\n")
+    return attempts, codes
 
 
 def _train(row: Row, stage: Stage, folder: Path, datalist: str, lock: int) -> bool:

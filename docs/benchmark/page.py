@@ -170,7 +170,7 @@ def _provenance(results: Results) -> str:
     records = [row["record"] for row in results.done]
     facts = {
         "machine": sorted({said(record["machine"]) for record in records}),
-        "code": sorted({said(record["code"]) for record in records}),
+        "code": sorted({said(code) for record in records for code in record.get("codes", [record["code"]])}),
         "scans (SHA-256)": sorted({record["data"] for record in records}),
         "training": sorted(
             {said(record["training"]) for record in records if record["costs"].get("parameters") != "0"}
