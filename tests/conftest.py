@@ -70,6 +70,13 @@ def head_phantom(seed: int, shape: Sequence[int] = HIGH_RES_SHAPE) -> Tensor:
     return torch.from_numpy(volume + rng.uniform(0, 20, shape)).float()
 
 
+def head_like(seed: int = 0, shape: tuple[int, int, int] = (192, 160, 176)) -> torch.Tensor:
+    """A random field whose power falls like that of a head, 30 dB per decade of frequency along an axis."""
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    axes = [torch.fft.fftfreq(n).reshape([-1 if a == b else 1 for b in range(3)]) for a, n in enumerate(shape)]
+    return torch.fft.ifftn(torch.fft.fftn(noise) * (sum(u**2 for u in axes) + 1e-6) ** -0.75).real
+
+
 def write_scan(path: Path, volume: Tensor, spacing: Sequence[float]) -> Path:
     """Write a volume whose axes point right, anterior and superior."""
     path.parent.mkdir(parents=True, exist_ok=True)

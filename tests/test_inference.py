@@ -117,7 +117,7 @@ def test_the_slab_axis_of_2x2x1_is_left_right_in_any_orientation(tmp_path, affin
 
 def test_three_orientations_and_data_consistency_keep_the_place(tmp_path):
     source = write_scan(tmp_path / "scan.nii.gz")
-    run(source, tmp_path / "out", orientations=[[0, 1, 2], [1, 2, 0], [2, 0, 1]], data_consistency=True)
+    run(source, tmp_path / "out", orientations=[[0, 1, 2], [1, 2, 0], [2, 0, 1]], data_consistency="hard")
     assert_right_place(tmp_path / "out" / "scan_desc-sr.nii.gz", (2, 2, 2), source)
 
 
@@ -295,7 +295,7 @@ def test_a_second_run_makes_only_what_is_missing(tmp_path):
 
     write_scan(tmp_path / "in" / "b.nii", shape=(16, 18, 20))
     assert not remade(["kept", "done"])
-    assert remade(["done", "done"], data_consistency=True)
+    assert remade(["done", "done"], data_consistency="hard")
     assert remade(["done", "done"])
     assert remade(["done", "done"], overwrite=True)
     result.unlink()

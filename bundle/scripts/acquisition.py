@@ -148,8 +148,11 @@ def _along_axis(edges: np.ndarray, level: np.ndarray) -> tuple[Filter | None, fl
     end = _cliff(edges, level)
     kept = np.flatnonzero(edges[:end] >= LOWEST)
     misfits = [_misfit(one, edges[kept], edges[1], edges[end], level[kept]) for one in FILTERS]
-    best = int(np.argmin([misfit + EVIDENCE * _parts(one) for one, misfit in zip(FILTERS, misfits, strict=True)]))
-    return FILTERS[best] if misfits[best] < MISFIT else None, float(edges[end]), misfits[best]
+    explained = [i for i, misfit in enumerate(misfits) if misfit < MISFIT]
+    if not explained:
+        return None, float(edges[end]), min(misfits)
+    best = min(explained, key=lambda i: misfits[i] + EVIDENCE * _parts(FILTERS[i]))
+    return FILTERS[best], float(edges[end]), misfits[best]
 
 
 def _parts(one: Filter) -> int:

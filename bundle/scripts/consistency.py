@@ -26,6 +26,7 @@ __all__ = ["consistency_weight", "gain_and_shift", "in_band", "smoothed_noise", 
 
 SHELLS = 10  # between the centre of k-space and the ellipsoid that touches the faces of the band
 LOW = 0.3  # of the band: where gain and shift are seen
+CHANCE = 3.0  # standard errors of the noise's power, in pairs of conjugate points, that are not taken for an error
 AXES = (0, 1, 2)
 
 
@@ -73,11 +74,15 @@ def _shell_index(matrix_size: Sequence[int], device: torch.device) -> Tensor:
     return (SHELLS * sum(r.square() for r in _radii(matrix_size, device)).sqrt()).long()
 
 
+def _shell_sums(values: Tensor, shell: Tensor, inside: Tensor) -> Tensor:
+    """Sum of ``values`` over the part of each shell that is ``inside``."""
+    return torch.bincount(shell[inside], values[inside].double(), int(shell.max()) + 1)
+
+
 def _shell_means(values: Tensor, shell: Tensor, inside: Tensor) -> Tensor:
-    """Mean of ``values`` over the part of each shell that is ``inside``."""
-    count = int(shell.max()) + 1
-    total = torch.bincount(shell[inside], values[inside].double(), count)
-    return total / torch.bincount(shell[inside], minlength=count).clamp(min=1)
+    """Mean of ``values`` over the part of each shell that is ``inside``; 0 where there is none."""
+    count = _shell_sums(torch.ones_like(values), shell, inside)
+    return _shell_sums(values, shell, inside) / count.clamp(min=1)
 
 
 def smoothed_noise(acquired: Tensor, predicted: Tensor, inside: Tensor) -> Tensor:
@@ -121,8 +126,13 @@ def consistency_weight(
     inside = transfer > 0
     shell = _shell_index(acquired.shape, acquired.device)
     noise = noise[shell] if noise.ndim == 1 else noise
-    seen = _shell_means((acquired - transfer * predicted).abs().square() - noise, shell, inside)
-    error = (seen.clamp(min=0) / _shell_means(transfer.square(), shell, inside).clamp(min=1e-12))[shell]
+    noise = noise.expand(shell.shape)
+    squared = transfer.square()
+    beyond = squared * ((acquired - transfer * predicted).abs().square() - noise)
+    seen, chance, scale = (
+        _shell_sums(v, shell, inside) for v in (beyond, (squared * noise).square(), squared.square())
+    )
+    error = ((seen - CHANCE * chance.sqrt()).clamp(min=0) / scale.clamp(min=torch.finfo(scale.dtype).tiny))[shell]
     power = (transfer.square() + transfer_error**2) * error + noise
     return torch.where(inside & (power > 0), transfer * error / power.clamp(min=torch.finfo(power.dtype).tiny), 0.0)
 
@@ -139,7 +149,8 @@ def gain_and_shift(acquired: Tensor, predicted: Tensor) -> tuple[float, list[flo
     """
     radii = _radii(acquired.shape, acquired.device)
     low = sum(r.square() for r in radii).sqrt() < LOW
-    x, cross = acquired[low].abs().square().double(), (acquired.conj() * predicted)[low].to(torch.complex128)
+    x, y = (k[low].to(torch.complex128) for k in (acquired, predicted))
+    power = x.abs().square()
     angles = torch.stack([torch.pi * r.expand(low.shape)[low].double() for r in radii])
-    shift = torch.linalg.lstsq((angles * x) @ angles.T, -(angles @ cross.imag)[:, None]).solution[:, 0]
-    return float(cross.real.sum() / x.sum()), shift.tolist()
+    shift = torch.linalg.lstsq((angles * power) @ angles.T, -(angles @ (x.conj() * y).imag)[:, None]).solution[:, 0]
+    return float((y.abs().square().sum() / power.sum()).sqrt()), shift.tolist()

@@ -198,8 +198,9 @@ def _measured(meta: Mapping[str, Any]) -> dict[str, Any]:
     spacings = [affine_to_spacing(meta[key]) for key in (MetaKeys.ORIGINAL_AFFINE, MetaKeys.AFFINE)]
     low_res, high_res = [np.round(np.asarray(spacing, dtype=float), 6).tolist() for spacing in spacings]
     record = {"SourceSpacing": low_res, "Spacing": high_res, "Warnings": meta.get("warnings", "").splitlines()}
-    if "consistency_psnr" in meta:
-        record["ConsistencyPSNR"] = meta["consistency_psnr"]
+    for key, name in (("consistency_psnr", "ConsistencyPSNR"), ("data_consistency", "DataConsistencyDone")):
+        if key in meta:
+            record[name] = meta[key]
     return record
 
 
