@@ -184,8 +184,8 @@ def run_plain_and_raised(folder):
     torch.nn.init.constant_(network.decoder[-1].bias, 0.5)
     torch.save(network.state_dict(), folder / "model.pt")
     source = write_scan(folder / "scan.nii.gz", shape=(16, 18, 20))
-    run(source, folder / "plain")
-    run(source, folder / "out", load_pretrain=True, ckpt_path=str(folder / "model.pt"))
+    run(source, folder / "plain", data_consistency=False)
+    run(source, folder / "out", load_pretrain=True, ckpt_path=str(folder / "model.pt"), data_consistency=False)
 
 
 def test_weights_are_loaded_and_recorded(tmp_path):
@@ -314,6 +314,15 @@ def test_the_consistency_of_what_was_made_up_is_seen(tmp_path):
     assert plain["Warnings"] == []
     assert spoilt["ConsistencyPSNR"] < 10
     assert "agrees with the scan only to" in spoilt["Warnings"][0]
+
+
+def test_what_data_consistency_did_is_recorded(tmp_path):
+    source = write_scan(tmp_path / "scan.nii.gz", shape=(16, 18, 20))
+    run(source, tmp_path / "out")
+    record = json.loads((tmp_path / "out" / "scan_desc-sr.json").read_text(encoding="utf-8"))
+    assert record["DataConsistency"] == "auto"
+    assert record["DataConsistencyDone"].startswith("off: the scan should have at least 32 voxels along each axis")
+    assert record["Warnings"][0] == f"Data consistency is {record['DataConsistencyDone']}"
 
 
 def test_weights_of_another_scale_factor_are_refused(tmp_path):
