@@ -36,7 +36,7 @@ MADE = {  # by each section, among others
     "Super-resolve a DICOM series": ["from_dicom/my_series_desc-sr.nii.gz"],
     "Evaluate": ["evaluation/summary.md", "evaluation/sub-09_T1w_comparison.png"],
     "Compare methods": ["cyclegan/evaluation/summary.md", "zssr/summary.md"],
-    "2x2x1": ["in_plane/super_resolved/one_desc-sr.nii.gz"],
+    "2x2x1": ["in_plane/shipped/one_desc-sr.nii.gz", "in_plane/super_resolved/one_desc-sr.nii.gz"],
     "Several GPUs": ["two_gpus/model.pt"],
     "Export": ["model.ts", "model.onnx"],
     "Watch a training": ["tracked/mlruns.db", "tracked/model.pt"],
