@@ -103,6 +103,7 @@ def section(matrix: Matrix, folder: Path, prefix: str) -> str:
     main, *others = (_table(name, lines) for name, lines in _tables(matrix, results).items())
     parts = [
         main,
+        _missing(results),
         "".join(f"- {sentence}\n" for sentence in reading(results)),
         matrix.content.get("limits", "").strip(),
     ]
@@ -122,9 +123,21 @@ def section(matrix: Matrix, folder: Path, prefix: str) -> str:
     parts += ["Each row, its last iterate but in one column:", tables.costs(results), _provenance(results)]
     parts.append(f"{matrix.content['plan'].strip()}")
     parts.append(f"```sh\n{_command('run', matrix)}\n{_command('report', matrix)}\n```")
-    missing = [row["name"] for row in results.rows if "record" not in row]
-    parts.append(f"Not run yet: {', '.join(missing)}." if missing else "All rows of this matrix have been run.")
     return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
+
+
+def _missing(results: Results) -> str:
+    """Which rows of a matrix have not been run, by system; nothing when all have."""
+    found: dict[str, list[str]] = {}
+    for row in results.rows:
+        if "record" not in row:
+            setting = row["setting"]
+            place = [setting["fold"]] if setting["fold"] else []
+            place += [f"seed {setting['seed']}"] if setting["seed"] else []
+            found.setdefault(tables.kind_words([row]), []).append(" ".join(place))
+    told = [f"{words} ({', '.join(places)})" if any(places) else words for words, places in found.items()]
+    count = sum(len(places) for places in found.values())
+    return f"{count} of {len(results.rows)} rows have not been run: {'; '.join(told)}." if told else ""
 
 
 def _table(name: str, lines: list[tables.Line]) -> str:
