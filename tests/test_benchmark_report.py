@@ -232,7 +232,10 @@ def test_what_is_lost_with_fewer_source_subjects_and_what_data_consistency_undoe
         if score["row"] == "udean_seed0" and score["method"] == "consistent":
             score["psnr"] = str(float(score["psnr"]) - 0.5)
     said = " ".join(reading.reading(known))
-    assert "With 25 % of the source subjects instead of all, same seed: contrastive -2.000 dB (-1.00 above" in said
+    assert (
+        "With 25 % of the source subjects instead of all, same seed: contrastive -2.000 dB (+1.00 above zero-filling)."
+        in said
+    )
     assert "udean +0.000 instead of +0.500, contrastive -0.500 instead of -0.500" in said
 
 
