@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +74,16 @@ def methods(image: Tensor) -> dict[str, Callable[[], Tensor]]:
     }
 
 
+def _keep(made: dict[str, Tensor], title: str, function: Callable[[], Tensor]) -> None:
+    made[title] = torch.as_tensor(function())
+
+
 def main(scan: Path, repeats: int = 3) -> None:
     record: dict[str, Any] = {"machine": machine(), "scan": scan.name.split(".")[0]}
     itk.MultiThreaderBase.SetGlobalMaximumNumberOfThreads(torch.get_num_threads())
     image, label = degraded(scan)
-    functions = methods(image)
-    made = {title: torch.as_tensor(function()) for title, function in functions.items()}
+    made: dict[str, Tensor] = {}
+    functions = {title: partial(_keep, made, title, function) for title, function in methods(image).items()}
     times = interleaved(functions, repeats, warm=False)
     record["methods"] = {
         title: {"seconds": spread(times[title]), "psnr": float(psnr(pred, label)), "ssim": float(ssim(pred, label))}

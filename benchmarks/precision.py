@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -52,18 +52,24 @@ def compare(train: Callable[[str, int], Run], iterations: int) -> dict[str, Run]
     return {"bfloat16": fast, "float32": slow, "float32, as long as bfloat16": train(FLOAT32, fewer)}
 
 
-def main(dataset: Path, iterations: int = 400, seeds: int = 2) -> None:
-    record: dict[str, Any] = {"machine": machine(), "network": SMALL, "seeds": []}
-    for seed in range(seeds):
-        record["seeds"].append(compare(lambda *budget, seed=seed: in_child(learn, dataset, *budget, seed), iterations))
-        print(record["seeds"][-1], flush=True)
-    header = ["type", "iterations", "seconds", *(f"dB above zero-filling, seed {seed}" for seed in range(seeds))]
+def tables(record: Mapping[str, Any]) -> str:
+    """Markdown."""
+    header = ["type", "iterations", "seconds"]
+    header += [f"dB above zero-filling, seed {seed}" for seed in range(len(record["seeds"]))]
     rows = []
     for name in record["seeds"][0]:
         runs = [compared[name] for compared in record["seeds"]]
         means = [f"{mean(run[key] for run in runs):.0f}" for key in ("iterations", "seconds")]
         rows.append([name, *means, *(f"{run['gain']:+.3f}" for run in runs)])
-    save("precision", record, table(header, rows))
+    return table(header, rows)
+
+
+def main(dataset: Path, iterations: int = 150, seeds: int = 1) -> None:
+    record: dict[str, Any] = {"machine": machine(), "network": SMALL, "seeds": []}
+    for seed in range(seeds):
+        record["seeds"].append(compare(lambda *budget, seed=seed: in_child(learn, dataset, *budget, seed), iterations))
+        print(record["seeds"][-1], flush=True)
+    save("precision", record, tables(record))
 
 
 if __name__ == "__main__":
