@@ -357,7 +357,7 @@ def test_the_evaluation_writes_table_and_pictures(tmp_path):
         "summary.md",
     ]
     assert (
-        len((tmp_path / "out" / "subjects.csv").read_text(encoding="utf-8").splitlines()) == 1 + 2 * 4
+        len((tmp_path / "out" / "subjects.csv").read_text(encoding="utf-8").splitlines()) == 1 + 2 * 5
     )  # subjects, methods
     summary = (tmp_path / "out" / "summary.md").read_text(encoding="utf-8")
     assert "| super-resolution |" in summary

@@ -151,13 +151,13 @@ class DataConsistencyd(MapTransform):
         """What to assume of the scan's k-space, and in words what makes that other than a truncation."""
         found, told = self.degradation, None
         if self.mode == "auto":
-            _check_brightness_and_place(pred, scan)
             truncated = [axis for axis in range(3) if pred.shape[axis] > scan.shape[axis]]
             told = measure_acquisition(scan, truncated) if truncated else None
             if found is not None:
                 _check_group(told, found, truncated, names)
             elif truncated:
                 _check_spectrum(told, scan.shape, names)
+            _check_brightness_and_place(pred, scan)
         if found is not None:
             window = found.window(scan.shape)
             noise = found.noise_std**2 * scan.numel() * (window**2 if found.filtered_noise else torch.ones_like(window))
