@@ -18,7 +18,14 @@ from monai.bundle import ConfigParser
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
-PAGES = ("README.md", "bundle/docs/README.md", "docs/applications.md", "docs/reliability.md", "docs/speed.md")
+PAGES = (
+    "README.md",
+    "bundle/docs/README.md",
+    "docs/applications.md",
+    "docs/method.md",
+    "docs/reliability.md",
+    "docs/speed.md",
+)
 CONFIGS = ROOT / "bundle" / "configs"
 STAGES = ("shipped_weights.yaml",)
 SETTINGS = {
