@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmark.results import Results
+from benchmark.results import INTERPOLATIONS, Results
 from benchmark.tables import kind_words
 
 __all__ = ["draw_figures"]
@@ -83,7 +83,7 @@ def _fractions_of(results: Results, system: str, network: str) -> dict[float, li
 
 def gains(results: Results) -> Figure | None:
     """PSNR above zero-filling of each system on each subject, a colour per seed."""
-    kinds = [rows for rows in results.kinds().values() if rows[0]["setting"]["system"] != "zero_filling"]
+    kinds = [rows for rows in results.kinds().values() if rows[0]["setting"]["system"] not in INTERPOLATIONS]
     if not kinds:
         return None
     figure, (panel,) = _page([""])
@@ -203,7 +203,7 @@ def _mean_score(results: Results, row: Mapping, metric: str | None, evaluation: 
 
 
 FIGURES: dict[str, tuple[Callable[[Results], Figure | None], str]] = {
-    "gains": (gains, "PSNR above zero-filling of each system: a dot per subject and seed, their mean as a bar."),
+    "gains": (gains, "PSNR above zero-filling of each system with a network: a dot per subject and seed, their mean as a bar."),
     "hr_fractions": (
         fractions,
         "Metric versus the share of source subjects, of the seeds that all shares have; bars: deviation over subjects.",

@@ -20,7 +20,7 @@ __all__ = ["report", "results_page"]
 MATRICES = ROOT / "docs" / "benchmark" / "matrices"
 RESULTS = ROOT / "docs" / "results" / "benchmark"
 PAGE = ROOT / "docs" / "results.md"
-ORDER = ("real_scans_cpu", "demonstration", "real_scans")  # of the page, those with results first
+ORDER = ("real_scans_cpu", "ablation", "demonstration", "real_scans")  # of the page, those with results first
 EFFECTS = """What each objective adds to the network that it starts from, or destroys: differences to the initial
 network of the same seed, fold and share of the source, with Wilcoxon's test adjusted by Holm over these systems where
 there are enough subjects; beside it what validation measured at the end of the degradation that was learned (MTF along
@@ -100,7 +100,7 @@ def _tables(matrix: Matrix, results: Results) -> dict[str, list[tables.Line]]:
 def section(matrix: Matrix, folder: Path, prefix: str) -> str:
     """What the page says of a matrix, the first table first; ``prefix`` leads from the page to the folder."""
     results = read_results(folder)
-    main, *others = (_table(name, lines) for name, lines in _tables(matrix, results).items())
+    main, *others = [_table(name, lines) for name, lines in _tables(matrix, results).items()] or [""]
     parts = [
         main,
         _missing(results),
