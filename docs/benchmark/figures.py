@@ -203,7 +203,10 @@ def _mean_score(results: Results, row: Mapping, metric: str | None, evaluation: 
 
 
 FIGURES: dict[str, tuple[Callable[[Results], Figure | None], str]] = {
-    "gains": (gains, "PSNR above zero-filling of each system with a network: a dot per subject and seed, their mean as a bar."),
+    "gains": (
+        gains,
+        "PSNR above zero-filling of each system with a network: a dot per subject and seed, their mean as a bar.",
+    ),
     "hr_fractions": (
         fractions,
         "Metric versus the share of source subjects, of the seeds that all shares have; bars: deviation over subjects.",
