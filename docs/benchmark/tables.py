@@ -208,11 +208,12 @@ def differences(results: Results, metric: str = "psnr") -> str:
     """Each system's PSNR above zero-filling's on each test subject: what few subjects can show without a test."""
     subjects = sorted({score["subject"] for score in results.scores if score["evaluation"] == "evaluation"})
     lines = []
-    for rows in results.kinds().values():
+    for (system, *_, network), rows in results.kinds().items():
         names = [row["name"] for row in rows]
         ours, base = (results.by_subject(names, metric, method) for method in ("pred", "zero_filling"))
         cells = [f"{ours[subject] - base[subject]:+.2f}" if subject in ours else "-" for subject in subjects]
-        lines.append([kind_words(rows), *cells])
+        several = len(results.networks) > 1 and system not in INTERPOLATIONS
+        lines.append([kind_words(rows) + (f", {network.replace('_', ' ')}" if several else ""), *cells])
     return markdown(["system", *(subject.removesuffix(".nii.gz") for subject in subjects)], lines)
 
 
