@@ -66,7 +66,53 @@ def checked_estimate(estimate: Degradation | None, skip: bool) -> Degradation | 
     return estimate
 
 
-class DegradationNet(nn.Module):
+class SlabDegradation(nn.Module):
+    """What degradation networks share: the physics that the skip adds, and how a slab passes.
+
+    Args:
+        factors: integer factors $(s, s, s_z)$, the slab axis last.
+        slab_size: LR slices of the slabs that are learned.
+        skip: add the physics to what :meth:`decode` learns.
+        estimate: the degradation that is the physics, along axes of which the last is the slab axis; None for the
+            truncation alone.
+
+    Raises:
+        ValueError: when there is an estimate and no skip.
+    """
+
+    def __init__(self, factors: Sequence[int], slab_size: int, skip: bool, estimate: Degradation | None) -> None:
+        super().__init__()
+        self.estimate = checked_estimate(estimate, skip)
+        self.in_plane, self.through_plane = factors[0], factors[2]
+        self.factors = list(factors)
+        self.slab_size = slab_size
+        self.skip = skip
+
+    def truncate(self, high_res: Tensor) -> Tensor:
+        """What physics alone predicts of an HR slab: its k-space truncation ``(B, S, H, W)``, weighted as estimated."""
+        return truncate_mirrored(high_res, self.factors, SLAB_DIMS, self.estimate)
+
+    def add_noise(self, low_res: Tensor) -> Tensor:
+        """The LR slab ``(B, S, H, W)`` with the noise that was estimated, if any."""
+        return add_noise(low_res, SLAB_DIMS, self.estimate)
+
+    def slab(self, high_res: Tensor) -> Tensor:
+        """HR slab ``(B, S * s_z, s * H, s * W)`` to the LR slab ``(B, S, H, W)``, all its slices."""
+        return self.decode(self.encode(high_res), self.add_noise(self.truncate(high_res)))
+
+    def check_volume(self, x: Tensor) -> None:
+        """
+        Raises:
+            ValueError: when ``x`` is no volume, or no whole multiple of the factors.
+        """
+        if x.ndim != 5 or x.shape[1] != 1 or any(size % s for size, s in zip(x.shape[2:], self.factors, strict=True)):
+            raise ValueError(
+                f"{type(self).__name__} expects volumes of shape (B, 1, H, W, D) in multiples of {self.factors}, "
+                f"got {list(x.shape)}."
+            )
+
+
+class DegradationNet(SlabDegradation):
     """Down-sampling extractor $D_n$ and LR decoder $L$ of UDEAN (https://arxiv.org/abs/2205.06891), by thin slabs.
 
     As with :class:`SuperResolutionNet`, slabs may be wider than ``slab_size``; the skip sees all of them.
@@ -99,12 +145,9 @@ class DegradationNet(nn.Module):
         slabs_per_pass: int = 8,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        self.estimate = checked_estimate(estimate, skip)
-        self.in_plane, self.through_plane = check_geometry(scale_factor, slab_size)
-        self.slab_size = slab_size
+        in_plane, through_plane = check_geometry(scale_factor, slab_size)
+        super().__init__((in_plane, in_plane, through_plane), slab_size, skip, estimate)
         self.slabs_per_pass = slabs_per_pass
-        self.skip = skip
         self.extractor = SlabEncoder(
             slab_size * self.through_plane, stride=self.in_plane, num_features=num_features, seed=seed
         )
@@ -127,31 +170,13 @@ class DegradationNet(nn.Module):
         slab = surround(self.decoder(features), low_res.shape[1])
         return slab + low_res if self.skip else slab
 
-    def truncate(self, high_res: Tensor) -> Tensor:
-        """What physics alone predicts of an HR slab: its k-space truncation ``(B, S, H, W)``, weighted as estimated."""
-        factors = (self.in_plane, self.in_plane, self.through_plane)
-        return truncate_mirrored(high_res, factors, SLAB_DIMS, self.estimate)
-
-    def add_noise(self, low_res: Tensor) -> Tensor:
-        """The LR slab ``(B, S, H, W)`` with the noise that was estimated, if any."""
-        return add_noise(low_res, SLAB_DIMS, self.estimate)
-
-    def slab(self, high_res: Tensor) -> Tensor:
-        """HR slab ``(B, S * s_z, s * H, s * W)`` to the LR slab ``(B, S, H, W)``, all its slices."""
-        return self.decode(self.encode(high_res), self.add_noise(self.truncate(high_res)))
-
     def forward(self, x: Tensor) -> Tensor:
         """HR volume ``(B, 1, s * H, s * W, s_z * D)`` to LR volume ``(B, 1, H, W, D)``.
 
         Raises:
             ValueError: when the volume is no whole multiple of the scale factor.
         """
-        factors = [self.in_plane, self.in_plane, self.through_plane]
-        if x.ndim != 5 or x.shape[1] != 1 or any(size % s for size, s in zip(x.shape[2:], factors, strict=True)):
-            raise ValueError(
-                f"DegradationNet expects volumes of shape (B, 1, H, W, D) in multiples of {factors}, "
-                f"got {list(x.shape)}."
-            )
+        self.check_volume(x)
         centre = self.slab_size // 2
         all_slabs = volume_to_slabs(x, self.slab_size * self.through_plane, self.through_plane)
         outputs = []

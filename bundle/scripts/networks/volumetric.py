@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from scripts.degradation import Degradation
 
-from .degradation import SLAB_DIMS, add_noise, checked_estimate, truncate_mirrored
+from .degradation import SlabDegradation, add_noise, truncate_mirrored
 from .initialization import RESIDUAL_SCALE, initialize, rescale
 from .interpolation import SlabInterpolation
 from .slabs import central, surround
@@ -224,7 +224,7 @@ class VolumetricNet(nn.Module):
         return volume
 
 
-class VolumetricDegradationNet(nn.Module):
+class VolumetricDegradationNet(SlabDegradation):
     """The degradation network that goes with :class:`VolumetricNet`, whose features it makes of HR slabs.
 
     The first convolution's kernel of 3 with padding 1 is centred on voxel $sl$.
@@ -254,12 +254,8 @@ class VolumetricDegradationNet(nn.Module):
         estimate: Degradation | None = None,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        self.estimate = checked_estimate(estimate, skip)
-        self.in_plane, self.through_plane = check_geometry(scale_factor, slab_size=1)
-        self.factors = [self.in_plane, self.in_plane, self.through_plane]
-        self.slab_size = slab_size
-        self.skip = skip
+        in_plane, through_plane = check_geometry(scale_factor, slab_size=1)
+        super().__init__((in_plane, in_plane, through_plane), slab_size, skip, estimate)
         groups = [residual_group(num_features, num_blocks) for _ in range(num_groups)]
         self.extractor = nn.Sequential(conv3x3x3(1, num_features, self.factors), *groups[:1])
         self.decoder = nn.Sequential(*groups[1:], conv3x3x3(num_features, 1))
@@ -276,29 +272,13 @@ class VolumetricDegradationNet(nn.Module):
         slab = surround(volume[:, 0].movedim(-1, 1), low_res.shape[1])
         return slab + low_res if self.skip else slab
 
-    def truncate(self, high_res: Tensor) -> Tensor:
-        """What physics alone predicts of an HR slab: its k-space truncation ``(B, S, H, W)``, weighted as estimated."""
-        return truncate_mirrored(high_res, self.factors, SLAB_DIMS, self.estimate)
-
-    def add_noise(self, low_res: Tensor) -> Tensor:
-        """The LR slab ``(B, S, H, W)`` with the noise that was estimated, if any."""
-        return add_noise(low_res, SLAB_DIMS, self.estimate)
-
-    def slab(self, high_res: Tensor) -> Tensor:
-        """HR slab ``(B, S * s_d, s * H, s * W)`` to the LR slab ``(B, S, H, W)``, all its slices."""
-        return self.decode(self.encode(high_res), self.add_noise(self.truncate(high_res)))
-
     def forward(self, x: Tensor) -> Tensor:
         """HR volume ``(B, 1, s * H, s * W, s_z * D)`` to LR volume ``(B, 1, H, W, D)``.
 
         Raises:
             ValueError: when the volume is no whole multiple of the scale factor.
         """
-        if x.ndim != 5 or x.shape[1] != 1 or any(size % s for size, s in zip(x.shape[2:], self.factors, strict=True)):
-            raise ValueError(
-                f"VolumetricDegradationNet expects volumes of shape (B, 1, H, W, D) in multiples of {self.factors}, "
-                f"got {list(x.shape)}."
-            )
+        self.check_volume(x)
         volume, axes = self.decoder(self.extractor(channels_last(x))), (2, 3, 4)
         if self.skip:
             volume = volume + add_noise(truncate_mirrored(x, self.factors, axes, self.estimate), axes, self.estimate)
