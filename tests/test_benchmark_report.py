@@ -310,5 +310,5 @@ def test_the_committed_tables_are_those_of_the_committed_scores(folder, tmp_path
     for name in ("rows.json", "subjects.csv", "curves.csv", "transfers.csv"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     page.write_tables(page.read_matrix(page.MATRICES / f"{folder.name}.yaml"), tmp_path)
-    for path in (folder / "tables").iterdir():
+    for path in (folder / "tables").glob("*"):  # a matrix may have none
         assert (tmp_path / "tables" / path.name).read_bytes() == path.read_bytes(), path.name
