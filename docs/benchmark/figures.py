@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from benchmark.results import INTERPOLATIONS, Results
-from benchmark.tables import kind_words
+from benchmark.tables import label
 
 __all__ = ["draw_figures"]
 
@@ -101,7 +101,7 @@ def gains(results: Results) -> Figure | None:
         panel.plot([mean(everything)], [place], "k|", markersize=16)
     panel.axvline(0, color="black", linewidth=0.8)
     panel.set_ylim(-0.6, len(kinds) - 0.4)
-    panel.set_yticks(range(len(kinds)), [kind_words(rows) for rows in kinds], fontsize=8)
+    panel.set_yticks(range(len(kinds)), [label(results, rows) for rows in kinds], fontsize=8)
     panel.invert_yaxis()
     panel.set_xlabel("PSNR above zero-filling (dB)")
     if len(seeds) > 1:

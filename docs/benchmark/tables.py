@@ -23,6 +23,7 @@ __all__ = [
     "as_markdown",
     "costs",
     "differences",
+    "label",
     "order",
     "paper_table",
 ]
@@ -208,13 +209,19 @@ def differences(results: Results, metric: str = "psnr") -> str:
     """Each system's PSNR above zero-filling's on each test subject: what few subjects can show without a test."""
     subjects = sorted({score["subject"] for score in results.scores if score["evaluation"] == "evaluation"})
     lines = []
-    for (system, *_, network), rows in results.kinds().items():
+    for rows in results.kinds().values():
         names = [row["name"] for row in rows]
         ours, base = (results.by_subject(names, metric, method) for method in ("pred", "zero_filling"))
         cells = [f"{ours[subject] - base[subject]:+.2f}" if subject in ours else "-" for subject in subjects]
-        several = len(results.networks) > 1 and system not in INTERPOLATIONS
-        lines.append([kind_words(rows) + (f", {network.replace('_', ' ')}" if several else ""), *cells])
+        lines.append([label(results, rows), *cells])
     return markdown(["system", *(subject.removesuffix(".nii.gz") for subject in subjects)], lines)
+
+
+def label(results: Results, rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows of one kind in words, with their backbone where the matrix has several."""
+    setting = rows[0]["setting"]
+    several = len(results.networks) > 1 and setting["system"] not in INTERPOLATIONS
+    return kind_words(rows) + (f", {setting['network'].replace('_', ' ')}" if several else "")
 
 
 def kind_words(rows: Sequence[Mapping[str, Any]]) -> str:
