@@ -181,17 +181,17 @@ class VolumetricNet(nn.Module):
         return volume_to_channels(self.encoder(slab_to_volume(central(low_res, self.slab_size))))
 
     def decode(self, features: Tensor, low_res: Tensor) -> Tensor:
-        """Features to the SR slab ``(B, S * s_d, s * H, s * W)``; ``low_res`` is what the skip interpolates."""
+        """Features to the SR slab ``(B, S * s_z, s * H, s * W)``; ``low_res`` is what the skip interpolates."""
         volume = self._refine(self.decoder(channels_to_volume(features, self.slab_size)))
         slab = surround(volume[:, 0].movedim(-1, 1), low_res.shape[1] * self.factors[2])
         return slab + self.interpolation(low_res) if self.skip else slab
 
     def slab(self, low_res: Tensor) -> Tensor:
-        """LR slab ``(B, S, H, W)`` to the SR slab ``(B, S * s_d, s * H, s * W)``, all its slices."""
+        """LR slab ``(B, S, H, W)`` to the SR slab ``(B, S * s_z, s * H, s * W)``, all its slices."""
         return self.decode(self.encode(low_res), low_res)
 
     def _refine(self, phases: Tensor) -> Tensor:
-        """Sub-pixel shuffle, ``(B, s * s * s_d, H, W, D)`` to ``(B, 1, s * H, s * W, s_z * D)``."""
+        """Sub-pixel shuffle, ``(B, s * s * s_z, H, W, D)`` to ``(B, 1, s * H, s * W, s_z * D)``."""
         batch, height, width, depth = phases.shape[0], phases.shape[2], phases.shape[3], phases.shape[4]
         s = self.factors
         phases = phases.reshape(batch, s[0], s[1], s[2], height, width, depth).permute(0, 4, 1, 5, 2, 6, 3)
@@ -262,7 +262,7 @@ class VolumetricDegradationNet(SlabDegradation):
         initialize_branches(self, first=self.extractor[0], last=self.decoder[-1], zero_last=skip, seed=seed)
 
     def encode(self, high_res: Tensor) -> Tensor:
-        """HR slab ``(B, S * s_d, s * H, s * W)`` to features ``(B, num_features * slab_size, H, W)``."""
+        """HR slab ``(B, S * s_z, s * H, s * W)`` to features ``(B, num_features * slab_size, H, W)``."""
         learned = central(high_res, self.slab_size * self.factors[2])
         return volume_to_channels(self.extractor(slab_to_volume(learned)))
 
