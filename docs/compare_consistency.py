@@ -38,20 +38,19 @@ from scripts.transforms import DataConsistencyd  # noqa: E402
 MODES = ("off", "hard", "soft", "auto")
 DIM = (1, 2, 3)
 SOFTER = 0.75  # of the matrix, of a scan that was interpolated to its own
-# name: options of evaluate.yaml (noise as a share of the mean signal of the head), and what is done to the scan or the
-# prediction afterwards
+# name: options of evaluate.yaml, and what is done to the scan or the prediction afterwards
 CASES: dict[str, dict[str, Any]] = {
     "plain truncation": {},
-    "noise, signal 50": {"noise": 1 / 50},
-    "noise, signal 20": {"noise": 1 / 20},
+    "noise, signal 50": {"snr": 50},
+    "noise, signal 20": {"snr": 20},
     "elliptical": {"elliptical": True},
     "partial Fourier 7/8": {"partial_fourier": [0.875, 1, 1]},
     "Hamming": {"hamming": True},
-    "Hamming, noise, signal 20": {"hamming": True, "noise": 1 / 20},
+    "Hamming, noise, signal 20": {"hamming": True, "snr": 20},
     "Hamming, partial Fourier 7/8, noise, signal 20": {
         "hamming": True,
         "partial_fourier": [0.875, 1, 1],
-        "noise": 1 / 20,
+        "snr": 20,
     },
     "zero-filled from 3/4": {"scan": "zero_filled"},
     "interpolated from 3/4": {"scan": "interpolated"},
@@ -72,12 +71,9 @@ def _smaller(x: torch.Tensor) -> torch.Tensor:
 
 def rows(scan: Path, subject: str) -> Iterator[dict[str, Any]]:
     """For each case the PSNR of every mode, and what ``auto`` said."""
-    signal = None
     for case, options in CASES.items():
         options = dict(options)
         changes = {key: AFTERWARDS[options.pop(key)] for key in ("scan", "prediction") if key in options}
-        if "noise" in options:
-            options["noise_std"] = options.pop("noise") * signal
         parser = ConfigParser()
         parser.read_config([str(CONFIGS / name) for name in ("inference.yaml", "evaluate.yaml")])
         parser.update(
@@ -86,8 +82,6 @@ def rows(scan: Path, subject: str) -> Iterator[dict[str, Any]]:
         item = parser.get_parsed_content("preprocessing")({"image": str(scan), "label": str(scan)})
         scale, label = item["image"].meta["intensity_scale"], item["label"].as_tensor()
         image = changes.get("scan", lambda x: x)(item["image"].as_tensor())
-        if signal is None:
-            signal = float(scale * image[image > image.mean()].mean())
         pred = changes.get("prediction", lambda x: x)(_predicted(parser, image))
         yield {
             "subject": subject,

@@ -77,7 +77,7 @@ def test_learned_rows_start_from_a_row_of_their_backbone_fold_share_and_seed(tmp
     ]
     assert rows["initial_seed0"].training == {"max_iterations": 50, "iterations_per_epoch": 5}
     (stage,) = rows["initial_seed0"].stages()
-    assert list(stage.configs) == [TRAIN, f"{METHODS}/supervised_oracle.yaml", "docs/benchmark/initial.yaml"]
+    assert list(stage.configs) == [TRAIN, f"{METHODS}/kspace_pairs.yaml"]
     assert rows["initial_seed0"].evaluating() == TRUNK
 
 

@@ -23,7 +23,7 @@ def low_res_of(scan: Path, **options) -> torch.Tensor:
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"hamming": True}, {"elliptical": True}, {"partial_fourier": [0.75, 1, 1]}, {"noise_std": 20.0}]
+    "options", [{}, {"hamming": True}, {"elliptical": True}, {"partial_fourier": [0.75, 1, 1]}, {"snr": 20.0}]
 )
 def test_the_evaluation_acquires_as_its_options_say(tmp_path, options):
     volume = head_phantom(0, (24, 32, 36))

@@ -163,6 +163,15 @@ def test_noise_has_its_standard_deviation_and_leaves_the_mean():
     assert abs(float(noise.mean())) < 4 * 0.05 / noise.numel() ** 0.5
 
 
+def test_noise_by_its_ratio_to_the_signal_has_the_same_share_in_scans_of_any_units():
+    x = random_volume(1, 64, 64, 64) + 3
+    x[:, :32] = 0  # air
+    low_res = truncate(x, (32, 32, 32), DIM)
+    for units in (1.0, 100.0):
+        noise = KSpaceTruncate(2, snr=20)(units * x).as_tensor() / units - low_res
+        assert float(noise.std()) == pytest.approx(float(low_res[low_res > low_res.mean()].mean()) / 20, rel=0.02)
+
+
 def test_without_signal_the_magnitude_of_the_noise_is_rayleigh():
     x = torch.zeros(1, 32, 32, 32, dtype=torch.float64)
     x[0, 0, 0, 0] = 1e-6
@@ -278,6 +287,8 @@ def test_truncation_refuses_impossible_arguments():
         KSpaceTruncate(float("inf"))
     with pytest.raises(ValueError, match=r"noise_std must not be negative, got -0.1"):
         KSpaceTruncate(2, noise_std=-0.1)
+    with pytest.raises(ValueError, match=r"snr must be positive, and noise_std then 0, got 20 and 0.1"):
+        KSpaceTruncate(2, noise_std=0.1, snr=20)
     with pytest.raises(ValueError, match=r"sub-07.nii.gz: .* each of the 3 spatial axes, got \(2, 2\)"):
         KSpaceTruncate((2, 2))(oblique_volume())
 

@@ -20,7 +20,14 @@ __all__ = ["report", "results_page"]
 MATRICES = ROOT / "docs" / "benchmark" / "matrices"
 RESULTS = ROOT / "docs" / "results" / "benchmark"
 PAGE = ROOT / "docs" / "results.md"
-ORDER = ("real_scans_cpu", "ablation", "demonstration", "real_scans")  # of the page, those with results first
+ORDER = (  # of the page, those with results first
+    "real_scans_cpu",
+    "unknown_degradation",
+    "ablation",
+    "one_subject",
+    "demonstration",
+    "real_scans",
+)
 EFFECTS = """What each objective adds to the network that it starts from, or destroys: differences to the initial
 network of the same seed, fold and share of the source, with Wilcoxon's test adjusted by Holm over these systems where
 there are enough subjects; beside it what validation measured at the end of the degradation that was learned (MTF along

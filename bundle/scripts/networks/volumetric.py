@@ -11,11 +11,15 @@ from torch import Tensor, nn
 from scripts.degradation import Degradation
 
 from .degradation import SlabDegradation, add_noise, truncate_mirrored
-from .initialization import RESIDUAL_SCALE, initialize, rescale
+from .initialization import initialize, rescale
 from .interpolation import SlabInterpolation
 from .slabs import central, surround
 from .super_resolution import check_geometry
 from .ts_rcan import Residual
+
+REST_SCALE = 0.1
+"""Of what the last convolution adds to a skip. That is small beside the image: without this the first steps at a usual
+learning rate add more than there is to add, and hundreds of iterations go by until it is gone."""
 
 
 class PartwiseConv3d(nn.Conv3d):
@@ -116,13 +120,16 @@ def channels_to_volume(features: Tensor, slab_size: int) -> Tensor:
 
 
 def initialize_branches(network: nn.Module, first: nn.Conv3d, last: nn.Conv3d, zero_last: bool, seed: int) -> None:
-    """Start residual branches near the identity, ``last`` at zero for a residual to a skip."""
+    """Give convolutions without activation behind them no gain, and let ``last`` be zero for a rest to a skip.
+
+    Branches are not started near the identity as in the papers' networks, which are deeper: the network would be next
+    to linear, and spend its first hundreds of iterations on a linear filter.
+    """
     initialize(network, seed)
-    rescale(first, gain=1.0)
-    rescale(last, gain=1.0)
-    for branch in network.modules():
-        if isinstance(branch, Residual):
-            rescale([layer for layer in branch if isinstance(layer, nn.Conv3d)][-1], RESIDUAL_SCALE)
+    branches = [branch for branch in network.modules() if isinstance(branch, Residual)]
+    ends = [[layer for layer in branch if isinstance(layer, nn.Conv3d)][-1] for branch in branches]
+    for layer in (first, *ends, last):
+        rescale(layer, gain=1.0)
     if zero_last:
         nn.init.zeros_(last.weight)
 
@@ -167,6 +174,7 @@ class VolumetricNet(nn.Module):
         self.slab_size = slab_size
         self.voxels_per_pass = voxels_per_pass
         self.skip = skip
+        self.rest_scale = REST_SCALE if skip else 1.0
         self.reach = 2 + num_groups * (2 * num_blocks + 1)  # one voxel per convolution
         groups = [residual_group(num_features, num_blocks) for _ in range(num_groups)]
         self.encoder = PartwiseSequential(conv3x3x3(1, num_features), *groups[:1])
@@ -192,6 +200,7 @@ class VolumetricNet(nn.Module):
 
     def _refine(self, phases: Tensor) -> Tensor:
         """Sub-pixel shuffle, ``(B, s * s * s_z, H, W, D)`` to ``(B, 1, s * H, s * W, s_z * D)``."""
+        phases = self.rest_scale * phases
         batch, height, width, depth = phases.shape[0], phases.shape[2], phases.shape[3], phases.shape[4]
         s = self.factors
         phases = phases.reshape(batch, s[0], s[1], s[2], height, width, depth).permute(0, 4, 1, 5, 2, 6, 3)
@@ -270,7 +279,7 @@ class VolumetricDegradationNet(SlabDegradation):
         """Features to the LR slab ``(B, S, H, W)``; ``low_res`` is what the skip adds, untouched."""
         volume = self.decoder(channels_to_volume(features, self.slab_size))
         slab = surround(volume[:, 0].movedim(-1, 1), low_res.shape[1])
-        return slab + low_res if self.skip else slab
+        return REST_SCALE * slab + low_res if self.skip else slab
 
     def forward(self, x: Tensor) -> Tensor:
         """HR volume ``(B, 1, s * H, s * W, s_z * D)`` to LR volume ``(B, 1, H, W, D)``.
@@ -281,5 +290,6 @@ class VolumetricDegradationNet(SlabDegradation):
         self.check_volume(x)
         volume, axes = self.decoder(self.extractor(channels_last(x))), (2, 3, 4)
         if self.skip:
-            volume = volume + add_noise(truncate_mirrored(x, self.factors, axes, self.estimate), axes, self.estimate)
+            low_res = add_noise(truncate_mirrored(x, self.factors, axes, self.estimate), axes, self.estimate)
+            volume = low_res + REST_SCALE * volume
         return volume

@@ -52,12 +52,14 @@ class KSpaceTruncate(InvertibleTransform):
         hamming: apply the scanner's Hamming filter along every axis.
         noise_std: standard deviation of the receiver's white complex noise, before any window, in the units of the
             volume, for the real and the imaginary part each.
+        snr: signal over noise, instead of ``noise_std``, which then is the low-resolution volume's mean signal divided
+            by it; signal is what is above the volume's mean, the head.
         seed: together with the volume's own values it seeds the noise, so that a scan has the same noise in every
             epoch, worker and run, and may be cached.
 
     Raises:
-        ValueError: when a scale factor is below 1 or ``noise_std`` is negative; when called, if the number of factors
-            is not that of the spatial axes.
+        ValueError: when a scale factor is below 1, ``noise_std`` is negative or ``snr`` not positive, or both are
+            given; when called, if the number of factors is not that of the spatial axes.
     """
 
     def __init__(
@@ -68,14 +70,18 @@ class KSpaceTruncate(InvertibleTransform):
         partial_fourier: Sequence[float] | None = None,
         hamming: bool = False,
         noise_std: float = 0.0,
+        snr: float | None = None,
         seed: int = 0,
     ) -> None:
         if noise_std < 0:
             raise ValueError(f"noise_std must not be negative, got {noise_std}.")
+        if snr is not None and (snr <= 0 or noise_std):
+            raise ValueError(f"snr must be positive, and noise_std then 0, got {snr} and {noise_std}.")
         self.scale_factor = checked_factors(scale_factor)
         self.magnitude = magnitude
         self.window = {"elliptical": elliptical, "partial_fourier": partial_fourier, "hamming": hamming}
         self.noise_std = noise_std
+        self.snr = snr
         self.seed = seed
 
     def __call__(self, img: Tensor) -> Tensor:
@@ -92,17 +98,24 @@ class KSpaceTruncate(InvertibleTransform):
 
     def _acquire(self, x: Tensor, matrix_size: list[int]) -> Tensor:
         dim = spatial_dims(x)
-        if not (self.magnitude or self.noise_std or any(self.window.values())):
+        if not (self.magnitude or self.noise_std or self.snr or any(self.window.values())):
             return truncate(x, matrix_size, dim)
         if self.magnitude:
             k = crop_kspace(fftc(x, dim), matrix_size, dim) * (math.prod(matrix_size) / math.prod(x.shape[1:]))
         else:
             k = fftc(truncate(x, matrix_size, dim), dim)
-        if self.noise_std:
+        noise_std = self._noise_std(k, dim)
+        if noise_std:
             generator = torch.Generator().manual_seed(zlib.crc32(x.cpu().contiguous().numpy(), self.seed))
-            k = complex_noise(k, self.noise_std, dim, generator)
+            k = complex_noise(k, noise_std, dim, generator)
         y = ifftc(apodise(k, acquisition_window(matrix_size, device=k.device, **self.window), dim), dim)
         return y.abs() / y.abs().max() if self.magnitude else y.real
+
+    def _noise_std(self, k: Tensor, dim: list[int]) -> float:
+        if self.snr is None:
+            return self.noise_std
+        x = ifftc(k, dim).real
+        return float(x[x > x.mean()].mean()) / self.snr
 
     def inverse(self, data: Tensor) -> Tensor:
         """Zero-fill to the size before; a prediction that has that size, or a finer one, is brought to it alike."""
@@ -123,6 +136,7 @@ class KSpaceTruncated(MapTransform, InvertibleTransform):
         partial_fourier: see there.
         hamming: see there.
         noise_std: see there.
+        snr: see there.
         seed: see there.
         allow_missing_keys: whether a key may be absent.
     """
@@ -136,11 +150,14 @@ class KSpaceTruncated(MapTransform, InvertibleTransform):
         partial_fourier: Sequence[float] | None = None,
         hamming: bool = False,
         noise_std: float = 0.0,
+        snr: float | None = None,
         seed: int = 0,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.truncate = KSpaceTruncate(scale_factor, magnitude, elliptical, partial_fourier, hamming, noise_std, seed)
+        self.truncate = KSpaceTruncate(
+            scale_factor, magnitude, elliptical, partial_fourier, hamming, noise_std, snr, seed
+        )
 
     def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
         d = dict(data)
