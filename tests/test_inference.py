@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nibabel as nib
@@ -15,7 +17,10 @@ import pytest
 import torch
 from dicom_series import write_dicom_series
 from monai.bundle import ConfigWorkflow, verify_net_in_out
+from monai.data import MetaTensor, ThreadDataLoader
+from monai.inferers import SimpleInferer
 from scripts.errors import explain
+from scripts.folders import ScanDataset, ScanEvaluator
 
 BUNDLE = Path(__file__).parents[1] / "bundle"
 SMALL = {"num_groups": 1, "num_blocks": 1, "load_pretrain": False, "amp_dtype": None, "inferer#inferer#progress": False}
@@ -181,7 +186,7 @@ def run_plain_and_raised(folder):
     from scripts.networks import VolumetricNet
 
     network = VolumetricNet(num_features=32, num_groups=1, num_blocks=1)
-    torch.nn.init.constant_(network.decoder[-1].bias, 0.5)
+    torch.nn.init.constant_(network.decoder[-1].bias, 0.5 / network.rest_scale)
     torch.save(network.state_dict(), folder / "model.pt")
     source = write_scan(folder / "scan.nii.gz", shape=(16, 18, 20))
     run(source, folder / "plain", data_consistency=False)
@@ -278,6 +283,63 @@ def test_an_interruption_leaves_no_partial_file(tmp_path, monkeypatch):
     with pytest.raises((KeyboardInterrupt, RuntimeError)):
         run(source, tmp_path / "out")
     assert names(tmp_path / "out") == []
+
+
+def evaluator_of(scans, postprocess, **options):
+    """A :class:`ScanEvaluator` of tiny volumes, whose network adds one."""
+    dataset = ScanDataset([{"image": scan} for scan in scans], lambda item: {"image": torch.zeros(1, 2, 2, 2)})
+    loader = ThreadDataLoader(dataset, batch_size=1, buffer_size=1)
+    return ScanEvaluator(
+        device=torch.device("cpu"),
+        val_data_loader=loader,
+        network=torch.nn.Identity(),
+        inferer=SimpleInferer(),
+        postprocessing=postprocess,
+        **options,
+    )
+
+
+def recorded(item):
+    item["pred"] = MetaTensor(item["pred"], meta={"record": {}})
+    return item
+
+
+@pytest.mark.parametrize("overlap", [True, False])
+def test_a_scan_is_written_while_the_network_is_at_the_next_and_no_more_than_one(overlap):
+    begun, written = [], []
+
+    def write_slowly(item):
+        time.sleep(0.2)
+        written.append(len(begun))
+        return recorded(item)
+
+    evaluator = evaluator_of("abcd", write_slowly, overlap=overlap)
+    evaluator.network.register_forward_hook(lambda *_: begun.append(len(written)))
+    evaluator.run()
+    # how many scans the network had begun when each was written, and how many were written when each was begun
+    assert (written, begun) == (([2, 3, 4, 4], [0, 0, 1, 2]) if overlap else ([1, 2, 3, 4], [0, 1, 2, 3]))
+    assert [outcome[:2] for outcome in evaluator.state.outcomes] == [(scan, "done") for scan in "abcd"]
+
+
+def test_outcomes_stay_in_order_where_writing_fails():
+    def write(item):
+        if next(counter) == 1:
+            raise OSError("no space left")
+        return recorded(item)
+
+    counter = itertools.count()
+    evaluator = evaluator_of("abc", write)
+    evaluator.run()
+    assert [outcome.result for outcome in evaluator.state.outcomes] == ["done", "failed", "done"]
+    assert "no space left" in evaluator.state.outcomes[1].remarks
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_reading_thread_that_ends_early_is_noticed():
+    evaluator = evaluator_of("abc", recorded)
+    evaluator.data_loader.collate_fn = lambda items: 1 / 0
+    with pytest.raises(RuntimeError, match=r"reading stopped"):
+        evaluator.run()
 
 
 def test_a_second_run_makes_only_what_is_missing(tmp_path):

@@ -7,13 +7,16 @@ import io
 import json
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from monai.config import PathLike
 from monai.data import Dataset
 from monai.engines import SupervisedEvaluator
+from monai.engines.utils import engine_apply_transform
 from monai.utils import CommonKeys
 
 from scripts.atomic import write_text_atomically
@@ -75,35 +78,88 @@ class ScanDataset(Dataset):
 class ScanEvaluator(SupervisedEvaluator):
     """MONAI's ``SupervisedEvaluator`` for the batches, of one scan each, of a :class:`ScanDataset`.
 
-    The error of a scan stops no other. ``state.outcomes`` holds an :class:`Outcome` for each scan so far. The arguments
-    are those of the base class.
+    The error of a scan stops no other. ``state.outcomes`` holds an :class:`Outcome` for each scan, in their order, once
+    it ran. One scan is postprocessed, and so written, while the network is at the next; no more than one, so that
+    memory does not grow with their number.
+
+    Args:
+        overlap: False waits for each scan to be postprocessed before the next.
+        options: the arguments of the base class.
+
+    Raises:
+        RuntimeError: when called, if the scans that came are not those of the dataset.
     """
+
+    def __init__(self, *args: Any, overlap: bool = True, **options: Any) -> None:
+        self.overlap = overlap
+        self._postprocess: Callable | None = None
+        self._unfinished: Future[Outcome] | None = None
+        super().__init__(*args, **options)
+
+    def _register_postprocessing(self, posttrans: Callable) -> None:
+        """Keep it for :meth:`_postprocessed` instead of attaching it to the iteration."""
+        self._postprocess = posttrans
 
     def run(self, global_epoch: int = 1) -> None:
         self.state.outcomes = []
-        super().run(global_epoch)
+        with ThreadPoolExecutor(max_workers=1) as self._writer:
+            super().run(global_epoch)
+            self._finish()
+        self._check_complete()
+
+    def _check_complete(self) -> None:
+        """MONAI's ``ThreadDataLoader`` hides an error of its thread, after which scans are missing."""
+        expected = [str(item[CommonKeys.IMAGE]) for item in self.data_loader.dataset.data]
+        got = [outcome.scan for outcome in self.state.outcomes]
+        if got != expected:
+            raise RuntimeError(
+                f"expected an outcome for each of {len(expected)} scans in their order, got {got}: reading stopped. To "
+                "see why, give --dataloader \"{'_target_': 'DataLoader', 'dataset': '@dataset', 'batch_size': 1}\"."
+            )
 
     def _iteration(self, engine: ScanEvaluator, batchdata: Mapping[str, Any]) -> Any:
-        engine.state.output = {}
         (scan,) = batchdata[SCAN]
         if FAULT in batchdata:
-            outcome = Outcome(scan, "failed", remarks=batchdata[FAULT][0])
+            self._finish(Outcome(scan, "failed", remarks=batchdata[FAULT][0]))
         elif RECORD in batchdata:
-            outcome = _recorded(scan, "kept", json.loads(batchdata[RECORD][0]))
+            self._finish(_recorded(scan, "kept", json.loads(batchdata[RECORD][0])))
         else:
-            outcome = self._predicted(scan, batchdata)
-        if outcome.remarks:
-            logger.warning(_remark(outcome))
-        engine.state.outcomes.append(outcome)
+            self._predict(scan, batchdata)
+        engine.state.output = {}
         return engine.state.output
 
-    def _predicted(self, scan: str, batchdata: Mapping[str, Any]) -> Outcome:
+    def _predict(self, scan: str, batchdata: Mapping[str, Any]) -> None:
         try:
             super()._iteration(self, batchdata)
         except Exception as error:
-            logger.debug("%s", scan, exc_info=error)
-            return Outcome(scan, "failed", remarks=explain(error))
-        return _recorded(scan, "done", self.state.output[0][CommonKeys.PRED].meta[RECORD])
+            self._finish(_failed(scan, error))
+            return
+        self._finish()
+        (batch,), (output,) = self.state.batch, self.state.output
+        self._unfinished = self._writer.submit(self._postprocessed, scan, batch, output)
+        if not self.overlap:
+            self._finish()
+
+    @torch.no_grad()  # which is a matter of each thread
+    def _postprocessed(self, scan: str, batch: dict[str, Any], output: dict[str, Any]) -> Outcome:
+        try:
+            _, output = engine_apply_transform(batch, output, self._postprocess)
+        except Exception as error:
+            return _failed(scan, error)
+        return _recorded(scan, "done", output[CommonKeys.PRED].meta[RECORD])
+
+    def _finish(self, *outcomes: Outcome) -> None:
+        """Wait for the scan that is being postprocessed; note its outcome, and those of scans after it."""
+        pending, self._unfinished = self._unfinished, None
+        for outcome in (*([pending.result()] if pending else []), *outcomes):
+            if outcome.remarks:
+                logger.warning(_remark(outcome))
+            self.state.outcomes.append(outcome)
+
+
+def _failed(scan: str, error: Exception) -> Outcome:
+    logger.debug("%s", scan, exc_info=error)
+    return Outcome(scan, "failed", remarks=explain(error))
 
 
 def _recorded(scan: str, result: str, record: Mapping[str, Any]) -> Outcome:

@@ -124,5 +124,5 @@ class Objective(nn.Module, ABC):
             )
 
     def total(self, terms: Mapping[str, Tensor]) -> Tensor:
-        """The weighted sum of the terms."""
-        return sum(self.weights[name] * term for name, term in terms.items())
+        """The weighted sum of the terms; one of weight 0 is only logged, and costs no backward pass."""
+        return sum(self.weights[name] * term for name, term in terms.items() if self.weights[name])
