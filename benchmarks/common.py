@@ -109,7 +109,7 @@ def save(name: str, record: Mapping[str, Any], text: str) -> None:
 
 def _measured_on(told: Mapping[str, Any]) -> str:
     return (
-        f"- processor seconds on {told['processor']}, {told['threads']} of {told['cores']} cores "
+        f"- on {told['processor']}, {told['threads']} of {told['cores']} cores "
         f"({', '.join(told['matrix units'])}), "
         f"PyTorch {told['torch']}; load average before: {told['load average before']}"
     )
