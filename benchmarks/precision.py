@@ -25,7 +25,6 @@ from benchmarks.workflows import workflow
 
 OVERLAYS = ("methods/kspace_pairs.yaml", "shipped_weights.yaml")
 SMALL = {"num_features": 16, "num_groups": 2, "num_blocks": 2, "copies_per_scan": 1, "warmup_iterations": 20}
-AVERAGED = {"ema#momentum": 0.02, "ema#warmup_iters": 20}  # over as short a time as the run
 FLOAT32, BFLOAT16 = "$None", "bfloat16"
 Run = dict[str, float]
 
@@ -35,7 +34,7 @@ def learn(dataset: Path, amp_dtype: str, iterations: int, seed: int) -> Run:
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count())))
     budget = {"max_iterations": iterations, "iterations_per_epoch": iterations}
     with tempfile.TemporaryDirectory() as output:
-        settings = {**SMALL, **AVERAGED, **budget, "amp_dtype": amp_dtype, "seed": seed, "output_dir": output}
+        settings = {**SMALL, **budget, "amp_dtype": amp_dtype, "seed": seed, "output_dir": output}
         made = workflow("train", "training", "train.yaml", *OVERLAYS, dataset_dir=str(dataset), **settings)
         trainer, watch = made.parser.get_parsed_content("train#trainer"), Stopwatch()
         made.parser.get_parsed_content("ema").attach(trainer)
