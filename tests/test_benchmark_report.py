@@ -207,6 +207,22 @@ def test_a_row_is_measured_from_the_initial_network_of_its_own_seed():
     assert "are +1.00 dB (+1.00 to +1.00) above zero-filling, on 12 of 12 test subjects" in said
 
 
+def test_a_system_of_one_fold_is_not_averaged_beside_those_of_all():
+    known = results({"zero_filling_seed0": [30.0], "udean_seed0": [31.0], "dasr_seed0": [29.0]})
+    for number, name in enumerate(("zero_filling_seed0", "udean_seed0")):
+        other = {**known.rows[number], "name": f"{name}_b", "setting": {**known.rows[number]["setting"], "fold": "b"}}
+        known.rows.append(other)
+    lines = tables.paper_table(LAYOUT, known, "ours")
+    assert [line["title"] for line in lines] == ["Zero-filling", "UDEAN"]
+    assert lines[0]["in_some_folds"] == ["DASR"]
+
+
+def test_ours_are_compared_with_the_best_of_the_papers_on_each_subject():
+    known = results({"spectral_seed0": [31.0, 31.0], "udean_seed0": [30.5, 30.0], "cyclegan_seed0": [30.0, 31.5]})
+    (said,) = [sentence for sentence in reading.reading(known) if "ours" in sentence]
+    assert said.endswith("spectral on 1 of 2, by +0.00 dB (-0.50 to +0.50).")
+
+
 @pytest.mark.parametrize(("seeds", "verdict"), [(3, "support a difference"), (2, "supports no claim")])
 def test_a_claim_about_the_contrastive_loss_takes_three_seeds(seeds, verdict):
     values = {"contrastive": 31.0, "without_contrastive": 30.0}

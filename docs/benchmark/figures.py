@@ -219,7 +219,7 @@ FIGURES: dict[str, tuple[Callable[[Results], Figure | None], str]] = {
     "degradation": (
         degradation,
         "Modulation transfer of the learned degradation at the end of training, measured on the validation subjects; "
-        "dashed: that of the true one, k-space truncation, measured in the same way (first seed and fold).",
+        "dashed: that of the true one, measured in the same way (first seed and fold).",
     ),
     "mismatch": (
         mismatch,

@@ -31,7 +31,7 @@ ORDER = (  # of the page, those with results first
 EFFECTS = """What each objective adds to the network that it starts from, or destroys: differences to the initial
 network of the same seed, fold and share of the source, with Wilcoxon's test adjusted by Holm over these systems where
 there are enough subjects; beside it what validation measured at the end of the degradation that was learned (MTF along
-the anterior and superior axes and through the slabs; 1 is the true one) and of the encoder's features."""
+the anterior and superior axes and through the slabs; plain truncation has 1) and of the encoder's features."""
 LESIONS = """PSNR (dB) inside the lesions and, in brackets, above zero-filling there. The scans have no masks: the
 regions are boxes placed by eye around what can be seen, stated in the matrix, and hold healthy tissue as well."""
 HEAD = """# Results
@@ -159,7 +159,9 @@ def _table(name: str, lines: list[tables.Line]) -> str:
     if not name.endswith("own_maximum"):
         left_out = lines[0]["left_out"]
         parts += [f"{left_out} more test subjects are left out, for not all lines have them yet."] if left_out else []
-        present = {line["title"] for line in lines if line["names"]}
+        elsewhere = lines[0]["in_some_folds"]
+        parts += [f"On fewer test subjects, and so not in this table: {'; '.join(elsewhere)}."] if elsewhere else []
+        present = {*elsewhere, *(line["title"] for line in lines if line["names"])}
         absent = [line["title"] for line in layout["lines"] if "psnr" in line and line["title"] not in present]
         parts += (
             [f"Of the lines that the paper prints this has not: {'; '.join(dict.fromkeys(absent))}."] if absent else []

@@ -17,11 +17,22 @@ __all__ = ["effects", "reading"]
 Rows = Sequence[Mapping[str, Any]]
 TRANSFERS = tuple(f"degradation_mtf_{axis}" for axis in range(3))
 FEWEST_ROWS = 5  # for a rank correlation over systems
+OURS = ("spectral", "spectral_contrastive", "fine_tuning", "pooled")
+PAPERS = (
+    "contrastive",
+    "without_contrastive",
+    "udean",
+    "cyclegan",
+    "dasr",
+    "pseudo_sr",
+    "blind_sr",
+    "zssr",
+)  # compared there
 
 
 def reading(results: Results) -> list[str]:
     """The sentences."""
-    said = (_initial(results), _objectives(results), _contrastive_loss(results), _oracle(results))
+    said = (_initial(results), _objectives(results), _ours(results), _contrastive_loss(results), _oracle(results))
     said += (_chosen(results), _shares(results), _acquisitions(results), _where(results), _diagnostics(results))
     return [sentence for sentence in said if sentence]
 
@@ -127,7 +138,7 @@ def _initial(results: Results) -> str | None:
     return (
         f"The initial networks, which only learned to undo the k-space truncation of the source's own scans, are "
         f"{_range(list(gain.values()))} above zero-filling, on {_above(gain)} of {len(gain)} test subjects, and "
-        f"{mean(rise.values()):+.4f} in SSIM. All learned systems start there: they know this degradation, whatever "
+        f"{mean(rise.values()):+.4f} in SSIM. All learned systems start there: they know plain truncation, whatever "
         "their objective then makes of it."
     )
 
@@ -154,6 +165,28 @@ def _objectives(results: Results) -> str | None:
         ]
         parts.append(f"{word} it: {', '.join(told) or 'none'}")
     return f"Without pairs, measured from the initial network of the same seed and fold, {'; '.join(parts)}."
+
+
+def _ours(results: Results) -> str | None:
+    """Our systems beside the best of the papers' without pairs, subject by subject."""
+    scores: dict[str, dict[str, float]] = {}
+    for (system, *setting), rows in results.kinds().items():
+        if setting[:2] == ["unpaired", 1] and system in OURS + PAPERS:
+            scores[system] = results.by_subject([row["name"] for row in rows], "psnr")
+    theirs = [scores[system] for system in PAPERS if system in scores]
+    told = []
+    for system in OURS if theirs else ():
+        ours = scores.get(system, {})
+        above = {
+            s: ours[s] - max(other[s] for other in theirs if s in other) for s in ours if any(s in o for o in theirs)
+        }
+        if above:
+            told.append(
+                f"{system.replace('_', ' ')} on {_above(above)} of {len(above)}, by {_range(list(above.values()))}"
+            )
+    if not told:
+        return None
+    return f"Test subjects on which ours are above every system of the papers that was run on them: {'; '.join(told)}."
 
 
 def _significance(p_value: float | None) -> str:
@@ -206,8 +239,9 @@ def _oracle(results: Results) -> str | None:
     change = _change(results, rows, "psnr")
     similarity = mean(_change(results, rows, "ssim").values())
     ceiling = "a ceiling" if mean(change.values()) > 0 else "no ceiling, only a system that cannot be misled"
+    whose = "our" if "learning_rate" in rows[0]["record"].get("training", {}) else "the papers'"
     return (
-        f"The oracle, trained on perfect pairs at the papers' learning rate and with SSIM in its loss, ends "
+        f"The oracle, trained on perfect pairs at {whose} learning rate and with SSIM in its loss, ends "
         f"{mean(change.values()):+.3f} dB and {similarity:+.4f} in SSIM from the network that it starts from: at this "
         f"budget it is {ceiling}."
     )

@@ -66,12 +66,14 @@ def paper_table(
         metrics: columns of the scores for "ssim" and "psnr"; by default those of the same names.
     """
     metrics = metrics or {metric: metric for metric in DECIMALS}
-    lines = []
+    lines, folds = [], []
     for entry in layout["lines"]:
         backbone = "ours" if entry["system"] in INTERPOLATIONS else network
         setting = {key: entry[key] for key in ("system", *USUAL) if key in entry}
-        if not results.planned(**setting, network=backbone):
+        planned = results.planned(**setting, network=backbone)
+        if not planned:
             continue
+        folds.append(len({row["setting"]["fold"] for row in planned}))
         names = results.names(**setting, network=backbone)
         scale = "x".join(map(str, entry.get("scale_factor", USUAL["scale_factor"])))
         place = (scale, entry.get("assignment", USUAL["assignment"]))
@@ -87,10 +89,19 @@ def paper_table(
                 "printed": {metric: entry[metric] for metric in DECIMALS if metric in entry},
             }
         )
+    lines = _of_all_folds(lines, folds)
     _keep_common_subjects(lines)
     for group in {line["group"] for line in lines}:
         _mark([line for line in lines if line["group"] == group and line["names"]])
     return lines
+
+
+def _of_all_folds(lines: Sequence[Line], folds: Sequence[int]) -> list[Line]:
+    """Without those that the matrix has for some folds alone, whose titles each of the others keeps."""
+    kept = [line for line, number in zip(lines, folds, strict=True) if number == max(folds)]
+    for line in kept:
+        line["in_some_folds"] = [other["title"] for other in lines if other not in kept]
+    return kept
 
 
 def _keep_common_subjects(lines: Sequence[Line]) -> None:
