@@ -73,10 +73,10 @@ def fractions(results: Results) -> Figure | None:
 def _fractions_of(results: Results, system: str, network: str) -> dict[float, list[str]]:
     """The rows of a system by share, of the seeds that every share has."""
     found: dict[float, dict[int, list[str]]] = {}
-    for (name, assignment, share, backbone), rows in results.kinds().items():
-        if (name, assignment, backbone) == (system, "unpaired", network):
+    for kind, rows in results.kinds().items():
+        if kind._replace(hr_fraction=1.0).usual and (kind.system, kind.network) == (system, network):
             for row in rows:
-                found.setdefault(share, {}).setdefault(row["setting"]["seed"], []).append(row["name"])
+                found.setdefault(kind.hr_fraction, {}).setdefault(row["setting"]["seed"], []).append(row["name"])
     seeds = set.intersection(*(set(rows) for rows in found.values())) if found else set()
     return {share: [name for seed in seeds for name in found[share][seed]] for share in sorted(found) if seeds}
 

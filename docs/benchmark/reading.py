@@ -129,7 +129,7 @@ def _range(values: Sequence[float], form: str = "+.2f") -> str:
 
 
 def _initial(results: Results) -> str | None:
-    rows = next((rows for kind, rows in results.kinds().items() if kind[0] == "initial" and kind[2] == 1), None)
+    rows = next((rows for kind, rows in results.kinds().items() if kind.system == "initial" and kind.usual), None)
     if rows is None:
         return None
     names = [row["name"] for row in rows]
@@ -170,9 +170,9 @@ def _objectives(results: Results) -> str | None:
 def _ours(results: Results) -> str | None:
     """Our systems beside the best of the papers' without pairs, subject by subject."""
     scores: dict[str, dict[str, float]] = {}
-    for (system, *setting), rows in results.kinds().items():
-        if setting[:2] == ["unpaired", 1] and system in OURS + PAPERS:
-            scores[system] = results.by_subject([row["name"] for row in rows], "psnr")
+    for kind, rows in results.kinds().items():
+        if kind.usual and kind.system in OURS + PAPERS:
+            scores[kind.system] = results.by_subject([row["name"] for row in rows], "psnr")
     theirs = [scores[system] for system in PAPERS if system in scores]
     told = []
     for system in OURS if theirs else ():
@@ -219,11 +219,11 @@ def _contrastive_loss(results: Results) -> str | None:
 def _with_minus_without(results: Results) -> dict[int, dict[str, float]]:
     """PSNR with the contrastive loss above that without it, by seed and subject, in folds that have both."""
     found: dict[tuple[Any, ...], dict[str, str]] = {}
-    for (system, *setting), rows in results.kinds().items():
-        if system in ("contrastive", "without_contrastive") and setting[:2] == ["unpaired", 1]:
+    for kind, rows in results.kinds().items():
+        if kind.system in ("contrastive", "without_contrastive") and kind.usual:
             for row in rows:
-                key = (row["setting"]["seed"], row["setting"]["fold"], setting[2])
-                found.setdefault(key, {})[system] = row["name"]
+                key = (row["setting"]["seed"], row["setting"]["fold"], kind.network)
+                found.setdefault(key, {})[kind.system] = row["name"]
     changes: dict[int, dict[str, float]] = {}
     for (seed, *_), names in sorted(found.items()):
         if len(names) == 2:
@@ -265,16 +265,16 @@ def _chosen(results: Results) -> str | None:
 
 def _shares(results: Results) -> str | None:
     kinds = results.kinds()
-    smallest = min((kind[2] for kind in kinds), default=1)
+    smallest = min((kind.hr_fraction for kind in kinds), default=1)
     told = []
-    for (system, assignment, share, network), rows in kinds.items():
-        usual = kinds.get((system, assignment, 1.0, network))
-        if share == smallest < 1 and usual:
+    for kind, rows in kinds.items():
+        usual = kinds.get(kind._replace(hr_fraction=1.0))
+        if kind.hr_fraction == smallest < 1 and usual:
             few, many = ([row for row in some if row["setting"]["seed"] == 0] for some in (rows, usual))
             scores = [results.by_subject([row["name"] for row in some], "psnr") for some in (few, many)]
             lost = mean(scores[0].values()) - mean(scores[1].values())
             gain = mean(_gain(results, [row["name"] for row in few]).values())
-            told.append(f"{system.replace('_', ' ')} {lost:+.3f} dB ({gain:+.2f} above zero-filling)")
+            told.append(f"{kind.system.replace('_', ' ')} {lost:+.3f} dB ({gain:+.2f} above zero-filling)")
     if not told:
         return None
     return f"With {100 * smallest:g} % of the source subjects instead of all, same seed: {', '.join(told)}."
@@ -282,7 +282,7 @@ def _shares(results: Results) -> str | None:
 
 def _acquisitions(results: Results) -> str | None:
     others = sorted({s["evaluation"] for s in results.scores if s["evaluation"].startswith("mismatches/")})
-    first = [row for row in results.first if row["setting"]["hr_fraction"] == 1]
+    first = [row for kind, rows in results.kinds().items() if kind.usual for row in rows if row in results.first]
     told = []
     for system in ("initial", "contrastive"):
         names = [row["name"] for row in first if row["setting"]["system"] == system]

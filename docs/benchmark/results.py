@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmark.matrix import Matrix
 from benchmark.runner import read_record
@@ -21,6 +21,22 @@ CURVES = re.compile(r"psnr_gain|ssim|degradation_.*|intensity_drift|position_dri
 TRANSFER = "degradation_mtf.csv"  # what training leaves behind where a degradation is learned
 INTERPOLATIONS = ("zero_filling", "tricubic", "tricubic_centred")  # without a backbone
 USUAL = {"scale_factor": [2, 2, 2], "assignment": "unpaired", "hr_fraction": 1.0, "network": "ours"}
+
+
+class Kind(NamedTuple):
+    """What rows have in common that differ in fold and seed alone."""
+
+    system: str
+    assignment: str
+    hr_fraction: float
+    network: str
+    scale_factor: tuple[int, ...]
+
+    @property
+    def usual(self) -> bool:
+        """Whether it is all of the source, unpaired, at 2x2x2."""
+        setting = (self.assignment, self.hr_fraction, list(self.scale_factor))
+        return setting == tuple(USUAL[name] for name in ("assignment", "hr_fraction", "scale_factor"))
 
 
 @dataclass(frozen=True)
@@ -57,13 +73,14 @@ class Results:
         seed, fold = (self.rows[0]["setting"][key] for key in ("seed", "fold"))
         return [row for row in self.done if (row["setting"]["seed"], row["setting"]["fold"]) == (seed, fold)]
 
-    def kinds(self) -> dict[tuple[str, str, float, str], list[Mapping[str, Any]]]:
-        """The complete rows of each system, assignment, share and backbone: all its folds and seeds, in their order."""
-        found: dict[tuple[str, str, float, str], list[Mapping[str, Any]]] = {}
+    def kinds(self) -> dict[Kind, list[Mapping[str, Any]]]:
+        """The complete rows that differ in fold and seed alone, in their order."""
+        found: dict[Kind, list[Mapping[str, Any]]] = {}
         for row in self.done:
             setting = row["setting"]
-            key = tuple(setting[name] for name in ("system", "assignment", "hr_fraction", "network"))
-            found.setdefault(key, []).append(row)
+            names = ("system", "assignment", "hr_fraction", "network")
+            kind = Kind(*(setting[name] for name in names), tuple(setting["scale_factor"]))
+            found.setdefault(kind, []).append(row)
         return found
 
     def words(self, row: Mapping[str, Any]) -> str:

@@ -239,6 +239,7 @@ def kind_words(rows: Sequence[Mapping[str, Any]]) -> str:
     """Rows that differ in fold and seed alone, in words."""
     setting = rows[0]["setting"]
     parts = [setting["system"].replace("_", " ")]
+    parts += ["x".join(map(str, setting["scale_factor"]))] if setting["scale_factor"] != USUAL["scale_factor"] else []
     parts += [setting["assignment"]] if setting["assignment"] != USUAL["assignment"] else []
     parts += [f"{100 * setting['hr_fraction']:g} % of the source"] if setting["hr_fraction"] != 1 else []
     return ", ".join(parts)
