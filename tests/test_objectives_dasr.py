@@ -31,7 +31,7 @@ DEGRADATION_ROUTES = {
 }
 ROUTES = {
     "weighted_l1": {"network"},
-    "ssim": {"network"},
+    "restoration_ssim": {"network"},
     "low_frequency_l1": {"network"},
     "adversarial": {"network"},
     "high_res_discriminator": {"high_res_discriminator"},
@@ -52,7 +52,7 @@ def second_stage(
     first: DASRDegradation, scale_factor=(2, 2, 2), skip: bool = False, logit: float | None = None
 ) -> DASR:
     weights = dict.fromkeys(["weighted_l1", "low_frequency_l1", "high_res_discriminator"], 1.0)
-    weights |= {"ssim": 0.5, "adversarial": 0.01}
+    weights |= {"restoration_ssim": 0.5, "adversarial": 0.01}
     discriminator = critic(3 * scale_factor[2], 50) if logit is None else Constant(logit)
     network = tiny_network(scale_factor, skip)
     return DASR(network, first.degradation, first.low_res_discriminator, discriminator, weights)
@@ -139,7 +139,9 @@ def test_the_distance_weights_the_absolute_error():
     terms = objective.generator_loss(x)
     assert terms["weighted_l1"].item() == pytest.approx(0.5 * 0.5 * 0.4)
     assert terms["low_frequency_l1"].item() == pytest.approx(0.4)
-    assert objective.generator_loss({**x, "restored": x["reals"]})["ssim"].item() == pytest.approx(0, abs=1e-6)
+    assert objective.generator_loss({**x, "restored": x["reals"]})["restoration_ssim"].item() == pytest.approx(
+        0, abs=1e-6
+    )
 
 
 def test_details_are_free_of_the_low_frequency_term():

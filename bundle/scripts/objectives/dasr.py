@@ -89,7 +89,7 @@ class DASR(Objective):
         ssim_form: see :func:`scripts.losses.ssim_loss`.
     """
 
-    generator_terms = ("weighted_l1", "ssim", "low_frequency_l1", "adversarial")
+    generator_terms = ("weighted_l1", "restoration_ssim", "low_frequency_l1", "adversarial")
     discriminator_terms = ("high_res_discriminator",)
 
     def __init__(
@@ -136,7 +136,7 @@ class DASR(Objective):
         made, given, distance = images["restored"], images["reals"], images["distance"]
         return {
             "weighted_l1": absolute_error(distance * made, distance * given),
-            "ssim": ssim_loss(made, given, form=self.ssim_form),
+            "restoration_ssim": ssim_loss(made, given, form=self.ssim_form),
             "low_frequency_l1": absolute_error(F.avg_pool2d(made, 2), F.avg_pool2d(given, 2)),  # Haar's LL band, halved
             "adversarial": log_adversarial_loss(self.high_res_discriminator(images["super_resolved"])),
         }
