@@ -38,7 +38,11 @@ TRAINING = [name for name, (_, files) in STACKS.items() if files[0] == "train.ya
 EVALUATION = [name for name in FILES if name not in TRAINING]
 OVERLAYS = [name for name, (_, files) in STACKS.items() if len(files) > 1]
 # whose point is another network than the trunk's
-OTHER_NETWORKS = ["methods/paper_network.yaml", "methods/slab_network.yaml"]
+OTHER_NETWORKS = [
+    "methods/paper_network.yaml",
+    "methods/slab_network.yaml",
+    "shipped_weights_continued.yaml",
+]  # of another seed
 
 
 def load(name: str) -> dict[str, Any]:
