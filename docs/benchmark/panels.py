@@ -21,6 +21,7 @@ SIDE_BY_SIDE = (
     "udean",
     "without_contrastive",
     "contrastive",
+    "spectral",
     "supervised_oracle",
 )
 COMPARED = ("without_contrastive", "contrastive")  # across shares of the source subjects
