@@ -18,7 +18,7 @@ Rows = Sequence[Mapping[str, Any]]
 TRANSFERS = tuple(f"degradation_mtf_{axis}" for axis in range(3))
 FEWEST_ROWS = 5  # for a rank correlation over systems
 OURS = ("spectral", "spectral_contrastive", "fine_tuning", "pooled")
-PAPERS = (
+THEIRS = (
     "contrastive",
     "without_contrastive",
     "udean",
@@ -171,9 +171,9 @@ def _ours(results: Results) -> str | None:
     """Our systems beside the best of the papers' without pairs, subject by subject."""
     scores: dict[str, dict[str, float]] = {}
     for kind, rows in results.kinds().items():
-        if kind.usual and kind.system in OURS + PAPERS:
+        if kind.usual and kind.system in OURS + THEIRS:
             scores[kind.system] = results.by_subject([row["name"] for row in rows], "psnr")
-    theirs = [scores[system] for system in PAPERS if system in scores]
+    theirs = [scores[system] for system in THEIRS if system in scores]
     told = []
     for system in OURS if theirs else ():
         ours = scores.get(system, {})
@@ -282,7 +282,8 @@ def _shares(results: Results) -> str | None:
 
 def _acquisitions(results: Results) -> str | None:
     others = sorted({s["evaluation"] for s in results.scores if s["evaluation"].startswith("mismatches/")})
-    first = [row for kind, rows in results.kinds().items() if kind.usual for row in rows if row in results.first]
+    usual = [row["name"] for kind, rows in results.kinds().items() if kind.usual for row in rows]
+    first = [row for row in results.first if row["name"] in usual]
     told = []
     for system in ("initial", "contrastive"):
         names = [row["name"] for row in first if row["setting"]["system"] == system]

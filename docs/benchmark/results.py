@@ -78,8 +78,8 @@ class Results:
         found: dict[Kind, list[Mapping[str, Any]]] = {}
         for row in self.done:
             setting = row["setting"]
-            names = ("system", "assignment", "hr_fraction", "network")
-            kind = Kind(*(setting[name] for name in names), tuple(setting["scale_factor"]))
+            kind = Kind(*(setting[name] for name in Kind._fields))
+            kind = kind._replace(scale_factor=tuple(kind.scale_factor))
             found.setdefault(kind, []).append(row)
         return found
 
