@@ -41,6 +41,7 @@ OVERLAYS = [name for name, (_, files) in STACKS.items() if len(files) > 1]
 OTHER_NETWORKS = [
     "methods/paper_network.yaml",
     "methods/slab_network.yaml",
+    "methods/without_skip.yaml",
     "shipped_weights_continued.yaml",
 ]  # of another seed
 

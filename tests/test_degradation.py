@@ -15,6 +15,7 @@ from scripts.degradation import (
     FAMILIES,
     Degradation,
     Transfer,
+    _transfer,
     estimate_degradation,
     measure_group,
     read_degradation,
@@ -151,9 +152,46 @@ def test_one_resampled_scan_among_four_changes_little(subjects):
 
 
 def test_a_group_of_one_has_the_uncertainty_of_people(subjects):
-    found = estimate(subjects[:2], KSpaceTruncate(2), sources=1)
-    assert all(transfer.std[-1] > 0.25 for transfer in found.transfers)
+    found = estimate(subjects[:2], lambda v: weighted(KSpaceTruncate(2)(v), lambda u: np.exp(-2 * u), [1]), sources=1)
+    assert families(found)[0] == EMPIRICAL
+    assert found.transfers[0].std[-1] > 0.25
     assert "little more than a guess" in remarks_on(found, AXES)[-1]
+
+
+# Families beside the curve that was measured, (name, parameter) as the fit chose
+
+
+EDGES = np.linspace(0, 0.9, 13)
+CENTRES = 0.5 * (EDGES[1:] + EDGES[:-1])
+
+
+def chosen(curve: Callable[[np.ndarray], np.ndarray], family: tuple[str, float], std: float) -> Transfer:
+    return _transfer(EDGES, np.log(curve(CENTRES)), std * CENTRES, family)
+
+
+def test_a_family_without_a_parameter_is_drawn_as_it_is():
+    found = chosen(lambda u: np.exp(0.1 * u), ("box", math.nan), std=0.25)
+    assert (found.family, set(found.amplitude), set(found.std)) == ("box", {1.0}, {0.0})
+
+
+@pytest.mark.parametrize(("std", "family"), [(0.25, "box"), (0.02, "gaussian")])
+def test_a_slight_blur_is_told_from_people_only_as_far_as_they_are_known(std, family):
+    blur = lambda u: FAMILIES["gaussian"][0](u, 0.5)  # noqa: E731
+    assert chosen(blur, ("gaussian", 0.5), std).family == family
+
+
+def test_a_step_is_no_difference_between_people():
+    cut = lambda u: FAMILIES["partial_fourier_hamming"][0](u, 0.875)  # noqa: E731
+    assert chosen(cut, ("partial_fourier_hamming", 0.875), std=0.25).family == "partial_fourier_hamming"
+
+
+def test_the_parameter_of_a_family_is_as_uncertain_as_the_curve():
+    """A blur of 1 voxel has the log amplitude -(pi u)^2 / (16 ln 2), made a fifth smaller and larger."""
+    blur = lambda u: FAMILIES["gaussian"][0](u, 1.0)  # noqa: E731
+    log = np.log(blur(CENTRES))
+    found = _transfer(EDGES, log, -0.2 * log, ("gaussian", 1.0))
+    expected = -0.2 * np.log(blur(np.asarray(found.frequencies)))
+    np.testing.assert_allclose(found.std, expected, atol=0.1 * expected.max())
 
 
 # Spectra

@@ -47,6 +47,8 @@ UNLIKE = 0.8  # of the cost with the families' noise, below which that noise is 
 STIFFNESS = 10.0  # of free curves towards a family
 TOLERANCE = 0.03  # amplitude by which a family may miss the measured curve beyond its standard error
 LARGEST_MISFIT = 1.3  # of these, beyond which the measured curve itself is used
+DISTINCT = 2.0  # standard errors, beyond which a curve is not that of a simpler family
+SMOOTH = 0.1  # rms of log amplitude by which people depart from one deviation along the axis; a step is 0.13 at least
 EMPIRICAL = "empirical"
 CORNER_DEFICIT = 12.0  # dB missing beyond the ellipsoid
 AUDIBLE = 0.05  # share of the noise in the power of some bin, below which there is none
@@ -58,7 +60,8 @@ class Transfer(NamedTuple):
     Args:
         frequencies: from 0 to 1, the Nyquist frequency of the low-resolution group.
         amplitude: at these; 1 at frequency 0.
-        std: standard error of the logarithm of ``amplitude``, taken as fully correlated along the axis.
+        std: standard error of the logarithm of ``amplitude``, taken as fully correlated along the axis: of the measured
+            curve where that is used, else of the family by its parameter, and 0 where it has none.
         measured: amplitude before a family took its place.
         family: see :data:`FAMILIES`, or ``empirical`` when none fits: then ``amplitude`` is the measured curve.
         parameter: of the family: taper of Tukey, FWHM in low-resolution voxels, acquired fraction; None otherwise.
@@ -515,22 +518,55 @@ def _uncertainty(
 
 def _transfer(edges: np.ndarray, curve: np.ndarray, std: np.ndarray, family: tuple[str, float]) -> Transfer:
     """The family's curve where it agrees with the measured one, else the latter, from frequency 0 to 1."""
-    (name, parameter), centres = family, 0.5 * (edges[1:] + edges[:-1])
+    (name, parameter), centres = _simplest(edges, curve, std, family), 0.5 * (edges[1:] + edges[:-1])
     knots = np.concatenate([[0.0], centres, [1.0]])
     slope = min(0.0, (curve[-1] - curve[-2]) / (centres[-1] - centres[-2]))
     measured = np.exp(np.concatenate([[0.0], curve, [curve[-1] + slope * (1 - centres[-1])]]))
-    std = np.concatenate([[0.0], std, std[-1:]])
-    expected = np.exp(_in_bins(name, parameter, edges))
-    allowed = (expected * std[1:-1]) ** 2 + TOLERANCE**2
-    misfit = math.sqrt(np.mean((measured[1:-1] - expected) ** 2 / allowed))
+    misfit = _misfit(edges, curve, std, name, parameter)
     fine = np.linspace(0, 1, 65)  # a step survives the interpolation
-    measured, std = np.interp(fine, knots, measured), np.interp(fine, knots, std)
-    fits = misfit <= LARGEST_MISFIT
-    amplitude = FAMILIES[name][0](fine, parameter) if fits else measured
-    curves = (tuple(values.round(4).tolist()) for values in (fine, amplitude, std, measured))
+    measured = np.interp(fine, knots, measured)
+    if fits := misfit <= LARGEST_MISFIT:
+        amplitude = FAMILIES[name][0](fine, parameter)
+        spread = _spread_of_family(name, edges, curve, std, fine)
+    else:
+        amplitude = measured
+        spread = np.interp(fine, knots, np.concatenate([[0.0], std, std[-1:]]))
+    curves = (tuple(values.round(4).tolist()) for values in (fine, amplitude, spread, measured))
     return Transfer(
         *curves,
         family=name if fits else EMPIRICAL,
         parameter=round(parameter, 4) if fits and not math.isnan(parameter) else None,
         misfit=round(misfit, 3),
     )
+
+
+def _misfit(edges: np.ndarray, curve: np.ndarray, std: np.ndarray, name: str, parameter: float) -> float:
+    """Rms difference of amplitude between a family and the measured curve, in what they may differ by."""
+    expected = np.exp(_in_bins(name, parameter, edges))
+    return math.sqrt(np.mean((np.exp(curve) - expected) ** 2 / ((expected * std) ** 2 + TOLERANCE**2)))
+
+
+def _simplest(edges: np.ndarray, curve: np.ndarray, std: np.ndarray, family: tuple[str, float]) -> tuple[str, float]:
+    """A family without a parameter instead, where the curve departs from it as people differ: smoothly, and little."""
+    for name, (_, parameters) in FAMILIES.items():
+        if math.isnan(parameters[0]):
+            departure = curve - _in_bins(name, math.nan, edges)
+            errors = (departure @ std) / max(std @ std, 1e-12)  # as one deviation along the whole axis
+            rest = math.sqrt(np.mean((departure - errors * std) ** 2))
+            fits = _misfit(edges, curve, std, name, math.nan) <= LARGEST_MISFIT
+            if fits and abs(errors) <= DISTINCT and rest <= SMOOTH:
+                return name, math.nan
+    return family
+
+
+def _spread_of_family(
+    name: str, edges: np.ndarray, curve: np.ndarray, std: np.ndarray, frequencies: np.ndarray
+) -> np.ndarray:
+    """Standard error of a family's log amplitude: its parameter is fitted to the curve a standard error up and down."""
+    function, parameters = FAMILIES[name]
+    members = np.stack([_in_bins(name, parameter, edges) for parameter in parameters])
+    ends = []
+    for sign in (-1, 1):
+        distance = np.mean((members - curve - sign * std) ** 2 / (std**2 + TOLERANCE**2), axis=1)
+        ends.append(np.log(np.maximum(function(frequencies, parameters[np.argmin(distance)]), 1e-3)))
+    return 0.5 * np.abs(ends[1] - ends[0])
