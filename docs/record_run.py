@@ -1,6 +1,8 @@
 """Keep what a training and its evaluation measured, small enough to commit, under docs/results/NAME.
 
-Usage: python docs/record_run.py NAME EVALUATION_DIR TRAINING_DIR [TRAINING_DIR ...], one per stage
+Usage: python docs/record_run.py [--append] NAME EVALUATION_DIR TRAINING_DIR [TRAINING_DIR ...], one per stage
+
+With --append the stages follow those that are recorded, whose folders need not exist any more.
 """
 
 from __future__ import annotations
@@ -43,25 +45,42 @@ def read_groups(datalist: Path) -> dict[str, list[str]]:
     }
 
 
-def record(name: str, evaluation: Path, *stages: Path) -> None:
+def stage_curves(scalars: dict[str, list], stage: int) -> list[dict[str, str | int]]:
+    """One row per validation."""
+    return [
+        {"stage": stage, "epoch": event.step}
+        | {tag: f"{scalars[tag][index].value:.5g}" for tag in CURVES if tag in scalars}
+        for index, event in enumerate(scalars[CURVES[0]])
+    ]
+
+
+def record(name: str, evaluation: Path, *stages: Path, append: bool = False) -> None:
     """Write training.json and curves.csv, copy the table, the CSV and the pictures."""
     target = RESULTS / name
     target.mkdir(parents=True, exist_ok=True)
-    scalars = [read_scalars(stage / "tensorboard") for stage in stages]
-    summary = {"subjects": read_groups(stages[-1] / "datalist.json"), "stages": [stage_record(s) for s in scalars]}
+    times, rows = read_record(target) if append else ([], [])
+    for stage in stages:
+        scalars = read_scalars(stage / "tensorboard")
+        times.append(stage_record(scalars))
+        rows += stage_curves(scalars, len(times))
+    summary = {"subjects": read_groups(stages[-1] / "datalist.json"), "stages": times}
     (target / "training.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    tags = [tag for tag in CURVES if any(tag in series for series in scalars)]
+    tags = [tag for tag in CURVES if any(tag in row for row in rows)]
     with open(target / "curves.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["stage", "epoch", *tags])
-        for stage, series in enumerate(scalars, start=1):
-            for index, event in enumerate(series[CURVES[0]]):
-                values = [f"{series[tag][index].value:.5g}" if tag in series else "" for tag in tags]
-                writer.writerow([stage, event.step, *values])
+        writer = csv.DictWriter(file, ["stage", "epoch", *tags])
+        writer.writeheader()
+        writer.writerows(rows)
     for path in evaluation.iterdir():
         if path.suffix in {".csv", ".md", ".png"}:
             shutil.copy(path, target / path.name)
 
 
+def read_record(folder: Path) -> tuple[list[dict], list[dict]]:
+    """The stages and the rows of the curves that were recorded."""
+    with open(folder / "curves.csv", newline="", encoding="utf-8") as file:
+        return json.loads((folder / "training.json").read_text(encoding="utf-8"))["stages"], list(csv.DictReader(file))
+
+
 if __name__ == "__main__":
-    record(sys.argv[1], *map(Path, sys.argv[2:]))
+    arguments = [argument for argument in sys.argv[1:] if argument != "--append"]
+    record(arguments[0], *map(Path, arguments[1:]), append=len(arguments) < len(sys.argv) - 1)
