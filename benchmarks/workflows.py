@@ -20,11 +20,16 @@ from benchmarks.common import BUNDLE, clock, peak_memory, seconds_of
 CONFIGS = BUNDLE / "configs"
 
 
-def shipped_network() -> nn.Module:
-    """The network of inference.yaml with the shipped weights."""
+def trained_network(*overlays: str, **overrides: Any) -> nn.Module:
+    """The network of inference.yaml, by default with the shipped weights.
+
+    Args:
+        overlays: configs to stack on it, from below bundle/configs/.
+        overrides: entries to set, such as ``ckpt_path``.
+    """
     parser = ConfigParser()
-    parser.read_config(str(CONFIGS / "inference.yaml"))
-    parser["bundle_root"] = str(BUNDLE)
+    parser.read_config([str(CONFIGS / name) for name in ("inference.yaml", *overlays)])
+    parser.update({"bundle_root": str(BUNDLE), **overrides})
     network = parser.get_parsed_content("network")
     network.load_state_dict(torch.load(parser.get_parsed_content("ckpt_path"), weights_only=True))
     return network.eval()

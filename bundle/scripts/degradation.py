@@ -51,7 +51,8 @@ DISTINCT = 2.0  # standard errors, beyond which a curve is not that of a simpler
 SMOOTH = 0.1  # rms of log amplitude by which people depart from one deviation along the axis; a step is 0.13 at least
 EMPIRICAL = "empirical"
 CORNER_DEFICIT = 12.0  # dB missing beyond the ellipsoid
-AUDIBLE = 0.05  # share of the noise in the power of some bin, below which there is none
+HEARD = 0.95  # of the cost without noise that must remain for noise to be there: people's spectra differ by as little
+NO_NOISE = math.log(1e-6)
 
 
 class Transfer(NamedTuple):
@@ -419,19 +420,18 @@ def estimate_degradation(
     if not elliptical:  # the corners tell as well
         bins = _bins(low, high, low.inside >= 0)
         model = _fit_model(bins, edges)
-    fit, families, free, filtered = model
+    fit, families, free, filtered = _silenced(bins, model, edges)
     std, spreads = _uncertainty(low, high, bins.weights > 0, fit, free, edges, filtered)
     transfers = tuple(_transfer(*axis) for axis in zip(edges, free.curves, std, families, strict=True))
-    residual = _model_residual(bins, free, filtered)
-    audible = _noise_share(bins, fit, filtered) > AUDIBLE
+    residual, noisy = _model_residual(bins, free, filtered), fit.noise > NO_NOISE
     return Degradation(
         tuple(map(float, spacing)),
         transfers,
         elliptical,
         math.exp(fit.gain),
         float(spreads[0]),
-        math.exp(fit.noise) if audible else 0.0,
-        float(min(spreads[1], 0.5)) if audible else 0.0,
+        math.exp(fit.noise) if noisy else 0.0,
+        float(min(spreads[1], 0.5)) if noisy else 0.0,
         filtered,
         float(10 / math.log(10) * np.sqrt(np.mean(residual[bins.weights > 0] ** 2))),
         (len(high_res), len(low_res)),
@@ -473,19 +473,19 @@ def _fit_with_noise(bins: _Bins, edges: np.ndarray, filtered: bool) -> _Model:
     return _Model(fit, families, _fit_curves(bins, fit, edges, filtered), filtered)
 
 
-def _parts(bins: _Bins, fit: _Fit, filtered: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Log power of signal and noise in the model."""
-    along = _octant_power(fit.curves)
-    return along + 2 * fit.gain + bins.high, 2 * fit.noise + bins.white + along * filtered
+def _silenced(bins: _Bins, model: _Model, edges: np.ndarray) -> _Model:
+    """The model without noise where noise explains hardly more than free curves do by themselves."""
+    silent = model.fit._replace(noise=NO_NOISE)
+    free = _fit_curves(bins, silent, edges, filtered=False)
+    if model.free.cost < HEARD * free.cost:
+        return model
+    return _Model(silent, model.families, free, filtered=False)
 
 
 def _model_residual(bins: _Bins, fit: _Fit, filtered: bool) -> np.ndarray:
-    return bins.low - np.logaddexp(*_parts(bins, fit, filtered))
-
-
-def _noise_share(bins: _Bins, fit: _Fit, filtered: bool) -> float:
-    signal, noise = _parts(bins, fit, filtered)
-    return float(np.max(np.exp(noise - np.logaddexp(signal, noise))[bins.weights > 0]))
+    along = _octant_power(fit.curves)
+    signal, noise = along + 2 * fit.gain + bins.high, 2 * fit.noise + bins.white + along * filtered
+    return bins.low - np.logaddexp(signal, noise)
 
 
 def _corners_are_missing(low: GroupSpectra, high: GroupSpectra, model: _Model) -> bool:
