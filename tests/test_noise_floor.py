@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from noise_floor import limits, noise_power
+from noise_floor import limits, noise_beyond, noise_power
 from scripts.kspace import truncate, zero_fill
 
 
@@ -20,3 +20,12 @@ def test_zero_filling_reaches_the_limit_when_there_is_nothing_but_noise_to_resto
     found = limits(smooth + noise)
     assert found["zero_filling"] == pytest.approx(found["limit"], abs=0.3)
     assert limits(smooth + noise / 10)["limit"] == pytest.approx(found["limit"] + 20, abs=1)
+
+
+def test_other_noise_lies_beyond_the_band_and_where_the_scan_was_not_masked():
+    volume = 0.3 * torch.randn((40, 44, 48), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    volume[:, :22] = 0
+    noise = noise_beyond(volume)
+    assert float(noise.square().mean()) == pytest.approx(7 / 8 * noise_power(volume), rel=0.1)
+    assert float(truncate(noise, [20, 22, 24], (0, 1, 2)).abs().max()) < 1e-12
+    assert float(noise[:, 22:].square().mean()) > 10 * float(noise[:, :22].square().mean())
