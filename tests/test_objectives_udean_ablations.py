@@ -47,7 +47,12 @@ WEIGHTS = {
 
 
 def tiny_udean(
-    image: bool, feature: bool, skip: bool = False, logit: float | None = None, **weights: float | None
+    image: bool,
+    feature: bool,
+    skip: bool = False,
+    logit: float | None = None,
+    cycle_to_degradation: bool = True,
+    **weights: float | None,
 ) -> UDEAN:
     critics = [tiny_critic(6, 2, 40), tiny_critic(3, 1, 50), tiny_critic(16, 1, 60)]
     if logit is not None:
@@ -59,6 +64,7 @@ def tiny_udean(
         feature_discriminator=critics[2] if feature else None,
         weights={**WEIGHTS, **dict.fromkeys(ABSENT[image, feature]), **weights},
         image_adaptation=image,
+        cycle_to_degradation=cycle_to_degradation,
     )
 
 
@@ -69,6 +75,21 @@ def test_an_adaptation_that_is_off_leaves_its_terms_and_networks_out(image, feat
     expected = {name: moved for name, moved in ROUTES.items() if name not in ABSENT[image, feature]}
     assert routes(objective, dict(objective.named_children())) == expected
     assert len(objective.discriminators) == (3 if feature else 2)
+
+
+def test_a_cycle_that_is_kept_from_the_degradation_still_trains_the_network():
+    """``feature_cycle_l1`` compares with the features of the degradation's extractor, which it moves either way."""
+    objective = tiny_udean(True, True, cycle_to_degradation=False)
+    found = routes(objective, {"decoder": objective.degradation.decoder, **dict(objective.named_children())})
+    for name in ("image_cycle_l1", "image_cycle_ssim", "image_cycle_adversarial"):
+        assert found[name] == {"network"}
+    assert found["feature_cycle_l1"] == {"network", "degradation"}
+    assert {name for name, moved in found.items() if "decoder" in moved} == {
+        "low_res_consistency_l1",
+        "low_res_consistency_ssim",
+        "low_res_consistency_adversarial",
+        "image_adaptation",
+    }
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,9 @@ class UDEAN(Objective):
         ssim_form: see :func:`scripts.losses.ssim_loss`.
         image_adaptation: whether $X_{st}$ is to look like the target group. If not, $D_{da}$ does not see it either, as
             it would be trained on it to no purpose.
+        cycle_to_degradation: whether the cycle trains what makes $X_{st}$ as well, as in the paper. It then also learns
+            to leave in $X_{st}$ what is hard to restore, as far as $D_{da}$ lets it; ours, for a degradation that is
+            known but for a rest, does not.
     """
 
     generator_terms = (
@@ -61,6 +64,7 @@ class UDEAN(Objective):
         weights: Mapping[str, float | None],
         ssim_form: str = "abs",
         image_adaptation: bool = True,
+        cycle_to_degradation: bool = True,
     ) -> None:
         super().__init__(weights)
         self.network = network
@@ -70,6 +74,7 @@ class UDEAN(Objective):
         self.feature_discriminator = feature_discriminator
         self.ssim_form = ssim_form
         self.image_adaptation = image_adaptation
+        self.cycle_to_degradation = cycle_to_degradation
         absent = set() if image_adaptation else {"image_adaptation"}
         absent |= {"feature_adaptation", "feature_discriminator"} if feature_discriminator is None else set()
         self.generator_terms = tuple(term for term in self.generator_terms if term not in absent)
@@ -88,7 +93,8 @@ class UDEAN(Objective):
         reals, image = batch["reals"], batch["image"]
         features, truncated = self.degradation.encode(reals), self.degradation.truncate(reals)
         degraded = self.degradation.decode(features, self.degradation.add_noise(truncated))
-        cycled_features = self.network.encode(degraded)
+        restored = degraded if self.cycle_to_degradation else degraded.detach()
+        cycled_features = self.network.encode(restored)
         target_features = self.network.encode(image)
         images = learned_slices(
             self.network.slab_size,
@@ -96,7 +102,7 @@ class UDEAN(Objective):
             reals=reals,
             truncated=truncated,
             degraded=degraded,
-            cycled=self.network.decode(cycled_features, degraded),
+            cycled=self.network.decode(cycled_features, restored),
             reconstructed=self.network.decode(features, truncated),
             reconstructed_image=self.degradation.decode(target_features, image),
         )
