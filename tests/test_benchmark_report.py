@@ -157,6 +157,19 @@ def test_the_differences_are_from_the_row_s_own_zero_filling():
     )
 
 
+def test_folds_that_test_the_same_scans_are_told_apart_by_what_they_learn_from():
+    known = results({"pooled_seed0": [30.0], "pooled_seed1": [30.0], "pooled_seed2": [30.0], "pooled_seed3": [30.0]})
+    for row, fold in zip(known.rows, ("two", "two", "a_alone", "a_alone"), strict=True):
+        row["setting"]["fold"] = fold
+    for score, gain in zip((s for s in known.scores if s["method"] == "pred"), (1.0, 1.2, 0.5, 0.9), strict=True):
+        score["psnr"] = str(29.0 + gain)
+    assert tables.sources(known) == (
+        "| system | two | a alone | change |\n| --- | --- | --- | --- |\n"
+        "| pooled | +1.10 (+1.00 to +1.20) | +0.70 (+0.50 to +0.90) | -0.40 |\n"
+    )
+    assert tables.sources(results({"pooled_seed0": [30.0]})) is None
+
+
 def test_the_papers_normalisation_is_a_table_of_other_columns():
     lines = tables.paper_table(LAYOUT, results({"udean_seed0": [30.0, 32.0]}), metrics=tables.OWN_MAXIMUM)
     assert "| 0.3300 ± 0.0141 | 33.00 ± 1.41 |" in tables.as_markdown(lines)

@@ -32,6 +32,8 @@ EFFECTS = """What each objective adds to the network that it starts from, or des
 network of the same seed, fold and share of the source, with Wilcoxon's test adjusted by Holm over these systems where
 there are enough subjects; beside it what validation measured at the end of the degradation that was learned (MTF along
 the anterior and superior axes and through the slabs; plain truncation has 1) and of the encoder's features."""
+SOURCES = """PSNR (dB) above zero-filling by what was learned from, on the same scans: mean over seeds and, in brackets,
+lowest to highest; at the end the mean of all columns but the first, minus the first."""
 LESIONS = """PSNR (dB) inside the lesions and, in brackets, above zero-filling there. The scans have no masks: the
 regions are boxes placed by eye around what can be seen, stated in the matrix, and hold healthy tissue as well."""
 HEAD = """# Results
@@ -122,6 +124,8 @@ def section(matrix: Matrix, folder: Path, prefix: str) -> str:
             "population follows from them:",
             tables.differences(results),
         ]
+    by_source = tables.sources(results)
+    parts += [f"{SOURCES}\n\n{by_source}"] if by_source else []
     inside = tables.lesions(results)
     parts += [f"{LESIONS}\n\n{inside}"] if inside else []
     parts += ["Alarms:\n", "".join(f"- {alarm}\n" for alarm in tables.alarms(results) or ["none"])]

@@ -133,20 +133,14 @@ def _initial(results: Results) -> str | None:
     if rows is None:
         return None
     names = [row["name"] for row in rows]
-    gain = _gain(results, names)
-    rise = _gain(results, names, "ssim")
+    gain = results.gains(names)
+    rise = results.gains(names, "ssim")
     return (
         f"The initial networks, which only learned to undo the k-space truncation of the source's own scans, are "
         f"{_range(list(gain.values()))} above zero-filling, on {_above(gain)} of {len(gain)} test subjects, and "
         f"{mean(rise.values()):+.4f} in SSIM. All learned systems start there: they know plain truncation, whatever "
         "their objective then makes of it."
     )
-
-
-def _gain(results: Results, names: Sequence[str], metric: str = "psnr", evaluation: str = "evaluation") -> dict:
-    """How far a metric is above that of zero-filling, by subject."""
-    ours, base = (results.by_subject(names, metric, method, evaluation) for method in ("pred", "zero_filling"))
-    return {subject: ours[subject] - base[subject] for subject in ours}
 
 
 def _objectives(results: Results) -> str | None:
@@ -273,7 +267,7 @@ def _shares(results: Results) -> str | None:
             few, many = ([row for row in some if row["setting"]["seed"] == 0] for some in (rows, usual))
             scores = [results.by_subject([row["name"] for row in some], "psnr") for some in (few, many)]
             lost = mean(scores[0].values()) - mean(scores[1].values())
-            gain = mean(_gain(results, [row["name"] for row in few]).values())
+            gain = mean(results.gains([row["name"] for row in few]).values())
             told.append(f"{kind.system.replace('_', ' ')} {lost:+.3f} dB ({gain:+.2f} above zero-filling)")
     if not told:
         return None
@@ -287,7 +281,7 @@ def _acquisitions(results: Results) -> str | None:
     told = []
     for system in ("initial", "contrastive"):
         names = [row["name"] for row in first if row["setting"]["system"] == system]
-        gains = {e: _gain(results, names, "psnr", e) for e in ["evaluation", *others]} if names and others else {}
+        gains = {e: results.gains(names, "psnr", e) for e in ["evaluation", *others]} if names and others else {}
         values = [f"{e.rpartition('/')[2]} {mean(g.values()):+.2f}" for e, g in gains.items() if g]
         if values:
             told.append(f"the {system} network: {', '.join(values).replace('evaluation', 'as trained')}")

@@ -110,6 +110,11 @@ class Results:
                 values.setdefault(score["subject"], []).append(float(score[metric]))
         return {subject: mean(several) for subject, several in sorted(values.items())}
 
+    def gains(self, names: Iterable[str], metric: str = "psnr", evaluation: str = "evaluation") -> dict[str, float]:
+        """How far a metric is above that of zero-filling, by subject: its mean over the rows."""
+        ours, base = (self.by_subject(names, metric, method, evaluation) for method in ("pred", "zero_filling"))
+        return {subject: ours[subject] - base[subject] for subject in ours}
+
     def ends(self, name: str, tag: str) -> tuple[float, float] | None:
         """The first and the last value of a row's curve."""
         found = [point for point in self.curves if (point["row"], point["tag"]) == (name, tag)]

@@ -222,10 +222,33 @@ def differences(results: Results, metric: str = "psnr") -> str:
     lines = []
     for rows in results.kinds().values():
         names = [row["name"] for row in rows]
-        ours, base = (results.by_subject(names, metric, method) for method in ("pred", "zero_filling"))
-        cells = [f"{ours[subject] - base[subject]:+.2f}" if subject in ours else "-" for subject in subjects]
+        gains = results.gains(names, metric)
+        cells = [f"{gains[subject]:+.2f}" if subject in gains else "-" for subject in subjects]
         lines.append([label(results, rows), *cells])
     return markdown(["system", *(subject.removesuffix(".nii.gz") for subject in subjects)], lines)
+
+
+def sources(results: Results) -> str | None:
+    """PSNR above zero-filling by system and fold, where all folds test the same scans but learn from different ones.
+
+    Each is the mean over seeds and, in brackets, their range; the last column is the mean of all folds but the first,
+    minus that. None where folds test different scans.
+    """
+    folds = list(dict.fromkeys(row["setting"]["fold"] for row in results.rows))
+    tested = {tuple(results.by_subject([row["name"]], "psnr")) for row in results.done}
+    if len(folds) < 2 or len(tested) != 1:
+        return None
+    lines = []
+    for rows in results.kinds().values():
+        gains = {fold: [] for fold in folds}
+        for row in rows:
+            gains[row["setting"]["fold"]].append(mean(results.gains([row["name"]]).values()))
+        cells = [f"{mean(of):+.2f} ({min(of):+.2f} to {max(of):+.2f})" if of else "-" for of in gains.values()]
+        first, *others = gains.values()
+        complete = all(len(of) == len(first) > 0 for of in others)
+        change = f"{mean(map(mean, others)) - mean(first):+.2f}" if complete else "-"
+        lines.append([label(results, rows), *cells, change])
+    return markdown(["system", *(fold.replace("_", " ") for fold in folds), "change"], lines)
 
 
 def label(results: Results, rows: Sequence[Mapping[str, Any]]) -> str:
