@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from monai.inferers import Inferer
-from monai.utils import convert_to_dst_type, convert_to_tensor
+from monai.inferers import Inferer, SlidingWindowInferer
+from monai.utils import convert_to_dst_type, convert_to_tensor, fall_back_tuple
 from torch import Tensor
 
 from scripts.precision import resolve_amp_dtype
@@ -37,6 +37,9 @@ class SlabInferer(Inferer):
     The network takes slabs along the last axis. With several orientations the volume is presented with each of its axes
     last in turn, and the predictions, turned back, are averaged: transposing keeps the grid exact, as flipping would
     not. What comes in and goes out is float32, and the input's metadata stay with the output.
+
+    A sliding window that is the whole volume is left out: it would hold the prediction several times, weighted, summed
+    and divided by the sum of the weights.
 
     Args:
         inferer: runs the network over one volume, usually MONAI's ``SlidingWindowInferer`` tiling in-plane.
@@ -84,7 +87,7 @@ class SlabInferer(Inferer):
         pred = first = None
         spread = _Spread()
         for order in self.orientations:
-            turned = self.inferer(volume.permute(0, 1, *(axis + 2 for axis in order)), predictor, *args, **kwargs)
+            turned = self._infer(volume.permute(0, 1, *(axis + 2 for axis in order)), predictor, *args, **kwargs)
             upright = turned.permute(0, 1, *(order.index(axis) + 2 for axis in range(3)))
             self._check_size(pred, upright)
             if self.disagreement:
@@ -96,6 +99,12 @@ class SlabInferer(Inferer):
         if self.disagreement:
             pred = torch.cat([pred, spread.standard_deviation()], dim=1)
         return convert_to_dst_type(pred, inputs, dtype=torch.float32, device=pred.device)[0]
+
+    def _infer(self, volume: Tensor, predictor: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        size = tuple(volume.shape[2:])
+        if isinstance(self.inferer, SlidingWindowInferer) and fall_back_tuple(self.inferer.roi_size, size) == size:
+            return predictor(volume, *args, **kwargs)
+        return self.inferer(volume, predictor, *args, **kwargs)
 
     def _in_reduced_precision(self, network: Callable[..., Tensor], device: torch.device) -> Callable[..., Tensor]:
         """The network under autocast; its float32 output lets the sliding window accumulate without rounding."""
