@@ -181,6 +181,13 @@ def test_psnr_in_lesions_is_shown_for_the_scans_that_have_one():
     assert tables.lesions(results({"dasr_seed0": [30.0, 32.0]})) is None
 
 
+@pytest.mark.parametrize(("oracle", "is_one"), [(32.0, True), (31.0, False), (29.0, False)])
+def test_an_oracle_is_a_ceiling_above_its_beginning_and_all_others(oracle, is_one):
+    known = results({"initial_seed0": [30.0], "supervised_oracle_seed0": [oracle], "udean_seed0": [31.5]})
+    said = next(sentence for sentence in reading.reading(known) if sentence.startswith("The oracle"))
+    assert ("no ceiling" not in said) == is_one
+
+
 def test_an_alarm_fires_above_the_oracle_and_where_a_shift_or_gain_is_measured():
     known = results({"supervised_oracle_seed0": [31.0, 31.0], "udean_seed0": [31.5, 31.5], "dasr_seed0": [30.0, 30.0]})
     found = tables.alarms(known)
