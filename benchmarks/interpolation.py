@@ -24,9 +24,9 @@ from scripts.kspace import zero_fill
 from scripts.metrics import psnr, ssim
 from torch import Tensor
 
-from benchmarks.choices import CHOICES, predict
+from benchmarks.choices import VOLUMETRIC, predict
 from benchmarks.common import interleaved, machine, save, spread, table
-from benchmarks.workflows import degraded
+from benchmarks.workflows import degraded, trained_network
 
 SPATIAL = (1, 2, 3)
 RADIUS = 3  # of the window in LR voxels, the largest that ITK's Python packages hold for volumes
@@ -70,7 +70,7 @@ def methods(image: Tensor) -> dict[str, Callable[[], Tensor]]:
         f"ITK, windowed sinc (Hamming, radius {RADIUS})": lambda: by_itk(image, windowed_sinc),
         "this bundle, tricubic": lambda: interpolate_cubic(image, 2, SPATIAL),
         "this bundle, zero-filling": lambda: zero_fill(image, size, SPATIAL),
-        **{title: lambda choice=choice: predict(image, *CHOICES[choice]) for title, choice in ours.items()},
+        **{title: lambda choice=choice: predict(image, trained_network(), VOLUMETRIC[choice]) for title, choice in ours.items()},
     }
 
 

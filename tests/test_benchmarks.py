@@ -105,5 +105,5 @@ def test_functions_are_timed_in_turn():
 
 
 def test_the_benchmarks_start_from_the_repository_s_root():
-    command = [sys.executable, "-c", "import benchmarks.inference, benchmarks.choices, benchmarks.startup"]
+    command = [sys.executable, "-c", "import benchmarks.inference, benchmarks.interpolation, benchmarks.startup"]
     assert subprocess.run(command, cwd=common.ROOT, check=False).returncode == 0
