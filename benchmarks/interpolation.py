@@ -58,7 +58,7 @@ def by_scipy(image: Tensor) -> Tensor:
 
 
 def methods(image: Tensor) -> dict[str, Callable[[], Tensor]]:
-    size = [2 * n for n in image.shape[1:]]
+    size, network = [2 * n for n in image.shape[1:]], trained_network()
     ours = {
         "super-resolution": "whole volume",
         "super-resolution, three orientations": "whole volume, three orientations",
@@ -70,7 +70,7 @@ def methods(image: Tensor) -> dict[str, Callable[[], Tensor]]:
         f"ITK, windowed sinc (Hamming, radius {RADIUS})": lambda: by_itk(image, windowed_sinc),
         "this bundle, tricubic": lambda: interpolate_cubic(image, 2, SPATIAL),
         "this bundle, zero-filling": lambda: zero_fill(image, size, SPATIAL),
-        **{title: lambda choice=choice: predict(image, trained_network(), VOLUMETRIC[choice]) for title, choice in ours.items()},
+        **{title: lambda choice=choice: predict(image, network, VOLUMETRIC[choice]) for title, choice in ours.items()},
     }
 
 
