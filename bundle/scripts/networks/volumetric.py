@@ -206,29 +206,18 @@ class VolumetricNet(nn.Module):
         phases = phases.reshape(batch, s[0], s[1], s[2], height, width, depth).permute(0, 4, 1, 5, 2, 6, 3)
         return phases.reshape(batch, 1, s[0] * height, s[1] * width, s[2] * depth)
 
-    def _skip(self, x: Tensor, start: int, end: int) -> Tensor:
-        """What the skip makes of slices of a volume's first axis, from as many more on either side as it looks at."""
-        reach = self.interpolation.rows.shape[1] // 2
-        first, last = max(0, start - reach), min(x.shape[2], end + reach)
-        slab = self.interpolation(x[:, 0, first:last].movedim(-1, 1))
-        slab = slab.narrow(2, self.factors[0] * (start - first), self.factors[0] * (end - start))
-        return slab.movedim(1, -1).unsqueeze(1)
-
     def _in_parts(self, x: Tensor, step: int) -> Tensor:
-        """The SR volume where ``step`` slices of the first axis pass at a time, so that it holds one such volume."""
-        s = self.factors
-        volume = x.new_empty([x.shape[0], 1, s[0] * x.shape[2], s[1] * x.shape[3], s[2] * x.shape[4]])
+        """What the layers make of a volume that passes them ``step`` slices of its first axis at a time."""
+        parts: list[Tensor] = []
         before: list[Tensor] = []
-        start, end, done = 0, max(step, self.reach + 1), 0  # so that every layer can answer the first part already
+        start, end = 0, max(step, self.reach + 1)  # so that every layer can answer the first part already
         while start < x.shape[2]:
             after: list[Tensor] = []
             last = end >= x.shape[2]
             features = self.encoder(channels_last(x[:, :, start:end]), before, after, last)
-            rest = self._refine(self.decoder(features, before, after, last))
-            ready = done + rest.shape[2] // s[0]
-            volume[:, :, s[0] * done : s[0] * ready] = rest + self._skip(x, done, ready) if self.skip else rest
-            start, end, done, before = end, end + step, ready, after
-        return volume
+            parts.append(self._refine(self.decoder(features, before, after, last)))
+            start, end, before = end, end + step, after
+        return torch.cat(parts, dim=2)
 
     def forward(self, x: Tensor) -> Tensor:
         """LR volume ``(B, 1, H, W, D)`` to SR volume ``(B, 1, s * H, s * W, s_z * D)``."""
@@ -236,9 +225,12 @@ class VolumetricNet(nn.Module):
             raise ValueError(f"VolumetricNet expects volumes of shape (B, 1, H, W, D), got {list(x.shape)}.")
         step = max(1, self.voxels_per_pass // (x.shape[3] * x.shape[4]))
         if x.shape[2] > step:
-            return self._in_parts(x, step)
-        rest = self._refine(self.decoder(self.encoder(channels_last(x))))
-        return rest + self._skip(x, 0, x.shape[2]) if self.skip else rest
+            volume = self._in_parts(x, step)
+        else:
+            volume = self._refine(self.decoder(self.encoder(channels_last(x))))
+        if self.skip:
+            volume = volume + self.interpolation(x[:, 0].movedim(-1, 1)).movedim(1, -1).unsqueeze(1)
+        return volume
 
 
 class VolumetricDegradationNet(SlabDegradation):
