@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import monai.inferers.inferer
 import pytest
 import torch
 from monai.data import MetaTensor
@@ -40,6 +41,21 @@ def test_tiles_of_an_up_sampling_network_leave_no_seams(scale_factor):
 def test_volumes_smaller_than_a_tile_keep_their_size():
     x = volume(9, 20, 8)
     torch.testing.assert_close(SlabInferer(tiles(padding_mode="replicate"))(x, repeat), repeat(x), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"), [({}, 0), ({"sw_device": "cpu"}, 1), ({"device": "cpu"}, 1), ({"cpu_thresh": 100}, 1)]
+)
+def test_a_window_is_left_out_only_where_it_does_nothing(monkeypatch, options, expected):
+    slid = []
+    window = monai.inferers.inferer.sliding_window_inference
+    monkeypatch.setattr(
+        monai.inferers.inferer, "sliding_window_inference", lambda *args: slid.append(1) or window(*args)
+    )
+    x = volume(9, 8, 7)
+    pred = SlabInferer(SlidingWindowInferer(roi_size=[-1, 8, -1], **options))(x, repeat)
+    torch.testing.assert_close(pred, repeat(x))
+    assert len(slid) == expected
 
 
 def test_orientations_are_turned_back():

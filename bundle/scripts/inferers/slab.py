@@ -38,8 +38,8 @@ class SlabInferer(Inferer):
     last in turn, and the predictions, turned back, are averaged: transposing keeps the grid exact, as flipping would
     not. What comes in and goes out is float32, and the input's metadata stay with the output.
 
-    A sliding window that is the whole volume is left out: it would hold the prediction several times, weighted, summed
-    and divided by the sum of the weights.
+    A sliding window that is the whole volume and stays on its device is left out: it would hold the prediction several
+    times, weighted, summed and divided by the sum of the weights.
 
     Args:
         inferer: runs the network over one volume, usually MONAI's ``SlidingWindowInferer`` tiling in-plane.
@@ -101,10 +101,19 @@ class SlabInferer(Inferer):
         return convert_to_dst_type(pred, inputs, dtype=torch.float32, device=pred.device)[0]
 
     def _infer(self, volume: Tensor, predictor: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        size = tuple(volume.shape[2:])
-        if isinstance(self.inferer, SlidingWindowInferer) and fall_back_tuple(self.inferer.roi_size, size) == size:
-            return predictor(volume, *args, **kwargs)
+        if self._is_whole(volume) and not kwargs:
+            return predictor(volume, *args)
         return self.inferer(volume, predictor, *args, **kwargs)
+
+    def _is_whole(self, volume: Tensor) -> bool:
+        """Whether the inferer is a window that would see all of the volume at once, and only that."""
+        window, size = self.inferer, tuple(volume.shape[2:])
+        return (
+            type(window) is SlidingWindowInferer
+            and fall_back_tuple(window.roi_size, size) == size
+            and window.sw_device is window.device is window.cpu_thresh is None
+            and not window.with_coord
+        )
 
     def _in_reduced_precision(self, network: Callable[..., Tensor], device: torch.device) -> Callable[..., Tensor]:
         """The network under autocast; its float32 output lets the sliding window accumulate without rounding."""
