@@ -44,11 +44,11 @@ def zero_filled(volume: torch.Tensor) -> torch.Tensor:
     return zero_fill(truncate(volume, [n // 2 for n in sizes], dims), sizes, dims)
 
 
-def noise_beyond(volume: torch.Tensor, seed: int = 0) -> torch.Tensor:
-    """Another noise of a volume's power, beyond the low-resolution band, where the volume was not masked."""
+def noise_beyond(volume: torch.Tensor, power: float, seed: int = 0) -> torch.Tensor:
+    """Another noise of that power, beyond the low-resolution band, where the volume was not masked."""
     present = volume != 0
     noise = torch.randn(volume.shape, dtype=volume.dtype, generator=torch.Generator().manual_seed(seed))
-    noise *= present * math.sqrt(noise_power(volume) / float(present.to(volume.dtype).mean()))
+    noise *= present * math.sqrt(power / float(present.to(volume.dtype).mean()))
     return noise - zero_filled(noise)
 
 
@@ -56,11 +56,11 @@ def limits(volume: torch.Tensor) -> dict[str, float]:
     """PSNR (dB) and SSIM of zero-filling after truncation by 2x2x2, and the most that noise allows."""
     volume = volume.double()
     volume = volume[tuple(slice(0, n - n % 4) for n in volume.shape)]
-    filled, noise = zero_filled(volume), noise_beyond(volume)
-    peak = float(volume.max()) ** 2
+    peak, power = float(volume.max()) ** 2, noise_power(volume)
+    filled, noise = zero_filled(volume), noise_beyond(volume, power)
     return {
         "zero_filling": 10 * math.log10(peak / float((filled - volume).square().mean())),
-        "limit": 10 * math.log10(peak / (7 / 8 * noise_power(volume))),
+        "limit": 10 * math.log10(peak / (7 / 8 * power)),
         "ssim_zero_filling": float(ssim(filled[None], volume[None])),
         "ssim_limit": float(ssim((volume + noise)[None], volume[None])),
     }

@@ -7,10 +7,10 @@ With --append the stages follow those that are recorded, whose folders need not 
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import shutil
-import sys
 from pathlib import Path
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -82,5 +82,10 @@ def read_record(folder: Path) -> tuple[list[dict], list[dict]]:
 
 
 if __name__ == "__main__":
-    arguments = [argument for argument in sys.argv[1:] if argument != "--append"]
-    record(arguments[0], *map(Path, arguments[1:]), append=len(arguments) < len(sys.argv) - 1)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--append", action="store_true")
+    parser.add_argument("name")
+    parser.add_argument("evaluation", type=Path)
+    parser.add_argument("stages", nargs="+", type=Path)
+    given = parser.parse_args()
+    record(given.name, given.evaluation, *given.stages, append=given.append)

@@ -81,7 +81,7 @@ def quote(name: str) -> str:
     record = json.loads(text)
     lines = [f"- {group}: {', '.join(names) or 'none'}" for group, names in record["subjects"].items()]
     stages = [f"{stage['iterations']} iterations in {stage['hours']} hours" for stage in record["stages"]]
-    return "\n".join([*lines, f"- {', then '.join(stages)}, on two CPU cores"])
+    return "\n".join([*lines, f"- {', then '.join(stages)}, on a machine of two CPU cores"])
 
 
 def refreshed(page: str) -> str:

@@ -25,7 +25,7 @@ def test_zero_filling_reaches_the_limit_when_there_is_nothing_but_noise_to_resto
 def test_other_noise_lies_beyond_the_band_and_where_the_scan_was_not_masked():
     volume = 0.3 * torch.randn((40, 44, 48), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     volume[:, :22] = 0
-    noise = noise_beyond(volume)
+    noise = noise_beyond(volume, noise_power(volume))
     assert float(noise.square().mean()) == pytest.approx(7 / 8 * noise_power(volume), rel=0.1)
     assert float(truncate(noise, [20, 22, 24], (0, 1, 2)).abs().max()) < 1e-12
     assert float(noise[:, 22:].square().mean()) > 10 * float(noise[:, :22].square().mean())

@@ -281,12 +281,13 @@ def _acquisitions(results: Results) -> str | None:
     usual = [row["name"] for kind, rows in results.kinds().items() if kind.usual for row in rows]
     first = [row for row in results.first if row["name"] in usual]
     told = []
-    for system in ("initial", "contrastive"):
+    for system in ("initial", "contrastive", *OURS):
         names = [row["name"] for row in first if row["setting"]["system"] == system]
         gains = {e: results.gains(names, "psnr", e) for e in ["evaluation", *others]} if names and others else {}
         values = [f"{e.rpartition('/')[2]} {mean(g.values()):+.2f}" for e, g in gains.items() if g]
-        if values:
-            told.append(f"the {system} network: {', '.join(values).replace('evaluation', 'as trained')}")
+        if len(values) > 1:
+            figures = ", ".join(values).replace("evaluation", "as trained")
+            told.append(f"the {system.replace('_', ' ')} network: {figures}")
     if not told:
         return None
     return (

@@ -33,9 +33,9 @@ class UDEAN(Objective):
         ssim_form: see :func:`scripts.losses.ssim_loss`.
         image_adaptation: whether $X_{st}$ is to look like the target group. If not, $D_{da}$ does not see it either, as
             it would be trained on it to no purpose.
-        cycle_to_degradation: whether the cycle trains what makes $X_{st}$ as well, as in the paper. It then also learns
-            to leave in $X_{st}$ what is hard to restore, as far as $D_{da}$ lets it; ours, for a degradation that is
-            known but for a rest, does not.
+        cycle_to_degradation: whether the gradient of the cycle passes $X_{st}$ to what made it, as in the paper, which
+            then also learns to leave out of $X_{st}$ what is hard to restore, as far as $D_{da}$ lets it. Ours, for a
+            degradation that is known but for a rest, stops there; features $f_s$ are still compared with $f_{sts}$.
     """
 
     generator_terms = (
