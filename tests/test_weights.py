@@ -3,12 +3,13 @@ from __future__ import annotations
 import pytest
 import torch
 from ignite.engine import Engine
+from scripts.networks import VolumetricNet
 from scripts.weights import WeightsLoader
 
 
-def load(path, network):
+def load(path, network, **options):
     engine = Engine(lambda _, batch: batch)
-    WeightsLoader(path, network).attach(engine)
+    WeightsLoader(path, network, **options).attach(engine)
     engine.run([0])
 
 
@@ -18,6 +19,18 @@ def test_weights_are_restored(tmp_path, wrap):
     torch.save(wrap(trained.state_dict()), tmp_path / "model.pt")
     load(tmp_path / "model.pt", fresh)
     assert torch.equal(fresh.weight, trained.weight)
+
+
+def test_weights_of_fewer_groups_are_loaded_where_the_network_is_to_grow(tmp_path):
+    small, large = (VolumetricNet(num_features=4, num_groups=groups, num_blocks=1) for groups in (1, 3))
+    torch.save(small.state_dict(), tmp_path / "model.pt")
+    with pytest.raises(ValueError, match=r"decoder\.0\..* got absent"):
+        load(tmp_path / "model.pt", large)
+    load(tmp_path / "model.pt", large, grow=True)
+    assert torch.equal(large.encoder[0].weight, small.encoder[0].weight)
+    wide = VolumetricNet(num_features=6, num_groups=3, num_blocks=1)
+    with pytest.raises(ValueError, match=r"encoder\.0\.weight \(expected \[6, 1, 3"):
+        load(tmp_path / "model.pt", wide, grow=True)
 
 
 def test_weights_of_another_size_are_refused(tmp_path):

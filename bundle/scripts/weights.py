@@ -58,6 +58,7 @@ class WeightsLoader(CheckpointLoader):
         network: where to load it.
         map_location: device to load to.
         option: the config's entry that holds ``load_path``, for the messages.
+        grow: let the network make weights of its own of those, by :meth:`scripts.networks.VolumetricNet.grown`.
 
     Raises:
         ValueError: when the engine starts, if the file is missing, damaged, of another network, or holds NaN.
@@ -69,13 +70,17 @@ class WeightsLoader(CheckpointLoader):
         network: nn.Module,
         map_location: torch.device | str = "cpu",
         option: str = "ckpt_path",
+        grow: bool = False,
     ) -> None:
         super().__init__(load_path=str(load_path), load_dict={"model": network}, map_location=map_location)
         self.network = network
         self.option = option
+        self.grow = grow
 
     def __call__(self, engine: Engine) -> None:
         weights = self._read()
+        if self.grow:
+            weights = self.network.grown(weights)
         expected = self.network.state_dict()
         wrong = [name for name in expected if name not in weights or weights[name].shape != expected[name].shape]
         wrong += [name for name in weights if name not in expected]
@@ -92,7 +97,8 @@ class WeightsLoader(CheckpointLoader):
                 f"{self.load_path}: expected finite weights, got {len(spoilt)} parameters with NaN or infinity, the "
                 f"first {spoilt[0]}. They come from a training that diverged: give others by --{self.option}."
             )
-        super().__call__(engine)
+        self.network.load_state_dict(weights)
+        self.logger.info(f"Restored all variables from {self.load_path}")
 
     def _read(self) -> Mapping[str, Any]:
         """The state dictionary, also when it is wrapped as ``{"model": ...}``."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+import re
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -183,6 +185,25 @@ class VolumetricNet(nn.Module):
         )
         self.interpolation = SlabInterpolation(self.factors)
         initialize_branches(self, first=self.encoder[0], last=self.decoder[-1], zero_last=skip, seed=seed)
+
+    def grown(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Weights that make this network the function that one of fewer groups, with the given weights, is.
+
+        The groups that only this one has come last, and their branches start at zero: they pass on what they get, and
+        learn from the first iteration on. Weights of as many groups come back as they are.
+        """
+        last = len(self.decoder) - 1
+        layers = [int(layer[1]) for name in weights if (layer := re.match(r"decoder\.(\d+)\.", name))]
+        given = max(layers, default=last)
+        if given >= last:
+            return dict(weights)
+        state = {re.sub(rf"^decoder\.{given}\.", f"decoder.{last}.", name): value for name, value in weights.items()}
+        for index in range(given, last):
+            group = copy.deepcopy(self.decoder[index])
+            nn.init.zeros_(group[-1].weight)
+            nn.init.zeros_(group[-1].bias)
+            state.update(group.state_dict(prefix=f"decoder.{index}."))
+        return state
 
     def encode(self, low_res: Tensor) -> Tensor:
         """LR slab ``(B, S, H, W)`` to features ``(B, num_features * slab_size, H, W)`` of its central slices."""
