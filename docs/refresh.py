@@ -27,7 +27,7 @@ PAGES = (
     "docs/speed.md",
 )
 CONFIGS = ROOT / "bundle" / "configs"
-STAGES = ("shipped_weights.yaml", "shipped_weights_continued.yaml")
+STAGES = ("shipped_weights.yaml", "shipped_weights_continued.yaml", "shipped_weights_grown.yaml")
 SETTINGS = {
     "scale_factor": "scale factor",
     "slab_size": "slices of a slab",

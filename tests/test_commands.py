@@ -32,7 +32,11 @@ MADE = {  # by each section, among others
     "Train on my two folders, and continue": ["mine/model.pt", "mine/best_model.pt", "lines/model.pt"],
     "Train from nothing, in two stages": ["first_stage/model.pt", "second_stage/model.pt"],
     "Fine-tune the shipped weights": ["tuned/model.pt"],
-    "Super-resolve a folder": ["super_resolved/one_desc-sr.nii.gz", "averaged/inner/two_desc-sr.nii.gz"],
+    "Super-resolve a folder": [
+        "super_resolved/one_desc-sr.nii.gz",
+        "averaged/inner/two_desc-sr.nii.gz",
+        "large/one_desc-sr.nii.gz",
+    ],
     "Super-resolve a DICOM series": ["from_dicom/my_series_desc-sr.nii.gz"],
     "Evaluate": ["evaluation/summary.md", "evaluation/sub-09_T1w_comparison.png"],
     "Compare methods": ["cyclegan/evaluation/summary.md", "zssr/summary.md"],

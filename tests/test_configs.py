@@ -43,7 +43,9 @@ OTHER_NETWORKS = [
     "methods/slab_network.yaml",
     "methods/without_skip.yaml",
     "shipped_weights_continued.yaml",
-]  # of another seed
+    "shipped_weights_grown.yaml",
+    "large.yaml",
+]  # of another seed or size
 
 
 def load(name: str) -> dict[str, Any]:
