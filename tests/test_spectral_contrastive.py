@@ -178,6 +178,16 @@ def test_the_model_starts_from_the_estimate_of_its_own_groups(train_stack, tmp_p
     assert (tmp_path / "degradation" / "report.md").is_file()
 
 
+def test_features_of_an_extractor_that_has_learned_nothing_are_not_compared(train_stack):
+    parser = train_stack("methods/spectral_contrastive.yaml").parser
+    objective = parser.get_parsed_content("objective")
+    assert objective.feature_discriminator is None
+    assert objective.weights["feature_cycle_l1"] == 0
+    compared = {image for _, *images in parser["contrastive_pairs"].values() for image in images}
+    assert compared == {"reconstructed", "cycled", "reals"}
+    assert list(parser.get_parsed_content("contrastive_heads")) == ["image"]
+
+
 def test_a_source_scan_has_the_scale_of_what_is_made_of_it(train_stack):
     workflow = train_stack("methods/spectral_contrastive.yaml")
     found = workflow.parser.get_parsed_content("degradation_estimate")
