@@ -107,7 +107,10 @@ class WeightsLoader(CheckpointLoader):
                 f"{self.load_path}: expected weights, but there is no such file. Train, or set --{self.option}."
             )
         content = read_checkpoint(
-            self.load_path, "weights", f"Copy it again, or give other weights by --{self.option}."
+            self.load_path,
+            "weights",
+            f"Copy it again, or give other weights by --{self.option}.",
+            self.map_location,
         )
         return content.get("model", content)
 

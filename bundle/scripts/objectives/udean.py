@@ -35,7 +35,7 @@ class UDEAN(Objective):
             it would be trained on it to no purpose.
         cycle_to_degradation: whether the gradient of the cycle passes $X_{st}$ to what made it, as in the paper, which
             then also learns to leave out of $X_{st}$ what is hard to restore, as far as $D_{da}$ lets it. Ours, for a
-            degradation that is known but for a rest, stops there; features $f_s$ are still compared with $f_{sts}$.
+            degradation that is known but for a rest, stops there; $f_s$ learns from the terms that compare it.
     """
 
     generator_terms = (
