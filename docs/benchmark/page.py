@@ -85,12 +85,16 @@ def report(matrix: str, dataset_dir: str | None = None, output_dir: str | None =
 
 
 def write_tables(matrix: Matrix, folder: Path) -> None:
-    """Every table of the matrix in three formats, and the figures."""
+    """The papers' tables in three formats, the differences scan by scan, and the figures."""
     results = read_results(folder)
     (folder / "tables").mkdir(parents=True, exist_ok=True)
     for name, lines in _tables(matrix, results).items():
         for suffix, write in (("md", tables.as_markdown), ("csv", tables.as_csv), ("tex", tables.as_latex)):
             (folder / "tables" / f"{name}.{suffix}").write_text(write(lines), encoding="utf-8")
+    if tables.has_few_subjects(results):
+        for metric in ("psnr", "ssim"):
+            text = tables.differences(results, metric)
+            (folder / "tables" / f"differences_{metric}.md").write_text(text, encoding="utf-8")
     draw_figures(results, folder / "figures")
 
 
@@ -121,9 +125,11 @@ def section(matrix: Matrix, folder: Path, prefix: str) -> str:
     parts += [f"{EFFECTS}\n\n{changes}"] if changes else []
     if tables.has_few_subjects(results):
         parts += [
-            f"PSNR above zero-filling, scan by scan; fewer than {FEWEST_SUBJECTS} allow no test, and no claim about a "
-            "population follows from them:",
-            tables.differences(results),
+            f"PSNR (dB) above zero-filling, scan by scan; fewer than {FEWEST_SUBJECTS} allow no test, and no claim about "
+            "a population follows from them:",
+            tables.differences(results, "psnr"),
+            "SSIM above zero-filling:",
+            tables.differences(results, "ssim"),
         ]
     by_source = tables.sources(results)
     parts += [f"{SOURCES}\n\n{by_source}"] if by_source else []

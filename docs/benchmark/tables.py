@@ -217,15 +217,17 @@ def _text(average: float | str, deviation: float | str, decimals: int, sign: str
 
 
 def differences(results: Results, metric: str = "psnr") -> str:
-    """Each system's PSNR above zero-filling's on each test subject: what few subjects can show without a test."""
+    """Each system's metric above zero-filling's on each test subject: what few subjects can show without a test."""
     subjects = sorted({score["subject"] for score in results.scores if score["evaluation"] == "evaluation"})
+    form = f"+.{DECIMALS[metric]}f"
     lines = []
     for rows in results.kinds().values():
         names = [row["name"] for row in rows]
         gains = results.gains(names, metric)
-        cells = [f"{gains[subject]:+.2f}" if subject in gains else "-" for subject in subjects]
-        lines.append([label(results, rows), *cells])
-    return markdown(["system", *(subject.removesuffix(".nii.gz") for subject in subjects)], lines)
+        cells = [f"{gains[subject]:{form}}" if subject in gains else "-" for subject in subjects]
+        average = f"{mean(gains.values()):{form}}" if len(gains) == len(subjects) else "-"
+        lines.append([label(results, rows), *cells, average])
+    return markdown(["system", *(subject.removesuffix(".nii.gz") for subject in subjects), "mean"], lines)
 
 
 def sources(results: Results) -> str | None:
