@@ -142,6 +142,8 @@ def train_stack(phantom_dataset, phantom_bids_dataset, tmp_path) -> Callable[...
         )
         dataset = phantom_bids_dataset if workflow.parser["degrade_target"] else phantom_dataset(scale_factor)
         workflow.parser["dataset_dir"] = str(dataset)
+        if "cohort" in workflow.parser:
+            workflow.parser["cohort::dataset_dir"] = str(dataset)  # instead of subjects that take a minute to generate
         return workflow
 
     return make

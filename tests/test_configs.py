@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -44,6 +45,7 @@ OTHER_NETWORKS = [
     "methods/without_skip.yaml",
     "shipped_weights_continued.yaml",
     "shipped_weights_grown.yaml",
+    "shipped_weights_all_scans.yaml",
     "large.yaml",
 ]  # of another seed or size
 
@@ -269,6 +271,25 @@ def test_a_training_runs_and_starts_from_the_trunk_s_network(name, train_stack):
         prefix = next(key for key in start if key.endswith("encoder.0.weight") and "cleaner" not in key)
         prefix = prefix.removesuffix("encoder.0.weight")
         assert all(torch.equal(start[prefix + key], value) for key, value in expected.items())
+
+
+def test_the_weights_of_all_scans_see_generated_subjects_too_and_are_compared_with_the_scans_alone(
+    train_stack, phantom_dataset, tmp_path
+):
+    files = sorted((phantom_dataset() / "source").glob("*.nii.gz"))
+    generated = [{"reals": str(file), "subject": f"generated-{number}"} for number, file in enumerate(files)]
+    generated += [{"image": str(file), "subject": "target"} for file in files[:1]]
+    (tmp_path / "cohort.json").write_text(json.dumps({"training": generated}))
+    workflow = train_stack(*STACKS["shipped_weights_all_scans.yaml"][1][1:])
+    workflow.parser["cohort::dataset_dir"] = str(tmp_path / "cohort.json")
+    workflow.initialize()
+    content = workflow.parser.get_parsed_content
+    scans = [item["subject"] for item in content("scans")]
+    subjects = [item["subject"] for item in generated if "reals" in item]
+    dataset = content("train::dataset")
+    assert list(dataset.volumes["label"]) == [*scans, *subjects]
+    compared = zip(scans, content("group_statistics::volumes"), strict=True)  # one of each scan's mirrored copies
+    assert all(any(volume is copy for copy in dataset.volumes["image"][subject]) for subject, volume in compared)
 
 
 def test_the_default_trains_for_an_unscaled_slab_axis(train_stack):

@@ -125,8 +125,8 @@ def section(matrix: Matrix, folder: Path, prefix: str) -> str:
     parts += [f"{EFFECTS}\n\n{changes}"] if changes else []
     if tables.has_few_subjects(results):
         parts += [
-            f"PSNR (dB) above zero-filling, scan by scan; fewer than {FEWEST_SUBJECTS} allow no test, and no claim about "
-            "a population follows from them:",
+            f"PSNR (dB) above zero-filling, scan by scan; fewer than {FEWEST_SUBJECTS} allow no test, and no claim "
+            "about a population follows from them:",
             tables.differences(results, "psnr"),
             "SSIM above zero-filling:",
             tables.differences(results, "ssim"),
