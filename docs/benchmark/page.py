@@ -23,6 +23,7 @@ PAGE = ROOT / "docs" / "results.md"
 ORDER = (  # of the page, those with results first
     "real_scans_cpu",
     "unknown_degradation",
+    "adaptation",
     "leave_one_out",
     "ablation",
     "one_subject",
