@@ -27,7 +27,9 @@ PAGES = (
     "docs/speed.md",
 )
 CONFIGS = ROOT / "bundle" / "configs"
-STAGES = ("shipped_weights.yaml", "shipped_weights_continued.yaml", "shipped_weights_grown.yaml")
+STAGES = tuple(
+    f"shipped_weights{stage}.yaml" for stage in ("", "_continued", "_grown", "_all_scans")
+)  # of which the second went on from the first, and the others from the second
 SETTINGS = {
     "scale_factor": "scale factor",
     "slab_size": "slices of a slab",

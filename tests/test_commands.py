@@ -36,6 +36,7 @@ MADE = {  # by each section, among others
         "super_resolved/one_desc-sr.nii.gz",
         "averaged/inner/two_desc-sr.nii.gz",
         "large/one_desc-sr.nii.gz",
+        "all_scans/one_desc-sr.nii.gz",
     ],
     "Super-resolve a DICOM series": ["from_dicom/my_series_desc-sr.nii.gz"],
     "Evaluate": ["evaluation/summary.md", "evaluation/sub-09_T1w_comparison.png"],

@@ -44,7 +44,8 @@ def test_volumes_smaller_than_a_tile_keep_their_size():
 
 
 @pytest.mark.parametrize(
-    ("options", "expected"), [({}, 0), ({"sw_device": "cpu"}, 1), ({"device": "cpu"}, 1), ({"cpu_thresh": 100}, 1)]
+    ("options", "expected"),
+    [({}, 0), ({"sw_device": "cpu"}, 1), ({"device": "cpu"}, 1), ({"cpu_thresh": 100}, 1), ({"with_coord": True}, 1)],
 )
 def test_a_window_is_left_out_only_where_it_does_nothing(monkeypatch, options, expected):
     slid = []
@@ -53,7 +54,7 @@ def test_a_window_is_left_out_only_where_it_does_nothing(monkeypatch, options, e
         monai.inferers.inferer, "sliding_window_inference", lambda *args: slid.append(1) or window(*args)
     )
     x = volume(9, 8, 7)
-    pred = SlabInferer(SlidingWindowInferer(roi_size=[-1, 8, -1], **options))(x, repeat)
+    pred = SlabInferer(SlidingWindowInferer(roi_size=[-1, 8, -1], **options))(x, lambda x, *coordinates: repeat(x))
     torch.testing.assert_close(pred, repeat(x))
     assert len(slid) == expected
 
