@@ -113,6 +113,22 @@ def test_an_error_that_does_not_resemble_the_scan_is_no_noise():
     assert mse(truncate(out, SHAPE, DIM), scan) < 0.7 * mse(pred, scan)
 
 
+@pytest.mark.parametrize("undone", [True, False])
+def test_what_the_network_removed_is_told_from_the_filter_that_it_undid(undone):
+    """A network that has learned filter and noise gives the clean scan; one that has learned neither, the scan."""
+    signal, noisy = falling(0.3)
+    window = acquisition_window(SHAPE, hamming=True)
+    scan = ifftc(apodise(fftc(noisy, DIM), window, DIM), DIM).real
+    out, share = soft_data_consistency(zero_fill(signal if undone else scan, SIZE, DIM), scan, window)
+    error = mse(truncate(out, SHAPE, DIM), signal)
+    if undone:
+        assert error < 0.05 * mse(noisy, signal)
+        assert share < 0.2
+    else:
+        assert error < 0.8 * mse(scan, signal)
+        assert share > 0.2
+
+
 def test_gain_and_shift_are_those_of_the_prediction():
     signal, _ = falling(0.0)
     moved = zero_fill(signal, SIZE, DIM).roll((0, 1, -1), DIM)  # half a voxel of the scan

@@ -18,8 +18,8 @@ ROOT = Path(__file__).parents[2]
 CONFIGS = "bundle/configs"
 CONTRASTIVE = "contrastive"  # train.yaml itself; every other system is an overlay
 INITIAL = "initial"  # the network from which the learned rows of a matrix start, itself a row
-FINE_TUNING = "fine_tuning"  # the contrastive model at other weights; no overlay of methods/
-ELSEWHERE = {INITIAL: f"{CONFIGS}/methods/kspace_pairs.yaml", FINE_TUNING: f"{CONFIGS}/{FINE_TUNING}.yaml"}
+TUNINGS = ("fine_tuning", "spectral_tuning")  # which go on from shipped weights; no overlays of methods/
+ELSEWHERE = {INITIAL: f"{CONFIGS}/methods/kspace_pairs.yaml", **{name: f"{CONFIGS}/{name}.yaml" for name in TUNINGS}}
 MODEL = "model.pt"
 FEW_METHODS = {"zero_filling": "zero-filling", "pred": "super-resolution"}  # of the evaluations beside the main one
 BACKBONES = {"paper_network", "slab_network", "without_skip"}  # overlays that go with any system
@@ -264,7 +264,7 @@ def _check_keys(path: Path, content: Mapping[str, Any], known: set[str]) -> None
 
 def _check_row(path: Path, row: Row, content: Mapping[str, Any]) -> None:
     systems = [file.stem for file in sorted((ROOT / CONFIGS / "methods").glob("*.yaml"))]
-    systems += [CONTRASTIVE, FINE_TUNING]
+    systems += [CONTRASTIVE, *TUNINGS]
     if row.system not in systems or row.network not in [OURS, *systems]:
         raise ValueError(f"{path}: systems must be among {systems}, got {row.system}, {row.network}.")
     if row.assignment not in ASSIGNMENTS or not 0 < row.hr_fraction <= 1 or len(row.scale_factor) != 3:

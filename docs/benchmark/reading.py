@@ -17,7 +17,7 @@ __all__ = ["effects", "reading"]
 Rows = Sequence[Mapping[str, Any]]
 TRANSFERS = tuple(f"degradation_mtf_{axis}" for axis in range(3))
 FEWEST_ROWS = 5  # for a rank correlation over systems
-OURS = ("spectral", "spectral_contrastive", "patch_contrastive", "fine_tuning", "pooled")
+OURS = ("spectral", "spectral_contrastive", "patch_contrastive", "fine_tuning", "spectral_tuning", "pooled")
 THEIRS = (
     "contrastive",
     "without_contrastive",
