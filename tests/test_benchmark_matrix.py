@@ -119,6 +119,18 @@ def test_a_lesion_s_box_is_in_millimetres_of_the_world():
             [*TRUNK, f"{METHODS}/paper_network.yaml"],
         ),
         (Row("fine_tuning"), [[TRAIN, "bundle/configs/fine_tuning.yaml"]], TRUNK),
+        (
+            Row("spectral_tuning"),
+            [
+                [
+                    TRAIN,
+                    f"{METHODS}/kspace_pairs.yaml",
+                    f"{METHODS}/spectral.yaml",
+                    "bundle/configs/spectral_tuning.yaml",
+                ]
+            ],
+            TRUNK,
+        ),
         (Row("supervised_misaligned"), [[TRAIN, f"{METHODS}/supervised_misaligned.yaml"]], TRUNK),
         (Row("pseudo_sr"), [[TRAIN, f"{METHODS}/pseudo_sr.yaml"]], [*TRUNK, f"{METHODS}/pseudo_sr.yaml"]),
         (

@@ -32,6 +32,10 @@ MADE = {  # by each section, among others
     "Train on my two folders, and continue": ["mine/model.pt", "mine/best_model.pt", "lines/model.pt"],
     "Train from nothing, in two stages": ["first_stage/model.pt", "second_stage/model.pt"],
     "Fine-tune the shipped weights": ["tuned/model.pt"],
+    "Adapt the shipped weights to my scanner": [
+        "adapted/degradation/report.md",
+        "adapted/super_resolved/one_desc-sr.nii.gz",
+    ],
     "Super-resolve a folder": [
         "super_resolved/one_desc-sr.nii.gz",
         "averaged/inner/two_desc-sr.nii.gz",
@@ -67,6 +71,8 @@ for command in json.loads(sys.argv[1]):
 def at_a_tiny_budget(line: str) -> list[str]:
     if " run training " in line:
         line += f" {ONE_MORE if '--resume' in line else TINY}"
+    if "spectral_tuning.yaml" in line:
+        line += " --slab_size 7"  # the phantoms are no thicker
     if "zssr.yaml" in line:
         line += " --inferer#num_iterations 1"
     return shlex.split(line.replace("[1,1,64,64,32]", "[1,1,32,32,4]"))

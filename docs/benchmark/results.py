@@ -16,7 +16,7 @@ from benchmark.runner import read_record
 
 __all__ = ["INTERPOLATIONS", "USUAL", "Results", "collect", "read_results"]
 
-METHODS = ("pred", "consistent", "zero_filling")  # of each evaluation, what is kept
+METHODS = ("pred", "consistent", "automatic", "zero_filling")  # of each evaluation, what is kept
 CURVES = re.compile(r"psnr_gain|ssim|degradation_.*|intensity_drift|position_drift|reference_free_score|feature_norm")
 TRANSFER = "degradation_mtf.csv"  # what training leaves behind where a degradation is learned
 INTERPOLATIONS = ("zero_filling", "tricubic", "tricubic_centred")  # without a backbone

@@ -41,6 +41,7 @@ COLUMNS = {  # of the table of all rows: metric, method, evaluation, decimals
     "in the foreground": ("psnr_foreground", "pred", "evaluation", 2),
     "shift and gain corrected": ("psnr_corrected", "pred", "evaluation", 2),
     "data-consistent": ("psnr", "consistent", "evaluation", 2),
+    "as inference gives it": ("psnr", "automatic", "evaluation", 2),
     "best validation": ("psnr", "pred", "best_validation", 2),
     "SSIM": ("ssim", "pred", "evaluation", 4),
     "HFEN": ("hfen", "pred", "evaluation", 3),
@@ -301,18 +302,17 @@ def has_few_subjects(results: Results) -> bool:
 
 
 def costs(results: Results) -> str:
-    """Other metrics and the costs of each row."""
+    """Other metrics, those that were measured, and the costs of each row."""
+    names = [row["name"] for row in results.done]
+    columns = {title: column for title, (*column, _) in COLUMNS.items() if results.by_subject(names, *column)}
     lines = []
     for row in results.done:
         name, record = row["name"], row["record"]
-        cells = [
-            _average(results.by_subject([name], metric, method, evaluation), decimals)
-            for metric, method, evaluation, decimals in COLUMNS.values()
-        ]
+        cells = [_average(results.by_subject([name], *column), COLUMNS[title][-1]) for title, column in columns.items()]
         lines.append(
             [name, *cells, *(record["costs"].get(cost, "-") for cost in COSTS), f"{record['seconds'] / 60:.1f}"]
         )
-    return markdown(["row", *COLUMNS, *COSTS, "minutes for the row"], lines)
+    return markdown(["row", *columns, *COSTS, "minutes for the row"], lines)
 
 
 def _average(values: Mapping[str, float], decimals: int) -> str:
