@@ -69,9 +69,7 @@ def soft_data_consistency(
 def _is_undone(acquired: Tensor, predicted: Tensor, transfer: Tensor) -> bool:
     """Whether the network has undone the scan's filter itself: filtered again, its prediction is nearer to the scan."""
     inside = transfer > 0
-    again, plain = (
-        (acquired - k)[inside].abs().double().square().sum() for k in (transfer * predicted, predicted)
-    )
+    again, plain = ((acquired - k)[inside].abs().double().square().sum() for k in (transfer * predicted, predicted))
     return bool(again < plain)
 
 

@@ -139,7 +139,11 @@ def section(matrix: Matrix, folder: Path, prefix: str) -> str:
     parts += ["Alarms:\n", "".join(f"- {alarm}\n" for alarm in tables.alarms(results) or ["none"])]
     parts += [f"{caption}\n\n![{name}]({prefix}figures/{name}.png)" for name, caption in _captions(folder).items()]
     parts += others
-    parts += ["Each row, its last iterate unless the column says otherwise:", tables.costs(results), _provenance(results)]
+    parts += [
+        "Each row, its last iterate unless the column says otherwise:",
+        tables.costs(results),
+        _provenance(results),
+    ]
     parts.append(f"{matrix.content['plan'].strip()}")
     parts.append(f"```sh\n{_command('run', matrix)}\n{_command('report', matrix)}\n```")
     return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
