@@ -48,7 +48,8 @@ def soft_data_consistency(
         pred: the prediction, ``(sH, sW, sD)``, real.
         image: the scan, ``(H, W, D)``.
         transfer: see :func:`consistency_weight`; None for a plain truncation.
-        noise: see there; None for :func:`smoothed_noise`.
+        noise: see there; None for :func:`smoothed_noise`, where a network that has undone the transfer itself is told
+            from one that has not.
         transfer_error: see there.
 
     Returns:
