@@ -57,10 +57,11 @@ def soft_data_consistency(
     """
     acquired, predicted = in_band(pred, image)
     transfer = torch.ones_like(image) if transfer is None else transfer.to(image)
-    if noise is None:
+    if noise is not None:
+        noise = noise.to(image)
+    else:
         comparable = transfer * predicted if _is_undone(acquired, predicted, transfer) else predicted
         noise = smoothed_noise(acquired, comparable, transfer > 0)
-    noise = noise.to(image)
     weight = consistency_weight(acquired, predicted, transfer, noise, transfer_error).to(image)
     correction = ifftc(weight * (acquired - transfer * predicted), AXES).real
     share = float((weight * transfer).sum() / (transfer > 0).sum())
