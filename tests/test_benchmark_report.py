@@ -157,6 +157,17 @@ def test_the_differences_are_from_the_row_s_own_zero_filling():
     )
 
 
+def test_the_table_of_all_rows_has_the_metrics_that_some_row_has():
+    known = results({"udean_seed0": [30.0, 32.0]})
+    assert tables.costs(known).splitlines()[0] == (
+        "| row | PSNR (dB) | shift and gain corrected | data-consistent | SSIM | HFEN | parameters | "
+        "GMAC per slab of 64 x 64 | seconds per volume | peak memory (GiB) | minutes for the row |"
+    )
+    known.scores.append({**known.scores[0], "method": "automatic", "psnr": "33"})
+    header, _, row = (line.split(" | ") for line in tables.costs(known).splitlines())
+    assert row[header.index("as inference gives it")] == "33.00"
+
+
 def test_folds_that_test_the_same_scans_are_told_apart_by_what_they_learn_from():
     known = results({"pooled_seed0": [30.0], "pooled_seed1": [30.0], "pooled_seed2": [30.0], "pooled_seed3": [30.0]})
     for row, fold in zip(known.rows, ("two", "two", "a_alone", "a_alone"), strict=True):
