@@ -17,11 +17,14 @@ VOLUMES = "evaluation/volumes"
 SIDE_BY_SIDE = (
     "zero_filling",
     "initial",
+    "kspace_pairs",
+    "fine_tuning",
     "cyclegan",
     "udean",
     "without_contrastive",
     "contrastive",
     "spectral",
+    "spectral_tuning",
     "supervised_oracle",
 )
 COMPARED = ("without_contrastive", "contrastive")  # across shares of the source subjects

@@ -226,9 +226,11 @@ def differences(results: Results, metric: str = "psnr") -> str:
         names = [row["name"] for row in rows]
         gains = results.gains(names, metric)
         cells = [f"{gains[subject]:{form}}" if subject in gains else "-" for subject in subjects]
-        average = f"{mean(gains.values()):{form}}" if len(gains) == len(subjects) else "-"
-        lines.append([label(results, rows), *cells, average])
-    return markdown(["system", *(subject.removesuffix(".nii.gz") for subject in subjects), "mean"], lines)
+        if len(subjects) > 1:
+            cells.append(f"{mean(gains.values()):{form}}" if len(gains) == len(subjects) else "-")
+        lines.append([label(results, rows), *cells])
+    header = ["system", *(subject.removesuffix(".nii.gz") for subject in subjects)]
+    return markdown([*header, "mean"] if len(subjects) > 1 else header, lines)
 
 
 def sources(results: Results) -> str | None:
