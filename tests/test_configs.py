@@ -304,6 +304,25 @@ def test_high_resolution_scans_alone_suffice(train_stack):
     assert not volumes["reals"].keys() & volumes["image"].keys()
 
 
+@pytest.mark.parametrize(
+    ("overlays", "weights"),
+    [
+        ((), "model.pt"),
+        (("large.yaml",), "large/model.pt"),
+        (("in_plane.yaml",), "in_plane/model.pt"),
+        (("all_scans.yaml",), "all_scans/model.pt"),
+        (("in_plane.yaml", "all_scans.yaml"), "all_scans/in_plane/model.pt"),
+    ],
+)
+def test_the_shipped_weights_fit_the_network_that_their_overlays_make(overlays, weights):
+    parser = composed(("inference.yaml", *overlays))
+    parser["bundle_root"] = str(CONFIGS.parent)
+    path = Path(parser.get_parsed_content("ckpt_path"))
+    assert path == CONFIGS.parent / "models" / weights
+    assert path.with_suffix(".json").is_file()  # what inference compares scans with
+    parser.get_parsed_content("network_def").load_state_dict(torch.load(path, weights_only=True))
+
+
 def test_the_last_model_loads_into_the_network_of_inference(train_stack, tmp_path):
     workflow = train_stack()
     trained(workflow)
