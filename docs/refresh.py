@@ -27,9 +27,12 @@ PAGES = (
     "docs/speed.md",
 )
 CONFIGS = ROOT / "bundle" / "configs"
-STAGES = tuple(
-    f"shipped_weights{stage}.yaml" for stage in ("", "_continued", "_grown", "_all_scans")
-)  # of which the second went on from the first, and the others from the second
+STAGES = (  # the second went on from the first, the others from the second
+    "shipped_weights.yaml",
+    "shipped_weights_continued.yaml",
+    "shipped_weights_grown.yaml",
+    "shipped_weights_all_scans.yaml",
+)
 SETTINGS = {
     "scale_factor": "scale factor",
     "slab_size": "slices of a slab",

@@ -152,7 +152,7 @@ def test_lines_are_compared_on_the_subjects_that_all_of_them_have():
 
 
 def test_the_differences_are_from_the_row_s_own_zero_filling():
-    assert tables.differences(results({"udean_seed0": [30.0, 32.0]})) == (
+    assert tables.differences(results({"udean_seed0": [30.0, 32.0]}), "psnr") == (
         "| system | sub-00 | sub-01 | mean |\n| --- | --- | --- | --- |\n| udean | +1.00 | +1.00 | +1.00 |\n"
     )
 

@@ -57,22 +57,21 @@ def soft_data_consistency(
     """
     acquired, predicted = in_band(pred, image)
     transfer = torch.ones_like(image) if transfer is None else transfer.to(image)
-    if noise is not None:
-        noise = noise.to(image)
+    filtered = transfer * predicted
+    if noise is None:  # a network that has undone the filter itself gives what, filtered again, is nearer to the scan
+        inside = transfer > 0
+        comparable = min((predicted, filtered), key=lambda k: _distance(acquired[inside], k[inside]))
+        noise = smoothed_noise(acquired, comparable, inside)
     else:
-        comparable = transfer * predicted if _is_undone(acquired, predicted, transfer) else predicted
-        noise = smoothed_noise(acquired, comparable, transfer > 0)
+        noise = noise.to(image)
     weight = consistency_weight(acquired, predicted, transfer, noise, transfer_error).to(image)
-    correction = ifftc(weight * (acquired - transfer * predicted), AXES).real
+    correction = ifftc(weight * (acquired - filtered), AXES).real
     share = float((weight * transfer).sum() / (transfer > 0).sum())
     return pred + zero_fill(correction, pred.shape, AXES), share
 
 
-def _is_undone(acquired: Tensor, predicted: Tensor, transfer: Tensor) -> bool:
-    """Whether the network has undone the scan's filter itself: filtered again, its prediction is nearer to the scan."""
-    inside = transfer > 0
-    again, plain = ((acquired - k)[inside].abs().double().square().sum() for k in (transfer * predicted, predicted))
-    return bool(again < plain)
+def _distance(a: Tensor, b: Tensor) -> float:
+    return float((a - b).abs().double().square().sum())
 
 
 def _radii(matrix_size: Sequence[int], device: torch.device) -> list[Tensor]:

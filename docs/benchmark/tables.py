@@ -217,7 +217,7 @@ def _text(average: float | str, deviation: float | str, decimals: int, sign: str
     return f"{average:.{decimals}f}" + (f"{sign}{deviation:.{decimals}f}" if deviation != "" else "")
 
 
-def differences(results: Results, metric: str = "psnr") -> str:
+def differences(results: Results, metric: str) -> str:
     """Each system's metric above zero-filling's on each test subject: what few subjects can show without a test."""
     subjects = sorted({score["subject"] for score in results.scores if score["evaluation"] == "evaluation"})
     form = f"+.{DECIMALS[metric]}f"
@@ -306,11 +306,11 @@ def has_few_subjects(results: Results) -> bool:
 def costs(results: Results) -> str:
     """Other metrics, those that were measured, and the costs of each row."""
     names = [row["name"] for row in results.done]
-    columns = {title: column for title, (*column, _) in COLUMNS.items() if results.by_subject(names, *column)}
+    columns = {title: column for title, column in COLUMNS.items() if results.by_subject(names, *column[:-1])}
     lines = []
     for row in results.done:
         name, record = row["name"], row["record"]
-        cells = [_average(results.by_subject([name], *column), COLUMNS[title][-1]) for title, column in columns.items()]
+        cells = [_average(results.by_subject([name], *column), decimals) for *column, decimals in columns.values()]
         lines.append(
             [name, *cells, *(record["costs"].get(cost, "-") for cost in COSTS), f"{record['seconds'] / 60:.1f}"]
         )
