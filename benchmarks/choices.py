@@ -20,7 +20,7 @@ from scripts.kspace import zero_fill
 from scripts.metrics import psnr
 from torch import Tensor, nn
 
-from benchmarks.common import interleaved, machine, save, spread, table
+from benchmarks.common import DEVICE, interleaved, machine, save, spread, table
 from benchmarks.workflows import degraded, trained_network
 
 WHOLE, THREE = (-1, -1, -1), [[0, 1, 2], [1, 2, 0], [2, 0, 1]]
@@ -64,7 +64,7 @@ def predict(image: Tensor, network: nn.Module, choice: Choice) -> Tensor:
     tiles = SlidingWindowInferer(choice.roi_size, overlap=choice.overlap, mode="gaussian", padding_mode="replicate")
     inferer = SlabInferer(tiles, THREE[: choice.orientations], choice.amp_dtype)
     with torch.inference_mode():
-        return inferer(image[None], network)[0]
+        return inferer(image[None].to(DEVICE), network)[0].cpu()
 
 
 def networks(weights: Path | None) -> dict[int, nn.Module]:

@@ -17,7 +17,10 @@ import torch
 
 ROOT = Path(__file__).parents[1]
 BUNDLE = ROOT / "bundle"
-RESULTS = ROOT / "docs" / "results" / "speed"
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # as the configs take it
+ON_GPU = DEVICE.type == "cuda"
+RESULTS = ROOT / "docs" / "results" / ("speed_gpu" if ON_GPU else "speed")
+MATRIX = 8192 if ON_GPU else 2048  # rows and columns, enough to keep the device busy
 PAPERS, SHIPPED = ("methods/paper_network.yaml",), ()  # what is stacked on a trunk for a network
 
 
@@ -30,6 +33,7 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "matrix units": sorted(unit for unit in units if unit in ("avx512_bf16", "amx_bf16", "avx512_f", "avx2")),
+        "GPU": torch.cuda.get_device_name(DEVICE) if ON_GPU else None,
         "torch": torch.__version__,
         "load average before": round(os.getloadavg()[0], 2),
     }
@@ -47,19 +51,25 @@ def spread(values: Sequence[float], digits: int = 4) -> dict[str, float]:
 
 
 def clock() -> float:
-    """Processor time of this process: on a shared machine what others do does not count, as it would in wall time."""
+    """Processor time of this process: on a shared machine what others do does not count, as it would in wall time.
+
+    With a GPU it is wall time, read when the GPU has done what it was given.
+    """
+    if ON_GPU:
+        torch.cuda.synchronize(DEVICE)
+        return time.perf_counter()
     return time.process_time()
 
 
 def seconds_of(function: Callable[[], Any]) -> float:
-    """Processor time of one call."""
+    """Time of one call, see :func:`clock`."""
     started = clock()
     function()
     return clock() - started
 
 
 def interleaved(functions: Mapping[str, Callable[[], Any]], repeats: int, warm: bool = True) -> dict[str, list[float]]:
-    """Processor times of several functions, called in turn so that the state of the machine meets all of them alike."""
+    """Times of several functions, called in turn so that the state of the machine meets all of them alike."""
     if warm:
         for function in functions.values():
             function()
@@ -70,14 +80,14 @@ def interleaved(functions: Mapping[str, Callable[[], Any]], repeats: int, warm: 
     return times
 
 
-def matmul_rates(size: int = 2048, repeats: int = 5) -> dict[str, float]:
-    """GFLOP per processor second of a large matrix product, the best of some, by type: what a core can do at most."""
+def matmul_rates(repeats: int = 5) -> dict[str, float]:
+    """GFLOP/s of a large matrix product, the best of some, by type: what a core or the GPU can do at most."""
     rates = {}
     for dtype in (torch.float32, torch.bfloat16):
-        a, b = (torch.randn((size, size)).to(dtype) for _ in range(2))
+        a, b = (torch.randn((MATRIX, MATRIX), device=DEVICE).to(dtype) for _ in range(2))
         a @ b
         rates[str(dtype).removeprefix("torch.")] = round(
-            2 * size**3 / min(seconds_of(lambda a=a, b=b: a @ b) for _ in range(repeats)) / 1e9
+            2 * MATRIX**3 / min(seconds_of(lambda a=a, b=b: a @ b) for _ in range(repeats)) / 1e9
         )
     return rates
 
@@ -88,9 +98,20 @@ def in_child(function: Callable[..., Any], *args: Any) -> Any:
         return pool.apply(function, args)
 
 
+def peak_gpu_memory() -> float | None:
+    """Of this process's tensors on the GPU so far, in GiB; None without one."""
+    return round(torch.cuda.max_memory_allocated(DEVICE) / 2**30, 3) if ON_GPU else None
+
+
 def peak_memory() -> float:
     """Of this process so far, in GiB."""
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3)  # kibibytes on Linux
+
+
+def memory(run: Mapping[str, Any]) -> str:
+    """The peak of a run for a table."""
+    gpu = run["peak GPU memory"]
+    return f"{run['peak memory']:.2f}" + ("" if gpu is None else f", and {gpu:.2f} on the GPU")
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -108,8 +129,9 @@ def save(name: str, record: Mapping[str, Any], text: str) -> None:
 
 
 def _measured_on(told: Mapping[str, Any]) -> str:
+    gpu = f"{told['GPU']}, beside " if told["GPU"] else ""
     return (
-        f"- on {told['processor']}, {told['threads']} of {told['cores']} cores "
+        f"- on {gpu}{told['processor']}, {told['threads']} of {told['cores']} cores "
         f"({', '.join(told['matrix units'])}), "
         f"PyTorch {told['torch']}; load average before: {told['load average before']}"
     )

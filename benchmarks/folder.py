@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from benchmarks.common import in_child, machine, save, table
+from benchmarks.common import in_child, machine, memory, save, table
 from benchmarks.inference import AT_ONCE, CHANNELS_FIRST, CUBES, FLOAT32, WINDOWS
 from benchmarks.workflows import super_resolve, write_scan
 
@@ -42,7 +42,7 @@ def main(scans: int = 6) -> None:
             record["ways"][title] = in_child(super_resolve, Path(folder) / "scans", Path(folder) / str(i), overrides)
     plain = next(iter(record["ways"].values()))["wall seconds"]
     rows = [
-        [title, f"{way['wall seconds']:.1f}", f"{plain / way['wall seconds']:.2f}", f"{way['peak memory']:.2f}"]
+        [title, f"{way['wall seconds']:.1f}", f"{plain / way['wall seconds']:.2f}", memory(way)]
         for title, way in record["ways"].items()
     ]
     header = [f"{scans} scans of {' x '.join(map(str, SIZE))}", "wall seconds", "times as fast", "peak memory (GiB)"]

@@ -18,7 +18,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from benchmarks.common import PAPERS, SHIPPED, in_child, machine, matmul_rates, save, table
+from benchmarks.common import ON_GPU, PAPERS, SHIPPED, in_child, machine, matmul_rates, memory, save, table
 from benchmarks.workflows import super_resolve, write_scan
 
 HCP, FEW = (128, 160, 160), (8, 160, 160)
@@ -27,7 +27,7 @@ FLOAT32 = {"amp_dtype": "$None"}
 AT_ONCE = {"network_def#voxels_per_pass": 2**30}
 CUBES, TILES = ({"inferer#inferer#roi_size": [64, 64, depth]} for depth in (64, -1))
 WINDOWS = "windows of 64^3, overlap 0.25"
-Ways = Mapping[str, Mapping[str, Any]]
+Ways = dict[str, Mapping[str, Any]]
 VOLUMETRIC: Ways = {  # the first is the plain way, the second the reference
     f"float32, channels first, {WINDOWS}: plain": {**FLOAT32, **CHANNELS_FIRST, **AT_ONCE, **CUBES},
     "float32, channels_last, whole volume in parts that fit the cache: reference": FLOAT32,
@@ -36,6 +36,8 @@ VOLUMETRIC: Ways = {  # the first is the plain way, the second the reference
     "bfloat16, channels_last, whole volume at once": AT_ONCE,
     "bfloat16, channels_last, whole volume in parts that fit the cache: ours": {},
 }
+if ON_GPU:
+    VOLUMETRIC["float16, channels_last, whole volume in parts: ours"] = {"amp_dtype": "float16"}
 SINGLE = {**FLOAT32, **CHANNELS_FIRST, "network_def#slabs_per_pass": 1}
 THIRD = {"network_def#slab_step": 3}
 SLABS: Ways = {
@@ -85,14 +87,14 @@ def tables(record: Mapping[str, Any]) -> str:
         near = way.get("agreement with the reference (dB)")
         cells = [f"{way['seconds']:.1f}", f"{way['times as fast as plain']:.2f}", f"{way['network']:.1f}"]
         cells += [f"{way['gflop'] / 1e3:.2f}", f"{way['GFLOP/s']}"]
-        cells += [f"{100 * way['share of the bfloat16 matrix rate']:.0f} %", f"{way['peak memory']:.2f}"]
+        cells += [f"{100 * way['share of the bfloat16 matrix rate']:.0f} %", memory(way)]
         rows.append([title, *cells, "" if near is None else f"{near:.1f}"])
     header = ["way", "seconds", "times as fast as plain", "of them in the network", "TFLOP", "network GFLOP/s"]
     header += ["of the bfloat16 matrix rate", "peak memory (GiB)", "agreement with the reference (dB)"]
     text = table(header, rows)
     if "whole scan" in record:
         run = record["whole scan"]
-        cells = [" x ".join(map(str, HCP)), f"{run['seconds']:.1f}", f"{run['peak memory']:.2f}"]
+        cells = [" x ".join(map(str, HCP)), f"{run['seconds']:.1f}", memory(run)]
         header = ["the whole scan, ours, a slab every three slices", "seconds", "peak memory (GiB)"]
         text += "\n" + table(header, [cells])
     return text

@@ -10,7 +10,7 @@ from math import prod
 import torch
 from torch import nn
 
-from benchmarks.common import interleaved, machine, matmul_rates, save, spread, table
+from benchmarks.common import DEVICE, MATRIX, interleaved, machine, matmul_rates, save, spread, table
 
 FORMATS = {
     2: {"channels first": torch.contiguous_format, "channels_last": torch.channels_last},
@@ -32,8 +32,9 @@ def convolution_rates(batch: int, num_features: int, *size: int, repeats: int) -
     functions = {}
     for dtype in (torch.float32, torch.bfloat16):
         for name, memory_format in FORMATS[dims].items():
-            x = torch.randn(batch, num_features, *size).to(dtype).to(memory_format=memory_format)
-            layer = LAYERS[dims](num_features, num_features, 3, padding=1).to(dtype).to(memory_format=memory_format)
+            form = {"device": DEVICE, "dtype": dtype, "memory_format": memory_format}
+            x = torch.randn(batch, num_features, *size).to(**form)
+            layer = LAYERS[dims](num_features, num_features, 3, padding=1).to(**form)
             functions[f"{str(dtype).removeprefix('torch.')}, {name}"] = lambda layer=layer, x=x: layer(x)
     with torch.inference_mode():
         times = interleaved(functions, repeats)
@@ -41,8 +42,8 @@ def convolution_rates(batch: int, num_features: int, *size: int, repeats: int) -
 
 
 def main() -> None:
-    record = {"machine": machine(), "matrix product of 2048 x 2048": matmul_rates(repeats=10)}
-    rows = [[f"matrix product, {dtype}", rate] for dtype, rate in record["matrix product of 2048 x 2048"].items()]
+    record = {"machine": machine(), f"matrix product of {MATRIX} x {MATRIX}": matmul_rates(repeats=10)}
+    rows = [[f"matrix product, {dtype}", rate] for dtype, rate in list(record.values())[1].items()]
     for batch, features, *size in INPUTS:
         title = f"{len(size)}-D convolution, {features} features, {batch} x {' x '.join(map(str, size))}"
         record[title] = convolution_rates(batch, features, *size, repeats=9)

@@ -19,13 +19,14 @@ from typing import Any
 
 import torch
 
-from benchmarks.common import in_child, machine, save, table
+from benchmarks.common import ON_GPU, in_child, machine, save, table
 from benchmarks.training import Stopwatch
 from benchmarks.workflows import workflow
 
 OVERLAYS = ("methods/kspace_pairs.yaml", "shipped_weights.yaml")
 SMALL = {"num_features": 16, "num_groups": 2, "num_blocks": 2, "copies_per_scan": 1, "warmup_iterations": 20}
 FLOAT32, BFLOAT16 = "$None", "bfloat16"
+OTHERS = ("float16",) if ON_GPU else ()  # types that only a GPU computes fast
 Run = dict[str, float]
 
 
@@ -48,7 +49,8 @@ def compare(train: Callable[[str, int], Run], iterations: int) -> dict[str, Run]
     """The types after as many iterations, and float32 after those that fit into bfloat16's time."""
     fast, slow = train(BFLOAT16, iterations), train(FLOAT32, iterations)
     fewer = max(1, round(iterations * fast["seconds"] / slow["seconds"]))
-    return {"bfloat16": fast, "float32": slow, "float32, as long as bfloat16": train(FLOAT32, fewer)}
+    others = {name: train(name, iterations) for name in OTHERS}
+    return {"bfloat16": fast, "float32": slow, "float32, as long as bfloat16": train(FLOAT32, fewer), **others}
 
 
 def tables(record: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 from scripts.costs import multiply_adds
 from torch import Tensor, nn
 
-from benchmarks.common import BUNDLE, clock, peak_memory, seconds_of
+from benchmarks.common import BUNDLE, clock, peak_gpu_memory, peak_memory, seconds_of
 
 CONFIGS = BUNDLE / "configs"
 
@@ -90,8 +90,9 @@ def super_resolve(
         overlays: configs to stack on inference.yaml; with any, the network is untrained.
 
     Returns:
-        Processor ``seconds`` in all and ``wall seconds``, those of the ``network`` alone, its ``gflop``, the process's
-        ``peak memory`` in GiB and what of it was there before the first scan, and the ``set-up`` seconds.
+        ``seconds`` in all by :func:`benchmarks.common.clock` and ``wall seconds``, those of the ``network`` alone, its
+        ``gflop``, the process's ``peak memory`` in GiB and what of it was there before the first scan, the ``peak GPU
+        memory``, and the ``set-up`` seconds.
     """
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count())))
     settings = {"load_pretrain": not overlays, "overwrite": True, "inferer#inferer#progress": False, **overrides}
@@ -115,4 +116,4 @@ def super_resolve(
     measured["wall seconds"] = time.perf_counter() - begun
     if any(outcome.result != "done" for outcome in evaluator.state.outcomes):
         raise RuntimeError(f"expected every scan to be super-resolved, got {evaluator.state.outcomes}.")
-    return {**measured, "peak memory": peak_memory()}
+    return {**measured, "peak memory": peak_memory(), "peak GPU memory": peak_gpu_memory()}

@@ -75,6 +75,7 @@ def test_a_cube_of_twice_the_edge_is_extrapolated_by_its_voxels():
         "output (GiB)": 0.5,
         "memory before": 1.0,
         "peak memory": 1.5,
+        "peak GPU memory": None,
     }
     larger = growth.extrapolated(run, 20)
     assert (larger["seconds"], larger["peak memory"], larger["output (GiB)"]) == (16.0, 5.0, 4.0)

@@ -46,6 +46,14 @@ def test_hard_is_the_limit_of_no_noise():
     assert share == pytest.approx(1.0)
 
 
+def test_float32_stays_float32():
+    """Also where the noise is a bound by shells, whose sums are of double precision."""
+    truth, pred = (volume.float() for volume in pair())
+    scan = truncate(truth, SHAPE, DIM)
+    window = acquisition_window(SHAPE, hamming=True)
+    assert {soft_data_consistency(pred, scan, *options)[0].dtype for options in ((), (window,))} == {torch.float32}
+
+
 def test_a_hopeless_scan_changes_nothing():
     truth, pred = pair()
     out, share = soft_data_consistency(pred, truncate(truth, SHAPE, DIM), noise=noise_power(1e3))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import csv
+import gc
 import itertools
 import json
 import os
 import subprocess
 import sys
 import time
+import weakref
 from pathlib import Path
 
 import nibabel as nib
@@ -19,6 +21,7 @@ from dicom_series import write_dicom_series
 from monai.bundle import ConfigWorkflow, verify_net_in_out
 from monai.data import MetaTensor, ThreadDataLoader
 from monai.inferers import SimpleInferer
+from monai.transforms import Compose
 from scripts.errors import explain
 from scripts.folders import ScanDataset, ScanEvaluator
 
@@ -319,6 +322,24 @@ def test_a_scan_is_written_while_the_network_is_at_the_next_and_no_more_than_one
     # how many scans the network had begun when each was written, and how many were written when each was begun
     assert (written, begun) == (([2, 3, 4, 4], [0, 0, 1, 2]) if overlap else ([1, 2, 3, 4], [0, 1, 2, 3]))
     assert [outcome[:2] for outcome in evaluator.state.outcomes] == [(scan, "done") for scan in "abcd"]
+
+
+def test_a_prediction_is_let_go_once_a_transform_has_made_another_of_it():
+    """Volumes are large: nothing but the transform that takes one holds it."""
+    first, held = [], []
+
+    def replace(item):
+        first.append(weakref.ref(item["pred"]))
+        return {**item, "pred": item["pred"].clone()}
+
+    def look(item):
+        gc.collect()
+        held.append(first[-1]() is not None)
+        return item
+
+    evaluator = evaluator_of("ab", Compose([replace, Compose([look, recorded])]), overlap=False)
+    evaluator.run()
+    assert held == [False, False]
 
 
 def test_outcomes_stay_in_order_where_writing_fails():

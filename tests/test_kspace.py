@@ -109,6 +109,23 @@ def test_zero_filling_after_truncation_is_an_orthogonal_projector(full, kept):
     assert int(torch.linalg.matrix_rank(projector)) == kept
 
 
+@pytest.mark.parametrize("resize", [truncate, zero_fill])
+@pytest.mark.parametrize("at_once", [1, 150, 700])
+def test_the_lines_of_a_large_volume_are_resized_some_at_a_time(monkeypatch, resize, at_once):
+    """Values and gradients are those of all lines at once, for every axis and however few fit."""
+    sizes = [5, 4, 7] if resize is truncate else [13, 10, 14]
+    whole, parts = (random_volume(2, 8, 9, 10).requires_grad_() for _ in range(2))
+    expected = resize(whole, sizes, (1, 2, 3))
+    monkeypatch.setattr("scripts.kspace.VOXELS_AT_ONCE", at_once)
+    resized = resize(parts, sizes, (-3, -2, -1))
+    torch.testing.assert_close(resized, expected, **EXACT)
+    for result in (expected, resized):
+        result.square().sum().backward()
+    torch.testing.assert_close(parts.grad, whole.grad, **EXACT)
+    line = random_volume(10)
+    assert resize(line, sizes[2:], [0]).shape == (sizes[2],)  # which nothing divides
+
+
 def test_the_axes_are_truncated_independently():
     x = random_volume(2, 8, 9, 10)
     jointly = truncate(x, [4, 5, 10], [1, 2, 3])

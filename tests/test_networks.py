@@ -234,6 +234,14 @@ def test_interpolation_follows_zero_filling_of_what_is_smooth():
     assert rms(error) < 0.02 * rms(expected - expected.mean())
 
 
+@pytest.mark.parametrize("scale_factor", [(2, 2, 2), (3, 3, 1)])
+@pytest.mark.parametrize(("start", "end"), [(0, 11), (0, 1), (4, 9), (10, 11)])
+def test_a_part_of_the_interpolation_is_as_in_the_whole(scale_factor, start, end):
+    interpolation, slab = SlabInterpolation(scale_factor), uniform(2, 5, 11, 6)
+    expected = interpolation(slab)[:, :, scale_factor[0] * start : scale_factor[0] * end]
+    assert torch.equal(interpolation(slab, start, end), expected)
+
+
 def test_the_skip_stays_in_float32_under_autocast():
     network = SuperResolutionNet(skip=True, **TINY)
     low_res = uniform(1, 3, 8, 8)

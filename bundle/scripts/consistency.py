@@ -55,23 +55,28 @@ def soft_data_consistency(
     Returns:
         the prediction, and the share of the acquired k-space that it now has from the scan.
     """
-    acquired, predicted = in_band(pred, image)
     transfer = torch.ones_like(image) if transfer is None else transfer.to(image)
+    noise = None if noise is None else noise.to(image)
+    correction, share = _correction(*in_band(pred, image), transfer, noise, transfer_error)
+    return zero_fill(correction, pred.shape, AXES).add_(pred), share  # in place: volumes are large
+
+
+def _correction(
+    acquired: Tensor, predicted: Tensor, transfer: Tensor, noise: Tensor | None, transfer_error: Tensor | float
+) -> tuple[Tensor, float]:
+    """What to add to the prediction, on the grid of the scan, and the share that the scan then has."""
     filtered = transfer * predicted
     if noise is None:  # a network that has undone the filter itself gives what, filtered again, is nearer to the scan
         inside = transfer > 0
-        comparable = min((predicted, filtered), key=lambda k: _distance(acquired[inside], k[inside]))
+        comparable = min((predicted, filtered), key=lambda k: _distance(acquired, k, inside))
         noise = smoothed_noise(acquired, comparable, inside)
-    else:
-        noise = noise.to(image)
-    weight = consistency_weight(acquired, predicted, transfer, noise, transfer_error).to(image)
-    correction = ifftc(weight * (acquired - filtered), AXES).real
+    weight = consistency_weight(acquired, predicted, transfer, noise, transfer_error)
     share = float((weight * transfer).sum() / (transfer > 0).sum())
-    return pred + zero_fill(correction, pred.shape, AXES), share
+    return ifftc(weight * (acquired - filtered), AXES).real.clone(), share  # not half of a complex volume
 
 
-def _distance(a: Tensor, b: Tensor) -> float:
-    return float((a - b).abs().double().square().sum())
+def _distance(a: Tensor, b: Tensor, inside: Tensor) -> float:
+    return float((a - b).abs().square().mul_(inside).sum(dtype=torch.float64))
 
 
 def _radii(matrix_size: Sequence[int], device: torch.device) -> list[Tensor]:
@@ -87,7 +92,7 @@ def _shell_index(matrix_size: Sequence[int], device: torch.device) -> Tensor:
 
 def _shell_sums(values: Tensor, shell: Tensor, inside: Tensor) -> Tensor:
     """Sum of ``values`` over the part of each shell that is ``inside``."""
-    return torch.bincount(shell[inside], values[inside].double(), int(shell.max()) + 1)
+    return torch.bincount(shell.flatten(), values.double().mul_(inside).flatten())
 
 
 def _shell_means(values: Tensor, shell: Tensor, inside: Tensor) -> Tensor:
@@ -136,6 +141,7 @@ def consistency_weight(
     """
     inside = transfer > 0
     shell = _shell_index(acquired.shape, acquired.device)
+    noise = noise.to(transfer)
     noise = noise[shell] if noise.ndim == 1 else noise
     noise = noise.expand(shell.shape)
     squared = transfer.square()
@@ -143,8 +149,9 @@ def consistency_weight(
     seen, chance, scale = (
         _shell_sums(v, shell, inside) for v in (beyond, (squared * noise).square(), squared.square())
     )
-    error = ((seen - CHANCE * chance.sqrt()).clamp(min=0) / scale.clamp(min=torch.finfo(scale.dtype).tiny))[shell]
-    power = (transfer.square() + transfer_error**2) * error + noise
+    error = (seen - CHANCE * chance.sqrt()).clamp(min=0) / scale.clamp(min=torch.finfo(scale.dtype).tiny)
+    error = error.to(transfer)[shell]
+    power = (squared + transfer_error**2) * error + noise
     return torch.where(inside & (power > 0), transfer * error / power.clamp(min=torch.finfo(power.dtype).tiny), 0.0)
 
 

@@ -16,7 +16,7 @@ import torch
 from monai.config import PathLike
 from monai.data import Dataset
 from monai.engines import SupervisedEvaluator
-from monai.engines.utils import engine_apply_transform
+from monai.transforms import Compose, apply_transform
 from monai.utils import CommonKeys
 
 from scripts.atomic import write_text_atomically
@@ -92,13 +92,13 @@ class ScanEvaluator(SupervisedEvaluator):
 
     def __init__(self, *args: Any, overlap: bool = True, **options: Any) -> None:
         self.overlap = overlap
-        self._postprocess: Callable | None = None
+        self._postprocess: Sequence[Callable] = ()
         self._unfinished: Future[Outcome] | None = None
         super().__init__(*args, **options)
 
     def _register_postprocessing(self, posttrans: Callable) -> None:
         """Keep it for :meth:`_postprocessed` instead of attaching it to the iteration."""
-        self._postprocess = posttrans
+        self._postprocess = Compose(posttrans).flatten().transforms
 
     def run(self, global_epoch: int = 1) -> None:
         self.state.outcomes = []
@@ -142,11 +142,15 @@ class ScanEvaluator(SupervisedEvaluator):
 
     @torch.no_grad()  # which is a matter of each thread
     def _postprocessed(self, scan: str, batch: dict[str, Any], output: dict[str, Any]) -> Outcome:
+        item = {**batch, **output}
+        for given in (batch, output):  # to which others hold on: volumes are large, and each is of use to one transform
+            given.clear()
         try:
-            _, output = engine_apply_transform(batch, output, self._postprocess)
+            for transform in self._postprocess:
+                item = apply_transform(transform, item)
         except Exception as error:
             return _failed(scan, error)
-        return _recorded(scan, "done", output[CommonKeys.PRED].meta[RECORD])
+        return _recorded(scan, "done", item[CommonKeys.PRED].meta[RECORD])
 
     def _finish(self, *outcomes: Outcome) -> None:
         """Wait for the scan that is being postprocessed; note its outcome, and those of scans after it."""

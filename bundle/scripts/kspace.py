@@ -14,7 +14,7 @@ mean of the planes at $\pm M/2$; :func:`zero_fill` puts that plane back at both.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -31,6 +31,9 @@ __all__ = [
     "truncate",
     "zero_fill",
 ]
+
+
+VOXELS_AT_ONCE = 2**22  # of which lines are resized, in a larger volume
 
 
 def fftc(x: Tensor, dim: Sequence[int]) -> Tensor:
@@ -67,8 +70,7 @@ def truncate(x: Tensor, matrix_size: Sequence[int], dim: Sequence[int]) -> Tenso
         if not 1 <= size <= full:
             raise ValueError(f"matrix_size must be in [1, {full}] along axis {axis} to truncate, got {size}.")
         if size < full:
-            spectrum = torch.fft.rfft(x, dim=axis).narrow(axis, 0, size // 2 + 1)
-            x = torch.fft.irfft(spectrum, n=size, dim=axis) * (size / full)
+            x = _along(x, axis, size, _truncate_lines)
     return x
 
 
@@ -91,9 +93,31 @@ def zero_fill(y: Tensor, matrix_size: Sequence[int], dim: Sequence[int]) -> Tens
         if size < kept:
             raise ValueError(f"matrix_size must be at least {kept} along axis {axis} to zero-fill, got {size}.")
         if size > kept:
-            # irfft pads the half-spectrum by zeros; the plane at M/2 so stands for both +M/2 and -M/2
-            y = torch.fft.irfft(torch.fft.rfft(y, dim=axis), n=size, dim=axis) * (size / kept)
+            y = _along(y, axis, size, _zero_fill_lines)
     return y
+
+
+def _truncate_lines(x: Tensor, axis: int, size: int) -> Tensor:
+    spectrum = torch.fft.rfft(x, dim=axis).narrow(axis, 0, size // 2 + 1)
+    return torch.fft.irfft(spectrum, n=size, dim=axis) * (size / x.shape[axis])
+
+
+def _zero_fill_lines(x: Tensor, axis: int, size: int) -> Tensor:
+    # irfft pads the half-spectrum by zeros; the plane at M/2 so stands for both +M/2 and -M/2
+    return torch.fft.irfft(torch.fft.rfft(x, dim=axis), n=size, dim=axis) * (size / x.shape[axis])
+
+
+def _along(x: Tensor, axis: int, size: int, resize: Callable[[Tensor, int, int], Tensor]) -> Tensor:
+    """Resize the lines of one axis, of a large volume some at a time: spectra of all would be several volumes more."""
+    other = max((a for a in range(x.ndim) if a != axis % x.ndim), key=x.size, default=axis)
+    step = VOXELS_AT_ONCE * x.shape[other] // max(x.numel(), 1)
+    if other == axis or step >= x.shape[other]:
+        return resize(x, axis, size)
+    resized = x.new_empty([size if a == axis % x.ndim else n for a, n in enumerate(x.shape)])
+    for start in range(0, x.shape[other], max(step, 1)):
+        part = x.narrow(other, start, min(max(step, 1), x.shape[other] - start))
+        resized.narrow(other, start, part.shape[other]).copy_(resize(part, axis, size))
+    return resized
 
 
 def data_consistency(pred: Tensor, image: Tensor, dim: Sequence[int]) -> Tensor:
@@ -109,7 +133,7 @@ def data_consistency(pred: Tensor, image: Tensor, dim: Sequence[int]) -> Tensor:
     """
     acquired = [image.shape[axis] for axis in dim]
     full = [pred.shape[axis] for axis in dim]
-    return pred + zero_fill(image - truncate(pred, acquired, dim), full, dim)
+    return zero_fill(image - truncate(pred, acquired, dim), full, dim).add_(pred)  # in place: volumes are large
 
 
 def crop_kspace(k: Tensor, matrix_size: Sequence[int], dim: Sequence[int]) -> Tensor:

@@ -42,18 +42,19 @@ class SlabInterpolation(nn.Module):
         for name, factor, taps in zip(("rows", "columns", "slices"), self.scale_factor, num_taps, strict=True):
             self.register_buffer(name, windowed_sinc(factor, taps), persistent=False)
 
-    def forward(self, slab: Tensor) -> Tensor:
-        """``(B, S, H, W)`` to ``(B, S * s_z, s_h * H, s_w * W)``."""
-        slab = self._interpolate(slab, 2, self.rows)
-        slab = self._interpolate(slab, 3, self.columns)
-        return self._interpolate(slab, 1, self.slices)
+    def forward(self, slab: Tensor, start: int = 0, end: int | None = None) -> Tensor:
+        """``(B, S, H, W)`` to ``(B, S * s_z, s_h * H, s_w * W)``; or the part of it that begins on the rows from
+        ``start`` to ``end`` of the slab, as it is in the whole."""
+        slab = self._interpolate(slab, 2, self.rows, start, slab.shape[2] if end is None else end)
+        slab = self._interpolate(slab, 3, self.columns, 0, slab.shape[3])
+        return self._interpolate(slab, 1, self.slices, 0, slab.shape[1])
 
-    def _interpolate(self, x: Tensor, dim: int, weights: Tensor) -> Tensor:
+    def _interpolate(self, x: Tensor, dim: int, weights: Tensor, start: int, end: int) -> Tensor:
         phases, taps = weights.shape[0], weights.shape[1]
-        size = x.shape[dim]
-        index = torch.arange(-(taps // 2 - 1), size + taps // 2, device=x.device).clamp(0, size - 1)
+        size = end - start
+        index = torch.arange(start - (taps // 2 - 1), end + taps // 2, device=x.device).clamp(0, x.shape[dim] - 1)
         padded = x.index_select(dim, index)
-        outputs = [x]
+        outputs = [x.narrow(dim, start, size)]
         for phase in range(1, phases):
             value = weights[phase, 0] * padded.narrow(dim, 0, size)
             for tap in range(1, taps):

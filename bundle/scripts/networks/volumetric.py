@@ -23,6 +23,10 @@ REST_SCALE = 0.1
 """Of what the last convolution adds to a skip. That is small beside the image: without this the first steps at a usual
 learning rate add more than there is to add, and hundreds of iterations go by until it is gone."""
 
+CACHED, LAUNCHED = 2**17, 2**22
+"""Low-resolution voxels that pass the network at once on a processor and on an accelerator: there the features of a
+layer should stay in the cache, here each of its hundreds of calls should have enough to do."""
+
 
 class PartwiseConv3d(nn.Conv3d):
     """A convolution whose input may come in parts along its first axis, and gives what it gives of all at once.
@@ -152,7 +156,8 @@ class VolumetricNet(nn.Module):
         num_blocks: blocks per group, each of two convolutions.
         skip: learn the rest to a fixed interpolation, which the untrained network then is.
         voxels_per_pass: about how many low-resolution voxels pass the network at once, one part of the volume after the
-            other along its first axis; it changes the time and the memory and nothing else.
+            other along its first axis; it changes the time and the memory and nothing else. None for as many as suit
+            the device: a processor's cache holds :data:`CACHED`, an accelerator is kept busy by :data:`LAUNCHED`.
         seed: seed of the initialisation.
 
     Raises:
@@ -167,14 +172,14 @@ class VolumetricNet(nn.Module):
         num_groups: int = 2,
         num_blocks: int = 3,
         skip: bool = True,
-        voxels_per_pass: int = 2**17,
+        voxels_per_pass: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
         in_plane, through_plane = check_geometry(scale_factor, slab_size=1)  # a small volume needs no central slice
         self.factors = [in_plane, in_plane, through_plane]
         self.slab_size = slab_size
-        self.voxels_per_pass = voxels_per_pass
+        self.voxels_per_pass = (voxels_per_pass or CACHED, voxels_per_pass or LAUNCHED)  # on a processor, elsewhere
         self.skip = skip
         self.rest_scale = REST_SCALE if skip else 1.0
         self.reach = 2 + num_groups * (2 * num_blocks + 1)  # one voxel per convolution
@@ -227,31 +232,42 @@ class VolumetricNet(nn.Module):
         phases = phases.reshape(batch, s[0], s[1], s[2], height, width, depth).permute(0, 4, 1, 5, 2, 6, 3)
         return phases.reshape(batch, 1, s[0] * height, s[1] * width, s[2] * depth)
 
+    def _restore(self, phases: Tensor, low_res: Tensor, start: int, end: int) -> Tensor:
+        """What the slices from ``start`` to ``end`` of the LR volume become, from the phases of the last layer."""
+        part = self._refine(phases)
+        if self.skip:
+            part = part + self.interpolation(low_res[:, 0].movedim(-1, 1), start, end).movedim(1, -1).unsqueeze(1)
+        return part
+
     def _in_parts(self, x: Tensor, step: int) -> Tensor:
-        """What the layers make of a volume that passes them ``step`` slices of its first axis at a time."""
-        parts: list[Tensor] = []
+        """The SR volume of one that passes the layers ``step`` slices of its first axis at a time.
+
+        Only the result is ever there as a whole.
+        """
+        s, batch, height, width, depth = self.factors, x.shape[0], x.shape[2], x.shape[3], x.shape[4]
+        volume = torch.empty([batch, 1, s[0] * height, s[1] * width, s[2] * depth], dtype=x.dtype, device=x.device)
         before: list[Tensor] = []
-        start, end = 0, max(step, self.reach + 1)  # so that every layer can answer the first part already
-        while start < x.shape[2]:
+        start, end, restored = 0, max(step, self.reach + 1), 0  # so that every layer can answer the first part already
+        while start < height:
             after: list[Tensor] = []
-            last = end >= x.shape[2]
+            last = end >= height
             features = self.encoder(channels_last(x[:, :, start:end]), before, after, last)
-            parts.append(self._refine(self.decoder(features, before, after, last)))
-            start, end, before = end, end + step, after
-        return torch.cat(parts, dim=2)
+            phases = self.decoder(features, before, after, last)
+            ready = restored + phases.shape[2]
+            volume[:, :, s[0] * restored : s[0] * ready] = self._restore(phases, x, restored, ready)
+            start, end, before, restored = end, end + step, after, ready
+        return volume
 
     def forward(self, x: Tensor) -> Tensor:
         """LR volume ``(B, 1, H, W, D)`` to SR volume ``(B, 1, s * H, s * W, s_z * D)``."""
         if x.ndim != 5 or x.shape[1] != 1:
             raise ValueError(f"VolumetricNet expects volumes of shape (B, 1, H, W, D), got {list(x.shape)}.")
-        step = max(1, self.voxels_per_pass // (x.shape[3] * x.shape[4]))
+        cached, launched = self.voxels_per_pass
+        voxels = cached if x.device.type == "cpu" else launched
+        step = max(1, voxels // (x.shape[3] * x.shape[4]))
         if x.shape[2] > step:
-            volume = self._in_parts(x, step)
-        else:
-            volume = self._refine(self.decoder(self.encoder(channels_last(x))))
-        if self.skip:
-            volume = volume + self.interpolation(x[:, 0].movedim(-1, 1)).movedim(1, -1).unsqueeze(1)
-        return volume
+            return self._in_parts(x, step)
+        return self._restore(self.decoder(self.encoder(channels_last(x))), x, 0, x.shape[2])
 
 
 class VolumetricDegradationNet(SlabDegradation):

@@ -134,14 +134,12 @@ class DataConsistencyd(MapTransform):
             transfer, remark = self._transfer(pred[0], scan[0], names)
         except _AssumptionError as error:
             return pred, f"off: {error}", f"Data consistency is off: {error}"
-        channels, shares = zip(
-            *(soft_data_consistency(p, x, *transfer) for p, x in zip(pred, scan, strict=True)), strict=True
-        )
-        done = f"{shares[0]:.2f} of the acquired k-space"
+        values, share = soft_data_consistency(pred[0], scan[0], *transfer)
+        done = f"{share:.2f} of the acquired k-space"
         if not remark:
-            return torch.stack(channels), done, ""
+            return values[None], done, ""
         return (
-            torch.stack(channels),
+            values[None],
             f"{done}, undoing {remark}",
             f"Data consistency expected a plain truncation, found {remark}, and undid what can be undone. Set "
             "data_consistency: off if the scan is only soft.",
