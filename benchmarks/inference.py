@@ -2,9 +2,8 @@
 
 Usage: python -m benchmarks.inference [shipped | papers]
 
-The scan is synthetic and of the size of a degraded HCP scan; axes are right, anterior, superior. With the papers'
-network, untrained, the ways are compared on a few of its sagittal slices, each of which costs the same, and the whole
-scan passes besides. Every run is a process of its own, for its peak memory.
+The scan is synthetic and of the size of a degraded HCP scan; axes are right, anterior, superior. The papers' network is
+untrained. Every run is a process of its own, for its peak memory.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import numpy as np
 from benchmarks.common import ON_GPU, PAPERS, SHIPPED, in_child, machine, matmul_rates, memory, save, table
 from benchmarks.workflows import super_resolve, write_scan
 
-HCP, FEW = (128, 160, 160), (8, 160, 160)
+HCP = (128, 160, 160)
 CHANNELS_FIRST = {"network": "$@network_def.to(@device)"}
 FLOAT32 = {"amp_dtype": "$None"}
 AT_ONCE = {"network_def#voxels_per_pass": 2**30}
@@ -39,15 +38,14 @@ VOLUMETRIC: Ways = {  # the first is the plain way, the second the reference
 if ON_GPU:
     VOLUMETRIC["float16, channels_last, whole volume in parts: ours"] = {"amp_dtype": "float16"}
 SINGLE = {**FLOAT32, **CHANNELS_FIRST, "network_def#slabs_per_pass": 1}
-THIRD = {"network_def#slab_step": 3}
 SLABS: Ways = {
     "float32, channels first, one slab at once, tiles of 64 x 64, overlap 0.25: plain": {**SINGLE, **TILES},
     "float32, channels first, one slab at once, whole planes: reference": SINGLE,
     "bfloat16, channels_last, 8 slabs of 64 x 64 at once, tiles of 64 x 64, overlap 0.25": TILES,
     "bfloat16, channels_last, 8 slabs of 64 x 64 at once, whole planes: ours": {},
-    "ours, a slab every three slices": THIRD,
+    "ours, a slab every three slices": {"network_def#slab_step": 3},
 }
-CASES = {"shipped": (SHIPPED, HCP, VOLUMETRIC, {}), "papers": (PAPERS, FEW, SLABS, THIRD)}
+CASES = {"shipped": (SHIPPED, VOLUMETRIC), "papers": (PAPERS, SLABS)}
 
 
 def agreement(output: Path, reference: Path) -> float:
@@ -56,9 +54,9 @@ def agreement(output: Path, reference: Path) -> float:
     return float(-10 * np.log10(np.mean(((values - expected) / expected.max()) ** 2)))
 
 
-def measure(folder: Path, size: Sequence[int], ways: Ways, overlays: Sequence[str]) -> dict[str, dict[str, Any]]:
+def measure(folder: Path, ways: Ways, overlays: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Every way once."""
-    scan = write_scan(folder / "scan.nii.gz", size)
+    scan = write_scan(folder / "scan.nii.gz", HCP)
     outputs = {title: folder / str(i) for i, title in enumerate(ways)}
     runs = {}
     for title, overrides in ways.items():
@@ -91,23 +89,14 @@ def tables(record: Mapping[str, Any]) -> str:
         rows.append([title, *cells, "" if near is None else f"{near:.1f}"])
     header = ["way", "seconds", "times as fast as plain", "of them in the network", "TFLOP", "network GFLOP/s"]
     header += ["of the bfloat16 matrix rate", "peak memory (GiB)", "agreement with the reference (dB)"]
-    text = table(header, rows)
-    if "whole scan" in record:
-        run = record["whole scan"]
-        cells = [" x ".join(map(str, HCP)), f"{run['seconds']:.1f}", memory(run)]
-        header = ["the whole scan, ours, a slab every three slices", "seconds", "peak memory (GiB)"]
-        text += "\n" + table(header, [cells])
-    return text
+    return table(header, rows)
 
 
 def main(case: str = "shipped") -> None:
-    overlays, size, ways, whole = CASES[case]
-    record: dict[str, Any] = {"machine": machine(), "matrix product (GFLOP/s)": matmul_rates(), "size": list(size)}
+    overlays, ways = CASES[case]
+    record: dict[str, Any] = {"machine": machine(), "matrix product (GFLOP/s)": matmul_rates(), "size": list(HCP)}
     with tempfile.TemporaryDirectory() as folder:
-        record["ways"] = measure(Path(folder), size, ways, overlays)
-        if size != HCP:
-            scan = write_scan(Path(folder) / "whole.nii.gz", HCP)
-            record["whole scan"] = in_child(super_resolve, scan, Path(folder) / "whole", whole, overlays)
+        record["ways"] = measure(Path(folder), ways, overlays)
     rates(record)
     save(f"inference_{case}", record, tables(record))
 
