@@ -13,6 +13,7 @@ from __future__ import annotations
 import sys
 import tempfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,8 @@ def main(largest: int = 256) -> None:
     for title, (edge, count, overrides) in {**sizes, **settings()}.items():
         with tempfile.TemporaryDirectory() as folder:
             for seed in range(count):
-                write_scan(Path(folder) / "scans" / f"scan{seed}.nii.gz", (edge,) * 3, seed=seed)
+                scan = Path(folder) / "scans" / f"scan{seed}.nii.gz"
+                in_child(partial(write_scan, scan, (edge,) * 3, seed=seed))  # as children begin with this one's peak
             run = in_child(super_resolve, Path(folder) / "scans", Path(folder) / "output", {**CONSISTENT, **overrides})
         run["output (GiB)"] = round(count * (2 * edge) ** 3 * 4 / 2**30, 3)
         run["voxels"] = count * edge**3

@@ -109,14 +109,15 @@ def _zero_fill_lines(x: Tensor, axis: int, size: int) -> Tensor:
 
 def _along(x: Tensor, axis: int, size: int, resize: Callable[[Tensor, int, int], Tensor]) -> Tensor:
     """Resize the lines of one axis, of a large volume some at a time: spectra of all would be several volumes more."""
-    other = max((a for a in range(x.ndim) if a != axis % x.ndim), key=x.size, default=axis)
-    step = VOXELS_AT_ONCE * x.shape[other] // max(x.numel(), 1)
-    if other == axis or step >= x.shape[other]:
+    axis %= x.ndim
+    other = max((a for a in range(x.ndim) if a != axis), key=x.size, default=axis)
+    step = max(1, VOXELS_AT_ONCE * x.shape[other] // max(1, x.numel()))
+    if step >= x.shape[other] or other == axis:
         return resize(x, axis, size)
-    resized = x.new_empty([size if a == axis % x.ndim else n for a, n in enumerate(x.shape)])
-    for start in range(0, x.shape[other], max(step, 1)):
-        part = x.narrow(other, start, min(max(step, 1), x.shape[other] - start))
-        resized.narrow(other, start, part.shape[other]).copy_(resize(part, axis, size))
+    resized = x.new_empty([*x.shape[:axis], size, *x.shape[axis + 1 :]])
+    for start in range(0, x.shape[other], step):
+        some = x.narrow(other, start, min(step, x.shape[other] - start))
+        resized.narrow(other, start, some.shape[other]).copy_(resize(some, axis, size))
     return resized
 
 
