@@ -13,7 +13,7 @@ from scripts.networks import DegradationNet, ProjectionHead, SuperResolutionNet,
 from scripts.networks.degradation import truncate_mirrored
 from scripts.networks.initialization import initialize
 from scripts.networks.interpolation import SlabInterpolation, windowed_sinc
-from scripts.networks.slabs import in_passes, slabs_to_volume, volume_to_slabs
+from scripts.networks.slabs import in_passes, per_pass, slabs_to_volume, volume_to_slabs
 from scripts.networks.ts_rcan import Residual, SlabEncoder, TSRCANDecoder, residual_block, residual_group
 from torch import nn
 
@@ -340,6 +340,11 @@ def test_how_many_slabs_pass_at_once_changes_nothing(network):
         outputs = [randomise_last(network(slabs_per_pass=n, skip=True, **TINY))(volume) for n in (1, 5, 100)]
     for output in outputs[1:]:
         torch.testing.assert_close(output, outputs[0], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("device", "wanted", "expected"), [("cpu", None, 8), ("meta", None, 256), ("meta", 5, 5)])
+def test_more_passes_at_once_where_calls_cost_time_than_where_a_cache_is_filled(device, wanted, expected):
+    assert per_pass(torch.empty(1, device=device), wanted, cached=8, launched=256) == expected
 
 
 @pytest.mark.parametrize(("size", "expected"), [((8, 8), [3, 3, 1]), ((64, 64), [3, 3, 1]), ((100, 80), [1] * 7)])

@@ -142,7 +142,7 @@ class DegradationNet(SlabDegradation):
         reduction: int = 16,
         skip: bool = False,
         estimate: Degradation | None = None,
-        slabs_per_pass: int = 8,
+        slabs_per_pass: int | None = None,
         seed: int = 0,
     ) -> None:
         in_plane, through_plane = check_geometry(scale_factor, slab_size)

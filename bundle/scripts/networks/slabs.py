@@ -24,16 +24,31 @@ def volume_to_slabs(volume: Tensor, size: int, step: int) -> Tensor:
     return slabs.reshape(-1, size, volume.shape[2], volume.shape[3])
 
 
-def in_passes(slabs: Tensor, slabs_per_pass: int) -> list[Tensor]:
+def per_pass(x: Tensor, wanted: int | None, cached: int, launched: int) -> int:
+    """How much of ``x`` passes a network at once: what is ``wanted``, or what suits the device.
+
+    Args:
+        x: what passes.
+        wanted: None for what suits the device.
+        cached: for a processor, whose cache should hold the features of a layer.
+        launched: for an accelerator, where each of a pass's hundreds of calls should have enough to do.
+    """
+    if wanted is not None:
+        return wanted
+    return cached if x.device.type == "cpu" else launched
+
+
+def in_passes(slabs: Tensor, slabs_per_pass: int | None) -> list[Tensor]:
     """Slabs ``(B, n, H, W)`` in parts that pass a network one after the other.
 
     Args:
         slabs: all slabs.
         slabs_per_pass: how many up to 64 x 64; of larger ones as many fewer, so that the features of a pass, and with
-            them the time that memory costs, do not grow with the volume.
+            them the time that memory costs, do not grow with the volume. None for what suits the device.
     """
     pixels = slabs.shape[2] * slabs.shape[3]
-    return list(torch.split(slabs, max(1, slabs_per_pass * 64 * 64 // max(pixels, 64 * 64))))
+    number = per_pass(slabs, slabs_per_pass, cached=8, launched=256)
+    return list(torch.split(slabs, max(1, number * 64 * 64 // max(pixels, 64 * 64))))
 
 
 def central(slab: Tensor, size: int) -> Tensor:

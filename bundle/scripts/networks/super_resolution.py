@@ -60,7 +60,7 @@ class SuperResolutionNet(nn.Module):
         reduction: int = 16,
         skip: bool = False,
         slab_step: int = 1,
-        slabs_per_pass: int = 8,
+        slabs_per_pass: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()

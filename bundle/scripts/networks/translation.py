@@ -35,7 +35,7 @@ class TranslationNet(nn.Module):
         reduction: int = 16,
         skip: bool = False,
         noise: bool = False,
-        slabs_per_pass: int = 8,
+        slabs_per_pass: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()

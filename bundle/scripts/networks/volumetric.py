@@ -15,17 +15,13 @@ from scripts.degradation import Degradation
 from .degradation import SlabDegradation, add_noise, truncate_mirrored
 from .initialization import initialize, rescale
 from .interpolation import SlabInterpolation
-from .slabs import central, surround
+from .slabs import central, per_pass, surround
 from .super_resolution import check_geometry
 from .ts_rcan import Residual
 
 REST_SCALE = 0.1
 """Of what the last convolution adds to a skip. That is small beside the image: without this the first steps at a usual
 learning rate add more than there is to add, and hundreds of iterations go by until it is gone."""
-
-CACHED, LAUNCHED = 2**17, 2**22
-"""Low-resolution voxels that pass the network at once on a processor and on an accelerator: there the features of a
-layer should stay in the cache, here each of its hundreds of calls should have enough to do."""
 
 
 class PartwiseConv3d(nn.Conv3d):
@@ -157,7 +153,7 @@ class VolumetricNet(nn.Module):
         skip: learn the rest to a fixed interpolation, which the untrained network then is.
         voxels_per_pass: about how many low-resolution voxels pass the network at once, one part of the volume after the
             other along its first axis; it changes the time and the memory and nothing else. None for as many as suit
-            the device: a processor's cache holds :data:`CACHED`, an accelerator is kept busy by :data:`LAUNCHED`.
+            the device, see :func:`.slabs.per_pass`.
         seed: seed of the initialisation.
 
     Raises:
@@ -179,7 +175,7 @@ class VolumetricNet(nn.Module):
         in_plane, through_plane = check_geometry(scale_factor, slab_size=1)  # a small volume needs no central slice
         self.factors = [in_plane, in_plane, through_plane]
         self.slab_size = slab_size
-        self.voxels_per_pass = (voxels_per_pass or CACHED, voxels_per_pass or LAUNCHED)  # on a processor, elsewhere
+        self.voxels_per_pass = voxels_per_pass
         self.skip = skip
         self.rest_scale = REST_SCALE if skip else 1.0
         self.reach = 2 + num_groups * (2 * num_blocks + 1)  # one voxel per convolution
@@ -262,8 +258,7 @@ class VolumetricNet(nn.Module):
         """LR volume ``(B, 1, H, W, D)`` to SR volume ``(B, 1, s * H, s * W, s_z * D)``."""
         if x.ndim != 5 or x.shape[1] != 1:
             raise ValueError(f"VolumetricNet expects volumes of shape (B, 1, H, W, D), got {list(x.shape)}.")
-        cached, launched = self.voxels_per_pass
-        voxels = cached if x.device.type == "cpu" else launched
+        voxels = per_pass(x, self.voxels_per_pass, cached=131_072, launched=4_194_304)
         step = max(1, voxels // (x.shape[3] * x.shape[4]))
         if x.shape[2] > step:
             return self._in_parts(x, step)
