@@ -41,6 +41,7 @@ def soft_data_consistency(
     transfer: Tensor | None = None,
     noise: Tensor | None = None,
     transfer_error: Tensor | float = 0.0,
+    kspaces: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, float]:
     """Put the acquired k-space back into a prediction as far as it is expected to lessen the error.
 
@@ -51,13 +52,14 @@ def soft_data_consistency(
         noise: see there; None for :func:`smoothed_noise`, where a network that has undone the transfer itself is told
             from one that has not.
         transfer_error: see there.
+        kspaces: what :func:`in_band` gives, where it is known already.
 
     Returns:
         the prediction, and the share of the acquired k-space that it now has from the scan.
     """
     transfer = torch.ones_like(image) if transfer is None else transfer.to(image)
     noise = None if noise is None else noise.to(image)
-    correction, share = _correction(*in_band(pred, image), transfer, noise, transfer_error)
+    correction, share = _correction(*(kspaces or in_band(pred, image)), transfer, noise, transfer_error)
     return zero_fill(correction, pred.shape, AXES).add_(pred), share  # in place: volumes are large
 
 

@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 
-VOXELS_AT_ONCE = 2**22  # of which lines are resized, in a larger volume
+VOXELS_AT_ONCE = 2**20  # of which lines are resized, in a larger volume: what a cache holds
 
 
 def fftc(x: Tensor, dim: Sequence[int]) -> Tensor:

@@ -132,9 +132,12 @@ class DataConsistencyd(MapTransform):
         """The prediction with the scan's k-space as far as it can be trusted, what was done, and a warning."""
         try:
             transfer, remark = self._transfer(pred[0], scan[0], names)
+            kspaces = in_band(pred[0], scan[0])
+            if self.mode == "auto":
+                _check_brightness_and_place(*kspaces)
         except _AssumptionError as error:
             return pred, f"off: {error}", f"Data consistency is off: {error}"
-        values, share = soft_data_consistency(pred[0], scan[0], *transfer)
+        values, share = soft_data_consistency(pred[0], scan[0], *transfer, kspaces)
         done = f"{share:.2f} of the acquired k-space"
         if not remark:
             return values[None], done, ""
@@ -155,7 +158,6 @@ class DataConsistencyd(MapTransform):
                 _check_group(told, found, truncated, names)
             elif truncated:
                 _check_spectrum(told, scan.shape, names)
-            _check_brightness_and_place(pred, scan)
         if found is not None:
             window = found.window(scan.shape)
             noise = found.noise_std**2 * scan.numel() * (window**2 if found.filtered_noise else torch.ones_like(window))
@@ -168,8 +170,8 @@ class DataConsistencyd(MapTransform):
         return _Transfer(window, None, FILTER_ERROR * filtered), told.describe(names)
 
 
-def _check_brightness_and_place(pred: Tensor, scan: Tensor) -> None:
-    gain, shift = gain_and_shift(*in_band(pred, scan))
+def _check_brightness_and_place(acquired: Tensor, predicted: Tensor) -> None:
+    gain, shift = gain_and_shift(acquired, predicted)
     if not abs(gain - 1) <= LARGEST_GAIN:
         raise _AssumptionError(
             f"the prediction, degraded again, should be as bright as the scan to {LARGEST_GAIN:.0%}, but is {gain:.3f} "
