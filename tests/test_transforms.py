@@ -425,6 +425,13 @@ def test_data_consistency_restores_the_acquisition_and_keeps_the_metadata_of_the
     assert out.meta["filename_or_obj"] == "sub-07.nii.gz"
 
 
+@pytest.mark.parametrize("mode", ["soft", "auto"])
+def test_weighted_data_consistency_refuses_several_channels(mode):
+    data = {"image": oblique_volume(), "pred": torch.rand(2, 62, 80, 74)}
+    with pytest.raises(ValueError, match=r"sub-07.nii.gz: data_consistency \w+ expects .* one channel, got 2"):
+        DataConsistencyd(mode=mode)(data)
+
+
 def test_data_consistency_refuses_sizes_that_are_no_multiples():
     data = {"image": oblique_volume(), "pred": torch.rand(1, 62, 81, 74)}
     expected = r"sub-07.nii.gz: expected .* whole multiples of the image's size \(31, 40, 37\), got \(62, 81, 74\)"

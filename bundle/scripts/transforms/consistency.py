@@ -80,7 +80,7 @@ class DataConsistencyd(MapTransform):
 
     Raises:
         ValueError: when the mode is unknown, or a degradation is given for ``hard``; when called, if the prediction's
-            size is not a whole multiple of the image's along every axis.
+            size is not a whole multiple of the image's along every axis, or it has several channels but for ``hard``.
     """
 
     def __init__(
@@ -117,6 +117,11 @@ class DataConsistencyd(MapTransform):
                 f"got {sizes}. Apply data consistency before the prediction is resampled, cropped or reoriented."
             )
         values, scan = plain(pred), plain(image).to(pred.device, pred.dtype)
+        if self.mode != "hard" and len(values) != 1:
+            raise ValueError(
+                f"{file_name(image)}: data_consistency {self.mode} expects a prediction of one channel, got "
+                f"{len(values)}. Split its channels before, or set data_consistency to hard or off."
+            )
         if self.mode == "hard":
             values, done = data_consistency(values, scan, spatial_dims(pred)), "hard"
         else:
