@@ -18,13 +18,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.common import PAPERS, ROOT, SHIPPED, in_child, machine, save, table
 from benchmarks.training import WARM_UP, Stopwatch, prepare, write_dataset
 
-BATCH = 8
+BATCH, PROCESSES = 8, 2
 ASSUMED = {  # none of it was measured here
     "bfloat16 rate of one GPU (TFLOP/s): 40 % of 989": 0.4 * 989,
     "between the GPUs of a node (GB/s per direction)": 450.0,
@@ -89,7 +90,8 @@ def processes(dataset: Path, output: Path, iterations: int, number: int) -> floa
     arguments = [str(dataset), str(output), str(iterations), str(BATCH // number)]
     launcher = ["torch.distributed.run", "--nproc_per_node", str(number), "--standalone", "-m"] if number > 1 else []
     command = [sys.executable, "-m", *launcher, "benchmarks.devices", "rank", *arguments]
-    subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=True)
+    hidden = {} if torch.cuda.device_count() >= PROCESSES else {"CUDA_VISIBLE_DEVICES": ""}  # two do not share one
+    subprocess.run(command, cwd=ROOT, env={**os.environ, **hidden, "OMP_NUM_THREADS": "1"}, check=True)
     return median(json.loads((output / "seconds.json").read_text(encoding="utf-8")))
 
 
@@ -101,7 +103,7 @@ def main(iterations: int = 3) -> None:
         record["counted"] = {title: in_child(count, dataset, files, output) for title, files in networks.items()}
         record["two processes"] = {
             "one process": processes(dataset, output / "1", iterations, 1),
-            "two processes, four samples each": processes(dataset, output / "2", iterations, 2),
+            "two processes, four samples each": processes(dataset, output / "2", iterations, PROCESSES),
         }
     record["on paper"] = {title: on_paper(counted) for title, counted in record["counted"].items()}
     seconds = [[title, f"{value:.2f}"] for title, value in record["two processes"].items()]

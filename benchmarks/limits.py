@@ -42,8 +42,9 @@ def convolution_rates(batch: int, num_features: int, *size: int, repeats: int) -
 
 
 def main() -> None:
-    record = {"machine": machine(), f"matrix product of {MATRIX} x {MATRIX}": matmul_rates(repeats=10)}
-    rows = [[f"matrix product, {dtype}", rate] for dtype, rate in list(record.values())[1].items()]
+    rates = matmul_rates(repeats=10)
+    record = {"machine": machine(), f"matrix product of {MATRIX} x {MATRIX}": rates}
+    rows = [[f"matrix product, {dtype}", rate] for dtype, rate in rates.items()]
     for batch, features, *size in INPUTS:
         title = f"{len(size)}-D convolution, {features} features, {batch} x {' x '.join(map(str, size))}"
         record[title] = convolution_rates(batch, features, *size, repeats=9)

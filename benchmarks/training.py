@@ -17,12 +17,13 @@ from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
+from ignite.utils import convert_tensor
 from scripts.handlers import ContrastiveHandler
 from scripts.losses import absolute_error, adaptation_loss, adversarial_loss, info_nce, ssim_loss
 from scripts.objectives.base import discrimination, frozen
 from torch import Tensor
 
-from benchmarks.common import PAPERS, SHIPPED, clock, machine, matmul_rates, save, spread, table
+from benchmarks.common import DEVICE, PAPERS, SHIPPED, clock, machine, matmul_rates, save, spread, table
 from benchmarks.workflows import workflow, write_scan
 
 SIZES = {"papers": PAPERS, "shipped": SHIPPED}
@@ -144,7 +145,7 @@ def cost_by_term(dataset: Path, overlays: Sequence[str], repeats: int, output: P
     trainer = parser.get_parsed_content("train#trainer")
     objective = trainer.objective.train()
     (contrastive,) = (h for h in parser.get_parsed_content("train#handlers") if isinstance(h, ContrastiveHandler))
-    batch = next(iter(parser.get_parsed_content("train#dataloader")))
+    batch = convert_tensor(next(iter(parser.get_parsed_content("train#dataloader"))), device=DEVICE)
     times: dict[str, list[float]] = {}
 
     def clocked(name: str, function: Callable[[], Any]) -> Any:

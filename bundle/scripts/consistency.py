@@ -58,7 +58,6 @@ def soft_data_consistency(
         the prediction, and the share of the acquired k-space that it now has from the scan.
     """
     transfer = torch.ones_like(image) if transfer is None else transfer.to(image)
-    noise = None if noise is None else noise.to(image)
     correction, share = _correction(*(kspaces or in_band(pred, image)), transfer, noise, transfer_error)
     return zero_fill(correction, pred.shape, AXES).add_(pred), share  # in place: volumes are large
 
