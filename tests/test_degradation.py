@@ -17,12 +17,13 @@ from scripts.degradation import (
     Transfer,
     _transfer,
     estimate_degradation,
+    known_degradation,
     measure_group,
     read_degradation,
 )
 from scripts.demonstration import make_subject
 from scripts.estimation import remarks_on, save_transfers
-from scripts.kspace import apodise, fftc, ifftc, truncate, zero_fill
+from scripts.kspace import acquisition_window, apodise, fftc, ifftc, truncate, zero_fill
 from scripts.transforms import KSpaceTruncate, RandDegraded, ScaleIntensityRobust, ScaleIntensityRobustd
 from torch import Tensor
 
@@ -321,3 +322,28 @@ def test_synthetic_pairs_are_source_scans_several_times_and_never_target_scans(t
         low.shape == tuple(n // 2 for n in high.shape)
         for low, high in zip(dataset.low_res_volumes, dataset.high_res_volumes, strict=True)
     )
+
+
+# A known degradation
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"hamming": True, "elliptical": True},
+        {"exponential": [0.9, 0, 0], "fermi": [None, [0.9, 0.05], None]},
+        {"partial_fourier": [1.0, 0.75, 1.0]},
+    ],
+)
+def test_a_known_degradation_is_the_window_that_the_scanner_s_image_shows(options):
+    """Of a real image: the mean of the window at opposite frequencies."""
+    size = (32, 24, 27)
+    window = acquisition_window(size, **options)
+    odd = [slice(1 - n % 2, None) for n in size]  # without the unpaired planes
+    paired = window[tuple(odd)]
+    expected = (paired + paired.flip((0, 1, 2))) / 2
+    found = known_degradation(**options).window(size)[tuple(odd)]
+    edge = 0.5 if "partial_fourier" in options else 0.0  # a step lies between two frequencies
+    assert float((found - expected).abs().max()) <= edge + 2e-3
+    assert float((found - expected).abs().mean()) < 0.02

@@ -122,7 +122,7 @@ def test_two_processes_are_one_with_twice_the_batch(tmp_path, phantom_bids_datas
     options = {"degrade_target": True, "max_iterations": 3, "iterations_per_epoch": 3}
     options |= {"objective_def::ssim_form": "abs"}  # linear in the samples, unlike the default
     options |= {"g_optimizer::eps": 1.0, "learning_rate": 0.01}  # Adam does not enlarge rounding where gradients vanish
-    stack = ["methods/supervised_oracle.yaml"]
+    stack = ["methods/supervised_shift.yaml"]
     one = train(tmp_path / "one", phantom_bids_dataset, stack, batch_size=2, **options)
     overlay = [*stack, "multi_gpu_train.yaml"]
     two = train(tmp_path / "two", phantom_bids_dataset, overlay, processes=2, batch_size=1, **options)

@@ -56,7 +56,7 @@ def test_the_example_trains(example, train_stack, tmp_path, overlays):
     trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: terms.update(engine.state.output["terms"]))
     workflow.run()
     assert trainer.state.iteration == 2
-    assert set(terms) == {"restoration_l1", "restoration_ssim", "adversarial", "low_res_discriminator"}
+    assert set(terms) == {"restoration_l1", "restoration_ssim", "adversarial", "low_res_discriminator_degraded"}
     assert all(torch.isfinite(term) for term in terms.values())
     assert (tmp_path / "model.pt").is_file()
 

@@ -20,6 +20,7 @@ from scripts.handlers import (
     GradientClippingHandler,
     MetricGainHandler,
     ResumableEMAHandler,
+    TermGradientHandler,
 )
 from scripts.kspace import truncate, zero_fill
 from scripts.losses import info_nce
@@ -378,3 +379,34 @@ def test_metrics_are_means_over_the_volumes_since_the_last_reset():
     monitor(engine)
     monitor.summarise(engine)
     assert engine.state.metrics["degradation_gain"] == pytest.approx(1.0, abs=1e-4)
+
+
+# TermGradientHandler
+
+
+class Writer:
+    """Remembers what is logged."""
+
+    def __init__(self) -> None:
+        self.scalars: list[tuple[str, float, int]] = []
+
+    def add_scalar(self, tag: str, value: float, step: int) -> None:
+        self.scalars.append((tag, value, step))
+
+
+def test_the_gradient_of_each_term_is_logged_with_its_weight_every_so_many_iterations():
+    network, other, writer = nn.Linear(2, 1, bias=False), nn.Linear(2, 1), Writer()
+    handler = TermGradientHandler(network, writer, interval=10)
+    x = torch.tensor([3.0, 4.0])
+    terms = {"pulls": network(x).sum(), "passes_by": other(x).sum(), "constant": torch.ones(())}
+    weights = {"pulls": 0.1, "passes_by": 1.0, "constant": 1.0}
+    state = SimpleNamespace(terms=terms, iteration=0)
+    for state.iteration in range(1, 13):
+        handler(SimpleNamespace(state=state, objective=SimpleNamespace(weights=weights)))
+    assert [step for _, _, step in writer.scalars] == [1, 1, 1, 11, 11, 11]
+    assert {tag: round(value, 6) for tag, value, _ in writer.scalars} == {
+        "gradient_pulls": 0.5,
+        "gradient_passes_by": 0.0,
+        "gradient_constant": 0.0,
+    }
+    assert network.weight.grad is None

@@ -11,6 +11,8 @@ from scripts.kspace import (
     complex_noise,
     crop_kspace,
     data_consistency,
+    exponential_window,
+    fermi_window,
     fftc,
     hamming_window,
     ifftc,
@@ -253,6 +255,42 @@ def test_hamming_window_is_one_in_the_centre_and_falls_to_eight_hundredths(size)
     assert bool((window[: size // 2 + 1].diff() > 0).all())
     if size % 2 == 0:
         assert float(window[0]) == pytest.approx(0.08)
+
+
+@pytest.mark.parametrize("size", [4, 5, 64])
+def test_exponential_window_decays_from_the_centre(size):
+    expected = np.exp(-0.9 * np.abs(np.arange(size) - size // 2) / (size / 2))
+    np.testing.assert_allclose(exponential_window(size, 0.9).numpy(), expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize("size", [4, 5, 64])
+def test_fermi_window_is_one_in_the_centre_and_a_half_at_its_radius(size):
+    frequencies = np.abs(np.arange(size) - size // 2) / (size / 2)
+    expected = 1 / (1 + np.exp((frequencies - 0.9) / 0.05))
+    window = fermi_window(size, 0.9, 0.05)
+    np.testing.assert_allclose(window.numpy(), expected, rtol=1e-7)
+    assert float(window[size // 2]) == 1
+    assert float(fermi_window(40, 0.9, 0.05)[2]) == pytest.approx(0.5, abs=1e-7)
+
+
+def test_decays_and_fermi_filters_act_along_their_axes_alone():
+    window = acquisition_window([6, 5, 4], exponential=[0.9, 0, 0], fermi=[None, (0.9, 0.05), None])
+    expected = exponential_window(6, 0.9)[:, None, None] * fermi_window(5, 0.9, 0.05)[None, :, None]
+    torch.testing.assert_close(window, expected.expand(6, 5, 4), **EXACT)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"exponential": [0.9]}, r"exponential must have one value per axis \(2\), got \[0.9\]"),
+        ({"exponential": [-0.1, 0]}, "exponential must be a finite decay of at least 0 per axis"),
+        ({"fermi": [None]}, r"fermi must have one value per axis \(2\), got \[None\]"),
+        ({"fermi": [None, [0.9, 0.0]]}, "fermi must be a positive radius and width, or None, per axis"),
+    ],
+)
+def test_window_refuses_decays_and_filters_that_do_not_fit(options, message):
+    with pytest.raises(ValueError, match=message):
+        acquisition_window([8, 8], **options)
 
 
 def test_without_options_the_window_keeps_everything():

@@ -455,6 +455,26 @@ def test_normalisation_stands_after_every_convolution_but_the_first():
     assert [features[index].stride[0] for index in convolutions] == 5 * [1, 2]
 
 
+@pytest.mark.parametrize(
+    ("norm", "kind", "biased"),
+    [
+        ("instance", nn.InstanceNorm2d, [True] + 9 * [False]),
+        (("group", {"num_groups": 4}), nn.GroupNorm, [True] + 9 * [False]),
+        (None, nn.LeakyReLU, 10 * [True]),
+    ],
+)
+def test_the_discriminator_s_normalisation_is_an_argument(norm, kind, biased):
+    features = VGGDiscriminator(3, feature_size=1, num_features=4, norm=norm).features
+    convolutions = [index for index, layer in enumerate(features) if isinstance(layer, nn.Conv2d)]
+    assert all(isinstance(features[index + 1], kind) for index in convolutions[1:])
+    assert [features[index].bias is not None for index in convolutions] == biased
+
+
+def test_groups_of_channels_are_normalised_image_by_image():
+    discriminator, x = VGGDiscriminator(3, 1, num_features=4, norm=("group", {"num_groups": 4})), uniform(4, 3, 32, 32)
+    torch.testing.assert_close(discriminator(x)[:1], discriminator(x[:1]))
+
+
 # What is refused
 
 

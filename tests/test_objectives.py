@@ -30,9 +30,11 @@ GENERATOR_ROUTES = {
     "contrastive_cycle": {"extractor", "low_res_decoder", "encoder", "high_res_decoder", "image_head"},
 }
 DISCRIMINATOR_ROUTES = {
-    "high_res_discriminator": {"high_res_discriminator"},
-    "low_res_discriminator": {"low_res_discriminator"},
-    "feature_discriminator": {"feature_discriminator"},
+    "high_res_discriminator_reconstructed": {"high_res_discriminator"},
+    "high_res_discriminator_cycled": {"high_res_discriminator"},
+    "low_res_discriminator_degraded": {"low_res_discriminator"},
+    "low_res_discriminator_reconstructed_image": {"low_res_discriminator"},
+    "feature_discriminator_target_features": {"feature_discriminator"},
 }
 # term -> the published images that it passes a gradient to; nothing is detached but the target's half of an adaptation
 COMPARED = {
@@ -48,9 +50,11 @@ COMPARED = {
     "low_res_consistency_adversarial": {"reconstructed_image"},
     "image_adaptation": {"degraded"},
     "feature_adaptation": {"target_features", "features"},
-    "high_res_discriminator": {"reals", "cycled", "reconstructed"},
-    "low_res_discriminator": {"image", "degraded", "reconstructed_image"},
-    "feature_discriminator": {"features", "target_features"},
+    "high_res_discriminator_reconstructed": {"reals", "reconstructed"},
+    "high_res_discriminator_cycled": {"reals", "cycled"},
+    "low_res_discriminator_degraded": {"image", "degraded"},
+    "low_res_discriminator_reconstructed_image": {"image", "reconstructed_image"},
+    "feature_discriminator_target_features": {"features", "target_features"},
 }
 CONTRASTIVE_PAIRS = {
     "contrastive_feature": ("feature", "cycled_features", "features"),
@@ -216,7 +220,7 @@ def test_discriminators_that_cannot_tell_cost_a_quarter_per_pair(tiny_udean, unp
         nn.init.constant_(discriminator.classifier[-1].bias, 0.5)
     images = udean(unpaired_batch())
     terms = {name: term.item() for name, term in udean.discriminator_loss(images).items()}
-    assert terms == {"high_res_discriminator": 0.5, "low_res_discriminator": 0.5, "feature_discriminator": 0.25}
+    assert terms == dict.fromkeys(udean.discriminator_terms, 0.25)
     assert udean.generator_loss(images)["image_adaptation"].item() == 0
     assert udean.generator_loss(images)["feature_adaptation"].item() == 0
 

@@ -34,8 +34,8 @@ ROUTES = {
     "kernel_border": {"kernel"},
     "kernel_centre": {"kernel"},
     "kernel_sparsity": {"kernel"},
-    "high_res_discriminator": {"high_res_discriminator"},
-    "low_res_discriminator": {"low_res_discriminator"},
+    "high_res_discriminator_super_resolved": {"high_res_discriminator"},
+    "low_res_discriminator_degraded": {"low_res_discriminator"},
 }
 
 
@@ -96,7 +96,8 @@ def test_each_discriminator_compares_a_scan_with_one_made():
     x = {name: torch.full_like(image, index) for index, (name, image) in enumerate(objective(batch()).items())}
     terms = {name: term.item() for name, term in objective.discriminator_loss(x).items()}
     assert terms == dict.fromkeys(objective.discriminator_terms, 0.25)
-    seen = {name: [list(x)[int(s.mean())] for s in getattr(objective, name).seen] for name in terms}
+    names = ("high_res_discriminator", "low_res_discriminator")
+    seen = {name: [list(x)[int(s.mean())] for s in getattr(objective, name).seen] for name in names}
     assert seen == {
         "high_res_discriminator": ["reals", "super_resolved"],
         "low_res_discriminator": ["image", "degraded"],

@@ -36,8 +36,10 @@ WEIGHTS = {
     "low_res_cycle_adversarial": 0.01,
     "high_res_adversarial": 0.1,
     "low_res_adversarial": 0.1,
-    "high_res_discriminator": 1.0,
-    "low_res_discriminator": 1.0,
+    "high_res_discriminator_cycled": 1.0,
+    "high_res_discriminator_super_resolved": 1.0,
+    "low_res_discriminator_cycled_image": 1.0,
+    "low_res_discriminator_degraded": 1.0,
 }
 ROUTES = {
     "high_res_cycle_l1": {"up", "down"},
@@ -48,8 +50,10 @@ ROUTES = {
     "low_res_cycle_adversarial": {"up", "down"},
     "high_res_adversarial": {"up"},
     "low_res_adversarial": {"down"},
-    "high_res_discriminator": {"high_res_discriminator"},
-    "low_res_discriminator": {"low_res_discriminator"},
+    "high_res_discriminator_cycled": {"high_res_discriminator"},
+    "high_res_discriminator_super_resolved": {"high_res_discriminator"},
+    "low_res_discriminator_cycled_image": {"low_res_discriminator"},
+    "low_res_discriminator_degraded": {"low_res_discriminator"},
 }
 
 
@@ -112,7 +116,7 @@ def test_each_discriminator_compares_the_scan_with_two_fakes():
     objective = tiny_cyclegan(logit=0.5)
     x = {name: torch.full_like(image, index) for index, (name, image) in enumerate(objective(batch()).items())}
     terms = {name: term.item() for name, term in objective.discriminator_loss(x).items()}
-    assert terms == {"high_res_discriminator": 0.5, "low_res_discriminator": 0.5}  # a quarter per pair at D = 1/2
+    assert terms == dict.fromkeys(objective.discriminator_terms, 0.25)
     order = list(x)
     assert [order[int(s.mean())] for s in objective.high_res_discriminator.seen] == [
         "reals",

@@ -27,14 +27,14 @@ from torch import Tensor
 DEGRADATION_ROUTES = {
     "colour": {"degradation"},
     "texture": {"degradation"},
-    "low_res_discriminator": {"low_res_discriminator"},
+    "low_res_discriminator_degraded": {"low_res_discriminator"},
 }
 ROUTES = {
     "weighted_l1": {"network"},
     "restoration_ssim": {"network"},
     "low_frequency_l1": {"network"},
     "adversarial": {"network"},
-    "high_res_discriminator": {"high_res_discriminator"},
+    "high_res_discriminator_super_resolved": {"high_res_discriminator"},
 }
 
 
@@ -43,7 +43,7 @@ def critic(in_channels: int, seed: int) -> FrequencySeparatedDiscriminator:
 
 
 def first_stage(scale_factor=(2, 2, 2), skip: bool = False, logit: float | None = None) -> DASRDegradation:
-    weights = {"colour": 1.0, "texture": 0.005, "low_res_discriminator": 1.0}
+    weights = {"colour": 1.0, "texture": 0.005, "low_res_discriminator_degraded": 1.0}
     discriminator = critic(3, 40) if logit is None else Constant(logit)
     return DASRDegradation(tiny_degradation(scale_factor, skip), discriminator, weights)
 
@@ -51,7 +51,7 @@ def first_stage(scale_factor=(2, 2, 2), skip: bool = False, logit: float | None 
 def second_stage(
     first: DASRDegradation, scale_factor=(2, 2, 2), skip: bool = False, logit: float | None = None
 ) -> DASR:
-    weights = dict.fromkeys(["weighted_l1", "low_frequency_l1", "high_res_discriminator"], 1.0)
+    weights = dict.fromkeys(["weighted_l1", "low_frequency_l1", "high_res_discriminator_super_resolved"], 1.0)
     weights |= {"restoration_ssim": 0.5, "adversarial": 0.01}
     discriminator = critic(3 * scale_factor[2], 50) if logit is None else Constant(logit)
     network = tiny_network(scale_factor, skip)
@@ -114,11 +114,11 @@ def test_adversarial_terms_are_the_logarithms_of_the_original_gan():
     x = first(batch())
     assert first.generator_loss(x)["texture"].item() == pytest.approx(-math.log(0.75))
     expected = -(math.log(0.75) + math.log(0.25)) / 2
-    assert first.discriminator_loss(x)["low_res_discriminator"].item() == pytest.approx(expected)
+    assert first.discriminator_loss(x)["low_res_discriminator_degraded"].item() == pytest.approx(expected)
     second = second_stage(first_stage(), logit=logit)
     x = second(batch())
     assert second.generator_loss(x)["adversarial"].item() == pytest.approx(-math.log(0.75))
-    assert second.discriminator_loss(x)["high_res_discriminator"].item() == pytest.approx(expected)
+    assert second.discriminator_loss(x)["high_res_discriminator_super_resolved"].item() == pytest.approx(expected)
 
 
 def test_each_discriminator_compares_what_the_paper_compares():

@@ -35,9 +35,9 @@ WEIGHTS = {
     "identity_l1": 2.0,
     "geometry_l1": 1.0,
     "super_resolution_l1": 1.0,
-    "clean_discriminator": 1.0,
-    "low_res_discriminator": 1.0,
-    "high_res_discriminator": 1.0,
+    "clean_discriminator_cleaned": 1.0,
+    "low_res_discriminator_degraded": 1.0,
+    "high_res_discriminator_super_resolved_cycled": 1.0,
 }
 ROUTES = {
     "cleaned_adversarial": {"cleaner"},
@@ -47,9 +47,9 @@ ROUTES = {
     "identity_l1": {"cleaner"},
     "geometry_l1": {"cleaner"},
     "super_resolution_l1": {"super_resolution"},
-    "clean_discriminator": {"clean_discriminator"},
-    "low_res_discriminator": {"low_res_discriminator"},
-    "high_res_discriminator": {"high_res_discriminator"},
+    "clean_discriminator_cleaned": {"clean_discriminator"},
+    "low_res_discriminator_degraded": {"low_res_discriminator"},
+    "high_res_discriminator_super_resolved_cycled": {"high_res_discriminator"},
 }
 
 
@@ -140,7 +140,8 @@ def test_each_discriminator_compares_what_the_paper_compares():
     terms = {name: term.item() for name, term in objective.discriminator_loss(x).items()}
     assert terms == dict.fromkeys(objective.discriminator_terms, 0.25)
     order = list(x)
-    seen = {name: [order[int(s.mean())] for s in getattr(objective, name).seen] for name in terms}
+    names = ("clean_discriminator", "low_res_discriminator", "high_res_discriminator")
+    seen = {name: [order[int(s.mean())] for s in getattr(objective, name).seen] for name in names}
     assert seen == {
         "clean_discriminator": ["downsampled", "cleaned"],
         "low_res_discriminator": ["image", "degraded"],

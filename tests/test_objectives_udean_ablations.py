@@ -17,8 +17,8 @@ from objective_checks import (
 )
 from scripts.objectives import UDEAN
 
-IMAGE = {"image_adaptation"}
-FEATURE = {"feature_adaptation", "feature_discriminator"}
+IMAGE = {"image_adaptation", "low_res_discriminator_degraded"}
+FEATURE = {"feature_adaptation", "feature_discriminator_target_features"}
 ABSENT = {(True, True): set(), (False, True): IMAGE, (True, False): FEATURE, (False, False): IMAGE | FEATURE}
 ROUTES = {
     "image_cycle_l1": {"network", "degradation"},
@@ -33,9 +33,11 @@ ROUTES = {
     "low_res_consistency_adversarial": {"network", "degradation"},
     "image_adaptation": {"degradation"},
     "feature_adaptation": {"network", "degradation"},
-    "high_res_discriminator": {"high_res_discriminator"},
-    "low_res_discriminator": {"low_res_discriminator"},
-    "feature_discriminator": {"feature_discriminator"},
+    "high_res_discriminator_reconstructed": {"high_res_discriminator"},
+    "high_res_discriminator_cycled": {"high_res_discriminator"},
+    "low_res_discriminator_degraded": {"low_res_discriminator"},
+    "low_res_discriminator_reconstructed_image": {"low_res_discriminator"},
+    "feature_discriminator_target_features": {"feature_discriminator"},
 }
 WEIGHTS = {
     **{name: 1.0 for name in UDEAN.generator_terms if name.endswith("_l1")},
@@ -101,7 +103,7 @@ def test_without_the_image_adaptation_the_made_image_is_no_fake(image, fakes):
     terms = objective.discriminator_loss(x)
     seen = [list(x)[int(s.mean())] for s in objective.low_res_discriminator.seen]
     assert seen == ["image", *fakes]
-    assert terms["low_res_discriminator"].item() == 0.25 * len(fakes)
+    assert [terms[f"low_res_discriminator_{fake}"].item() for fake in fakes] == [0.25] * len(fakes)
 
 
 def test_the_remaining_terms_keep_their_values():

@@ -16,7 +16,7 @@ from scripts.kspace import truncate
 from scripts.losses import structural_similarity
 from scripts.objectives import Supervised
 from scripts.registration import sub_voxel_shift
-from scripts.transforms import Subsample
+from scripts.transforms import KSpaceTruncate, Subsample
 from torch import Tensor
 
 WEIGHTS = {"restoration_l1": 1.0, "restoration_ssim": 0.5}
@@ -159,17 +159,36 @@ def test_subsampling_an_odd_size_is_refused():
 def pairs(train_stack) -> Callable[..., tuple[Tensor, Tensor]]:
     """The first subject's low- and high-resolution volumes in the training of an overlay."""
 
-    def make(name: str, **settings) -> tuple[Tensor, Tensor]:
-        dataset = train_stack(f"methods/{name}.yaml", **settings).parser.get_parsed_content("train::dataset")
+    def make(*names: str, still: bool = False, **settings) -> tuple[Tensor, Tensor]:
+        parser = train_stack(*(f"methods/{name}.yaml" for name in names), **settings).parser
+        for transform in parser["train::preprocessing::transforms"] if still else ():
+            transform.setdefault("_disabled_", transform["_target_"].endswith("Misalignd"))
+        dataset = parser.get_parsed_content("train::dataset")
         return dataset.low_res_volumes[0], dataset.high_res_volumes[0]
 
     return make
 
 
+ORACLE = ("kspace_pairs", "spectral", "supervised_oracle")
+
+
 @pytest.mark.parametrize("scale_factor", [(2, 2, 2), (2, 2, 1)])
-def test_oracle_pairs_are_a_scan_and_its_truncation(pairs, scale_factor):
-    image, label = pairs("supervised_oracle", scale_factor=scale_factor)
-    torch.testing.assert_close(truncate(label, image.shape, (0, 1, 2)), image, rtol=0, atol=1e-5)
+def test_oracle_pairs_are_a_scan_and_its_true_degradation(pairs, scale_factor):
+    acquisition = {"elliptical": True, "exponential": [0.9, 0, 0], "fermi": [None, [0.9, 0.05], None], "rician": True}
+    for options in ({}, acquisition):
+        image, label = pairs(*ORACLE, scale_factor=scale_factor, **options)
+        expected = KSpaceTruncate(scale_factor, **options)(label[None]).as_tensor()[0]
+        torch.testing.assert_close(image, expected, rtol=0, atol=1e-5)
+
+
+def test_the_oracle_differs_from_what_it_bounds_in_the_degradation_alone(train_stack):
+    bounded, oracle = (
+        copy.deepcopy(train_stack(*(f"methods/{name}.yaml" for name in names)).parser.config)
+        for names in (ORACLE[:2], ORACLE)
+    )
+    assert bounded.pop("degradation")["_target_"] == "scripts.transforms.RandDegraded"
+    assert oracle.pop("degradation")["_target_"] == "scripts.transforms.KSpaceTruncated"
+    assert oracle == bounded
 
 
 def test_shifted_pairs_are_a_scan_and_its_every_second_voxel(pairs):
@@ -179,7 +198,8 @@ def test_shifted_pairs_are_a_scan_and_its_every_second_voxel(pairs):
 
 
 def test_misaligned_pairs_are_off_and_registered_ones_less_so(pairs):
-    image, clean = pairs("supervised_oracle")
+    image, clean = pairs("supervised_misaligned", still=True)
+    torch.testing.assert_close(truncate(clean, image.shape, (0, 1, 2)), image, rtol=0, atol=1e-5)
     distance = {}
     for name in ("supervised_misaligned", "supervised_registered"):
         low_res, label = pairs(name)
@@ -190,12 +210,12 @@ def test_misaligned_pairs_are_off_and_registered_ones_less_so(pairs):
 
 
 def test_the_overlays_differ_in_their_pairs_alone(train_stack):
-    names = ("oracle", "misaligned", "registered", "shift")
+    names = ("misaligned", "registered", "shift")
     configs = [copy.deepcopy(train_stack(f"methods/supervised_{name}.yaml").parser.config) for name in names]
     for config in configs:
         del config["train"]["preprocessing"]
     assert all(config == configs[0] for config in configs[1:])
-    optimizer = train_stack("methods/supervised_oracle.yaml").parser.get_parsed_content("g_optimizer")
+    optimizer = train_stack("methods/supervised_shift.yaml").parser.get_parsed_content("g_optimizer")
     assert {(group["lr"], group["weight_decay"]) for group in optimizer.param_groups} == {(1e-4, 1e-7)}
 
 

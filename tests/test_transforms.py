@@ -144,6 +144,9 @@ def test_the_authors_variant_is_the_magnitude_divided_by_its_maximum():
         {"elliptical": True},
         {"partial_fourier": (1.0, 0.75, 1.0)},
         {"hamming": True, "elliptical": True},
+        {"exponential": (0.9, 0.0, 0.0)},
+        {"fermi": (None, (0.9, 0.05), None)},
+        {"elliptical": True, "exponential": (0.9, 0.0, 0.0), "fermi": (None, (0.9, 0.05), None)},
     ],
 )
 def test_windows_weight_the_kspace_of_the_truncated_volume(window):
@@ -172,11 +175,31 @@ def test_noise_by_its_ratio_to_the_signal_has_the_same_share_in_scans_of_any_uni
         assert float(noise.std()) == pytest.approx(float(low_res[low_res > low_res.mean()].mean()) / 20, rel=0.02)
 
 
-def test_without_signal_the_magnitude_of_the_noise_is_rayleigh():
+@pytest.mark.parametrize("magnitude", ["magnitude", "rician"])
+def test_without_signal_the_magnitude_of_the_noise_is_rayleigh(magnitude):
     x = torch.zeros(1, 32, 32, 32, dtype=torch.float64)
     x[0, 0, 0, 0] = 1e-6
-    y = KSpaceTruncate(1, magnitude=True, noise_std=1.0)(x)
+    y = KSpaceTruncate(1, noise_std=1.0, **{magnitude: True})(x)
     assert float(y.mean() / y.std()) == pytest.approx((np.pi / (4 - np.pi)) ** 0.5, rel=0.02)
+    if magnitude == "rician":  # in the units of the volume
+        assert float(y.mean()) == pytest.approx((np.pi / 2) ** 0.5, rel=0.02)
+
+
+def test_far_above_the_noise_a_rician_image_is_brighter_by_half_its_variance():
+    x = torch.full((1, 64, 64, 64), 10.0, dtype=torch.float64)
+    y = KSpaceTruncate(2, noise_std=1.0, rician=True)(x)
+    assert float(y.mean()) == pytest.approx(10 + 1 / 20, abs=0.02)
+    assert float(y.std()) == pytest.approx(1, rel=0.02)
+
+
+def test_a_positive_image_without_noise_is_its_own_magnitude():
+    x = random_volume(1, 12, 14, 16).abs() + 5
+    torch.testing.assert_close(KSpaceTruncate(2, rician=True)(x), KSpaceTruncate(2)(x), **EXACT)
+
+
+def test_two_kinds_of_magnitude_are_refused():
+    with pytest.raises(ValueError, match="magnitude and rician must not both be true"):
+        KSpaceTruncate(2, magnitude=True, rician=True)
 
 
 def test_a_scan_has_one_noise_realisation_and_another_scan_or_seed_another():

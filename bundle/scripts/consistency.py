@@ -22,7 +22,14 @@ from torch import Tensor
 
 from scripts.kspace import fftc, ifftc, truncate, zero_fill
 
-__all__ = ["consistency_weight", "gain_and_shift", "in_band", "smoothed_noise", "soft_data_consistency"]
+__all__ = [
+    "consistency_weight",
+    "gain_and_shift",
+    "in_band",
+    "smoothed_noise",
+    "soft_data_consistency",
+    "wiener_inverse",
+]
 
 SHELLS = 10  # between the centre of k-space and the ellipsoid that touches the faces of the band
 LOW = 0.3  # of the band: where gain and shift are seen
@@ -154,6 +161,30 @@ def consistency_weight(
     error = error.to(transfer)[shell]
     power = (squared + transfer_error**2) * error + noise
     return torch.where(inside & (power > 0), transfer * error / power.clamp(min=torch.finfo(power.dtype).tiny), 0.0)
+
+
+def wiener_inverse(image: Tensor, transfer: Tensor, noise: Tensor) -> Tensor:
+    r"""Undo a transfer as far as the noise allows, $W = H P_y / (H^2 P_y + P_{noise})$: the best linear inverse.
+
+    The power $P_y$ of the image behind the transfer is the mean over each shell of k-space of what the scan shows
+    beyond the noise, every point weighted by how well it was acquired.
+
+    Args:
+        image: the scan, ``(H, W, D)``, real.
+        transfer: on its centred k-space; 0 where nothing was acquired.
+        noise: power of the noise at each point.
+
+    Returns:
+        the restored scan, ``(H, W, D)``.
+    """
+    k = fftc(image, AXES)
+    shell, inside = _shell_index(image.shape, image.device), transfer > 0
+    squared = transfer.square()
+    seen = _shell_sums(squared * (k.abs().square() - noise), shell, inside).clamp(min=0)
+    scale = _shell_sums(squared.square(), shell, inside)
+    power = (seen / scale.clamp(min=torch.finfo(scale.dtype).tiny)).to(transfer)[shell]
+    total = (squared * power + noise).clamp(min=torch.finfo(power.dtype).tiny)
+    return ifftc(torch.where(inside, transfer * power / total, 0.0) * k, AXES).real
 
 
 def gain_and_shift(acquired: Tensor, predicted: Tensor) -> tuple[float, list[float]]:

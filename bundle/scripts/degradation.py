@@ -23,6 +23,7 @@ from monai.config import PathLike
 from torch import Tensor
 
 from scripts.atomic import write_text_atomically
+from scripts.kspace import acquisition_window
 
 __all__ = [
     "EMPIRICAL",
@@ -30,6 +31,7 @@ __all__ = [
     "GroupSpectra",
     "Transfer",
     "estimate_degradation",
+    "known_degradation",
     "measure_group",
     "read_degradation",
 ]
@@ -141,6 +143,34 @@ def read_degradation(path: PathLike) -> Degradation:
     record = json.loads(Path(path).read_text(encoding="utf-8"))
     transfers = tuple(Transfer(**_with_tuples(one)) for one in record["transfers"])
     return Degradation(**{**_with_tuples(record), "transfers": transfers})
+
+
+def known_degradation(
+    elliptical: bool = False,
+    partial_fourier: Sequence[float] | None = None,
+    hamming: bool = False,
+    exponential: Sequence[float] | None = None,
+    fermi: Sequence[Sequence[float] | None] | None = None,
+) -> Degradation:
+    """The degradation of a known acquisition, such as one that ``KSpaceTruncate`` simulates.
+
+    Of partial Fourier it has what remains in the real part of the image. For the arguments see
+    :func:`scripts.kspace.acquisition_window`; noise is none, spacing and numbers of subjects are unknown.
+    """
+    frequencies = np.linspace(0, 1, 65)
+    transfers = []
+    for axis in range(3):
+        own = {
+            name: None if values is None else [values[axis]]
+            for name, values in (("partial_fourier", partial_fourier), ("exponential", exponential), ("fermi", fermi))
+        }
+        window = acquisition_window([2 * (len(frequencies) - 1)], hamming=hamming, **own).numpy()
+        sides = window[len(frequencies) - 1 :: -1], np.append(window[len(frequencies) - 1 :], window[0])
+        curve = tuple(np.mean(sides, axis=0).tolist())
+        flat = tuple(np.zeros(len(curve)).tolist())
+        transfers.append(Transfer(tuple(frequencies.tolist()), curve, flat, curve, EMPIRICAL, None, 0.0))
+    unknown = (math.nan,) * 3
+    return Degradation(unknown, tuple(transfers), elliptical, 1.0, 0.0, 0.0, 0.0, True, 0.0, (0, 0))
 
 
 def _with_tuples(record: Mapping[str, Any]) -> dict[str, Any]:

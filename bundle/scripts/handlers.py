@@ -6,6 +6,7 @@ import csv
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,6 +20,9 @@ from scripts.gathering import gather_batch
 from scripts.losses import info_nce, patch_nce
 from scripts.metrics import mtf, psnr, spectral_distance
 from scripts.registration import sub_voxel_shift
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
 
 
 class ContrastiveHandler:
@@ -126,6 +130,40 @@ class GradientClippingHandler:
     def __call__(self, engine: Engine, optimizer: str) -> None:
         for group in getattr(engine, optimizer).param_groups:
             engine.state.gradient_norms.append(nn.utils.clip_grad_norm_(group["params"], self.max_norm))
+
+
+class TermGradientHandler:
+    """Log how strongly each of the generators' terms pulls at a network: the norm of its weighted gradient.
+
+    The curves are ``gradient_<term>``, at the first iteration and every ``interval`` iterations from there on.
+
+    Args:
+        network: whose parameters the gradients are taken for.
+        summary_writer: where to log, a ``torch.utils.tensorboard.SummaryWriter``.
+        interval: in iterations.
+    """
+
+    def __init__(self, network: nn.Module, summary_writer: SummaryWriter, interval: int = 250) -> None:
+        self.parameters = list(network.parameters())
+        self.summary_writer = summary_writer
+        self.interval = interval
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(AdversarialEvents.GENERATOR_LOSS_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        iteration = engine.state.iteration
+        if (iteration - 1) % self.interval:
+            return
+        for name, term in engine.state.terms.items():
+            norm = abs(engine.objective.weights[name]) * self._norm(term)
+            self.summary_writer.add_scalar(f"gradient_{name}", norm, iteration)
+
+    def _norm(self, term: Tensor) -> float:
+        if not term.requires_grad:
+            return 0.0
+        found = torch.autograd.grad(term, self.parameters, retain_graph=True, allow_unused=True)
+        return float(sum(gradient.square().sum() for gradient in found if gradient is not None)) ** 0.5
 
 
 class ResumableEMAHandler(EMAHandler):

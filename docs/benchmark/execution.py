@@ -30,6 +30,8 @@ RECORD = "record.json"  # written last: a folder that has it is complete
 STARTED = "started.json"  # written first: what the folder was made from
 LOG = "log.txt"
 KEEP_VOLUMES = "docs/benchmark/volumes.yaml"
+TRAIN = "bundle/configs/train.yaml"
+ESTIMATE = "degradation/degradation.json"  # what `run estimating` leaves behind
 DISTRIBUTED = ("RANK", "LOCAL_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -55,6 +57,8 @@ def execute(row: Row, folder: Path, data: Mapping[str, str], matrix: Matrix, loc
     for stage in row.stages():
         if not (folder / stage.weights).is_file() and not _train(row, stage, folder, data["datalist"], lock):
             return False
+    if row.needs_estimate and not (folder / ESTIMATE).is_file() and not _estimate(row, folder, data["datalist"], lock):
+        return False
     for name, options in matrix.evaluations(row).items():
         if not (folder / name).is_dir() and not _evaluate(row, folder, name, options, data["datalist"], lock):
             return False
@@ -91,13 +95,9 @@ def _train(row: Row, stage: Stage, folder: Path, datalist: str, lock: int) -> bo
     """Run or resume one training."""
     checkpoints = _checkpoints(folder, stage)
     options = {
-        "dataset_dir": datalist,
-        "output_dir": str(folder),
+        **_data_options(row, folder, datalist),
         "ckpt_dir": str(checkpoints),
         "summary_writer#log_dir": str(folder / "tensorboard" / f"stage_{stage.number}"),
-        "seed": row.seed,
-        "scale_factor": list(row.scale_factor),
-        "hr_fraction": row.hr_fraction,
         **stage.options(row.training),
     }
     if row.initial is not None and stage.weights == MODEL:
@@ -105,6 +105,22 @@ def _train(row: Row, stage: Stage, folder: Path, datalist: str, lock: int) -> bo
     save_config(folder / f"training_{stage.number}.yaml", stage.configs, options)
     resume = {"resume": "latest"} if saved_checkpoints(checkpoints) else {}
     return _command("training", stage.configs, {**options, **resume}, folder, lock)
+
+
+def _estimate(row: Row, folder: Path, datalist: str, lock: int) -> bool:
+    """Estimate the degradation between the unpaired groups of the row."""
+    options = {**_data_options(row, folder, datalist), **row.training}
+    return _command("estimating", [TRAIN], options, folder, lock)
+
+
+def _data_options(row: Row, folder: Path, datalist: str) -> dict[str, Any]:
+    return {
+        "dataset_dir": datalist,
+        "output_dir": str(folder),
+        "seed": row.seed,
+        "scale_factor": list(row.scale_factor),
+        "hr_fraction": row.hr_fraction,
+    }
 
 
 def _evaluate(row: Row, folder: Path, name: str, options: Mapping[str, Any], datalist: str, lock: int) -> bool:
@@ -116,6 +132,7 @@ def _evaluate(row: Row, folder: Path, name: str, options: Mapping[str, Any], dat
         "output_dir": str(unfinished),
         "scale_factor": list(row.scale_factor),
         **({"ckpt_path": MODEL} if row.stages() else {}),
+        **({"degradation": str(folder / ESTIMATE)} if row.needs_estimate else {}),
         **row.evaluation,
         **options,
     }

@@ -21,6 +21,8 @@ INITIAL = "initial"  # the network from which the learned rows of a matrix start
 TUNINGS = ("fine_tuning", "spectral_tuning")  # which go on from shipped weights; no overlays of methods/
 ELSEWHERE = {INITIAL: f"{CONFIGS}/methods/kspace_pairs.yaml", **{name: f"{CONFIGS}/{name}.yaml" for name in TUNINGS}}
 MODEL = "model.pt"
+ESTIMATE = "@degradation"  # in a network's definition: an estimate, which inference.yaml takes as a file
+DIAGNOSTICS = "docs/benchmark/diagnostics.yaml"  # what every training of a matrix logs beside the bundle's own curves
 FEW_METHODS = {"zero_filling": "zero-filling", "pred": "super-resolution"}  # of the evaluations beside the main one
 BACKBONES = {"paper_network", "slab_network", "without_skip"}  # overlays that go with any system
 EVERY = "every"
@@ -41,6 +43,7 @@ KEYS = {
     "best_validation",
     "mismatches",
     "tables",
+    "decisions",
 }
 OPTIONS = {"training", "evaluation"}  # of the commands, for all rows or for those of a block
 
@@ -101,7 +104,7 @@ class Row:
         """The trainings of the system, in their order; none for what is not trained."""
         stacks = [[f"{CONFIGS}/train.yaml"]] if self.overlay is None else _stacks(self.overlay, "training")
         budgets = [_content(stack[-1]).get("max_iterations") for stack in stacks]
-        extra = [self._network_overlay] if self._network_overlay else []
+        extra = [*filter(None, [self._network_overlay]), DIAGNOSTICS]
         supervised = self.system.startswith("supervised")
         extra += [f"{CONFIGS}/misaligned.yaml"] if self.assignment == "misaligned" and not supervised else []
         return [
@@ -116,6 +119,13 @@ class Row:
             return trunk
         header = (ROOT / self.overlay).read_text(encoding="utf-8")
         return trunk if self.stages() and "on inference" not in header else [*trunk, self.overlay]
+
+    @property
+    def needs_estimate(self) -> bool:
+        """Whether its evaluation takes the degradation that is estimated between its unpaired groups."""
+        return (
+            not self.stages() and _content(self.evaluating()[-1]).get("network_def", {}).get("degradation") == ESTIMATE
+        )
 
     @property
     def trains_the_network(self) -> bool:

@@ -225,7 +225,7 @@ def test_training_on_the_studies_shows_its_progress_and_is_served_at_once(server
         assert time.monotonic() - start < 600, seen
     assert status == "DONE", seen
     assert any("Training [2/2]: [3/3]" in line for line in seen), seen
-    assert any("reference_free_score" in line for line in seen), seen
+    assert any("consistency_psnr" in line for line in seen), seen
     log = server.log.read_text(encoding="utf-8", errors="replace")
     assert "Restored all variables from" in log  # the pretrained weights
     assert "psnr_zero_filling" not in log  # a label of somebody else is no reference

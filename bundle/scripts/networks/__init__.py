@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .baselines import Tricubic, ZeroFilling
+from .baselines import LinearInverse, Tricubic, ZeroFilling
 from .degradation import DegradationNet
 from .discriminators import FrequencySeparatedDiscriminator, VGGDiscriminator
 from .downsampling import CubicDownsampling, LinearDegradation
@@ -17,6 +17,7 @@ __all__ = [
     "DegradationNet",
     "FrequencySeparatedDiscriminator",
     "LinearDegradation",
+    "LinearInverse",
     "PatchProjectionHead",
     "ProjectionHead",
     "SuperResolutionNet",

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
+from monai.config import PathLike
 from torch import Tensor, nn
 
+from scripts.consistency import wiener_inverse
+from scripts.degradation import Degradation, read_degradation
 from scripts.interpolation import interpolate_axis
 from scripts.kspace import zero_fill
 
@@ -47,3 +51,38 @@ class ZeroFilling(nn.Module):
         """LR volume ``(B, 1, H, W, D)`` to HR volume ``(B, 1, s_h * H, s_w * W, s_d * D)``."""
         size = [n * factor for n, factor in zip(x.shape[2:], self.scale_factor, strict=True)]
         return zero_fill(x, size, (2, 3, 4))
+
+
+class LinearInverse(nn.Module):
+    """Zero-filling behind the Wiener inverse of a degradation: the best that a linear filter can do, without learning.
+
+    Args:
+        scale_factor: integer factors along the spatial axes.
+        degradation: an estimate, or the file where it was saved, or one that is known, see
+            :func:`scripts.degradation.known_degradation`.
+        snr: the head's mean signal over the standard deviation of the noise, where it is known; None for the noise of
+            ``degradation``.
+    """
+
+    def __init__(
+        self,
+        scale_factor: Sequence[int] = (2, 2, 2),
+        degradation: Degradation | PathLike = "degradation.json",
+        snr: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.zero_filling = ZeroFilling(scale_factor)
+        self.degradation = degradation if isinstance(degradation, Degradation) else read_degradation(degradation)
+        self.snr = snr
+
+    def forward(self, x: Tensor) -> Tensor:
+        """LR volume ``(B, 1, H, W, D)`` to HR volume ``(B, 1, s_h * H, s_w * W, s_d * D)``."""
+        return self.zero_filling(torch.stack([self._inverse(volume[0]) for volume in x])[:, None])
+
+    def _inverse(self, image: Tensor) -> Tensor:
+        window = self.degradation.window(image.shape).to(image)
+        noise_std = self.degradation.noise_std
+        if self.snr is not None:
+            noise_std = float(image[image > image.mean()].mean()) / self.snr
+        passed = window.square() if self.degradation.filtered_noise else torch.ones_like(window)
+        return wiener_inverse(image, window, noise_std**2 * image.numel() * passed)

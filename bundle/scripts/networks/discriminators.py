@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
+from monai.networks.layers import get_norm_layer
 from torch import Tensor, nn
 
 from .initialization import initialize, rescale
@@ -11,22 +14,40 @@ from .initialization import initialize, rescale
 SLOPE = 0.2
 
 
+def _normalisation(norm: str | Sequence | None, channels: int) -> list[nn.Module]:
+    return [] if norm is None else [get_norm_layer(norm, spatial_dims=2, channels=channels)]
+
+
 class VGGDiscriminator(nn.Module):
     """The VGG discriminator of USR_DA and ESRGAN, with slices (or features) as channels and a linear output.
 
-    Ten convolutions, of which every second halves the image; batch normalisation on all but the first. No sigmoid: the
+    Ten convolutions, of which every second halves the image; a normalisation behind all but the first. No sigmoid: the
     loss is least squares.
+
+    The papers' has batch normalisation, of which the last one sees ``feature_size ** 2`` values per image and channel.
+    Where these are few, its statistics hide what tells the groups apart; groups of channels, which are normalised image
+    by image, do not need a large batch.
 
     Args:
         in_channels: slices of the slab, or number of features.
         feature_size: input size divided by 32: 4 for patches of 128, 2 for 64.
         num_features: width of the first layer, doubled up to eightfold.
+        norm: name of a normalisation, or its name and arguments, as in MONAI's networks: ``"batch"``, ``"instance"``,
+            ``("group", {"num_groups": 4})``; None for none.
         seed: seed of the initialisation.
     """
 
-    def __init__(self, in_channels: int, feature_size: int, num_features: int = 64, seed: int = 0) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        feature_size: int,
+        num_features: int = 64,
+        norm: str | Sequence | None = "batch",
+        seed: int = 0,
+    ) -> None:
         super().__init__()
         self.input_size = 32 * feature_size
+        self.norm = norm
         widths = [num_features * factor for factor in (1, 2, 4, 8, 8)]
         first = nn.Conv2d(in_channels, num_features, 3, padding=1)
         layers: list[nn.Module] = [first, nn.LeakyReLU(SLOPE, inplace=True)]
@@ -45,13 +66,9 @@ class VGGDiscriminator(nn.Module):
         )
         initialize(self, seed, negative_slope=SLOPE)
 
-    @staticmethod
-    def _block(in_channels: int, out_channels: int, stride: int) -> list[nn.Module]:
-        return [
-            nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=False),
-            nn.BatchNorm2d(out_channels),
-            nn.LeakyReLU(SLOPE, inplace=True),
-        ]
+    def _block(self, in_channels: int, out_channels: int, stride: int) -> list[nn.Module]:
+        convolution = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=self.norm is None)
+        return [convolution, *_normalisation(self.norm, out_channels), nn.LeakyReLU(SLOPE, inplace=True)]
 
     def forward(self, x: Tensor) -> Tensor:
         """``(B, in_channels, 32 * feature_size, 32 * feature_size)`` to ``(B, 1)``, unbounded.
@@ -77,23 +94,27 @@ class FrequencySeparatedDiscriminator(nn.Module):
     """DASR's discriminator (https://arxiv.org/abs/2004.01178, after FSSR): of high frequencies, patch by patch.
 
     Three 5 x 5 convolutions without stride and a 1 x 1 convolution see the details of the Haar wavelet, so that each
-    output judges 26 x 26 pixels. The outputs are log-odds; the loss takes their sigmoid.
+    output judges 26 x 26 pixels. The outputs are log-odds; the loss takes their sigmoid. The papers' instance
+    normalisation hides how strong the details of an image are.
 
     Args:
         in_channels: slices of the slab.
         num_features: width of the first layer, doubled twice.
+        norm: see :class:`VGGDiscriminator`.
         seed: seed of the initialisation.
     """
 
     receptive_field = 13  # of an output, in pixels of the details
 
-    def __init__(self, in_channels: int, num_features: int = 64, seed: int = 0) -> None:
+    def __init__(
+        self, in_channels: int, num_features: int = 64, norm: str | Sequence | None = "instance", seed: int = 0
+    ) -> None:
         super().__init__()
         layers: list[nn.Module] = [nn.Conv2d(3 * in_channels, num_features, 5, padding=2), nn.LeakyReLU(SLOPE)]
         for width in (num_features, 2 * num_features):
             layers += [
-                nn.Conv2d(width, 2 * width, 5, padding=2, bias=False),
-                nn.InstanceNorm2d(2 * width),
+                nn.Conv2d(width, 2 * width, 5, padding=2, bias=norm is None),
+                *_normalisation(norm, 2 * width),
                 nn.LeakyReLU(SLOPE),
             ]
         self.layers = nn.Sequential(*layers, nn.Conv2d(4 * num_features, 1, 1))

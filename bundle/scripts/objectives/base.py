@@ -33,14 +33,15 @@ def restoration(name: str, made: Tensor, given: Tensor, ssim_form: str = "abs") 
 
 
 def discrimination(
+    name: str,
     discriminator: nn.Module,
     real: Tensor,
-    *fakes: Tensor,
     loss: Callable[[Tensor, Tensor], Tensor] = discriminator_loss,
-) -> Tensor:
-    """One loss per pair of a real and a fake, summed; real and fakes pass in batches of their own."""
+    **fakes: Tensor,
+) -> Terms:
+    """A term ``<name>_<fake>`` per pair of a real and a fake; real and fakes pass in batches of their own."""
     real_logits = discriminator(real)
-    return sum(loss(real_logits, discriminator(fake)) for fake in fakes)
+    return {f"{name}_{fake}": loss(real_logits, discriminator(made)) for fake, made in fakes.items()}
 
 
 class Objective(nn.Module, ABC):

@@ -64,7 +64,7 @@ class BlindSR(Objective):
         "kernel_centre",
         "kernel_sparsity",
     )
-    discriminator_terms = ("high_res_discriminator", "low_res_discriminator")
+    discriminator_terms = ("high_res_discriminator_super_resolved", "low_res_discriminator_degraded")
 
     def __init__(
         self,
@@ -121,6 +121,11 @@ class BlindSR(Objective):
     def discriminator_loss(self, images: Mapping[str, Tensor]) -> Terms:
         x = images
         return {
-            "high_res_discriminator": discrimination(self.high_res_discriminator, x["reals"], x["super_resolved"]),
-            "low_res_discriminator": discrimination(self.low_res_discriminator, x["image"], x["degraded"]),
+            **discrimination(
+                "high_res_discriminator",
+                self.high_res_discriminator,
+                x["reals"],
+                super_resolved=x["super_resolved"],
+            ),
+            **discrimination("low_res_discriminator", self.low_res_discriminator, x["image"], degraded=x["degraded"]),
         }

@@ -39,7 +39,12 @@ class CycleGAN(Objective):
         "high_res_adversarial",
         "low_res_adversarial",
     )
-    discriminator_terms = ("high_res_discriminator", "low_res_discriminator")
+    discriminator_terms = (
+        "high_res_discriminator_cycled",
+        "high_res_discriminator_super_resolved",
+        "low_res_discriminator_cycled_image",
+        "low_res_discriminator_degraded",
+    )
 
     def __init__(
         self,
@@ -92,6 +97,18 @@ class CycleGAN(Objective):
     def discriminator_loss(self, images: Mapping[str, Tensor]) -> Terms:
         x, high_res, low_res = images, self.high_res_discriminator, self.low_res_discriminator
         return {
-            "high_res_discriminator": discrimination(high_res, x["reals"], x["cycled"], x["super_resolved"]),
-            "low_res_discriminator": discrimination(low_res, x["image"], x["cycled_image"], x["degraded"]),
+            **discrimination(
+                "high_res_discriminator",
+                high_res,
+                x["reals"],
+                cycled=x["cycled"],
+                super_resolved=x["super_resolved"],
+            ),
+            **discrimination(
+                "low_res_discriminator",
+                low_res,
+                x["image"],
+                cycled_image=x["cycled_image"],
+                degraded=x["degraded"],
+            ),
         }

@@ -34,7 +34,7 @@ class DASRDegradation(Objective):
     """
 
     generator_terms = ("colour", "texture")
-    discriminator_terms = ("low_res_discriminator",)
+    discriminator_terms = ("low_res_discriminator_degraded",)
 
     def __init__(
         self, degradation: nn.Module, low_res_discriminator: nn.Module, weights: Mapping[str, float | None]
@@ -67,10 +67,13 @@ class DASRDegradation(Objective):
         }
 
     def discriminator_loss(self, images: Mapping[str, Tensor]) -> Terms:
-        terms = discrimination(
-            self.low_res_discriminator, images["image"], images["degraded"], loss=log_discriminator_loss
+        return discrimination(
+            "low_res_discriminator",
+            self.low_res_discriminator,
+            images["image"],
+            loss=log_discriminator_loss,
+            degraded=images["degraded"],
         )
-        return {"low_res_discriminator": terms}
 
 
 class DASR(Objective):
@@ -90,7 +93,7 @@ class DASR(Objective):
     """
 
     generator_terms = ("weighted_l1", "restoration_ssim", "low_frequency_l1", "adversarial")
-    discriminator_terms = ("high_res_discriminator",)
+    discriminator_terms = ("high_res_discriminator_super_resolved",)
 
     def __init__(
         self,
@@ -142,7 +145,10 @@ class DASR(Objective):
         }
 
     def discriminator_loss(self, images: Mapping[str, Tensor]) -> Terms:
-        term = discrimination(
-            self.high_res_discriminator, images["reals"], images["super_resolved"], loss=log_discriminator_loss
+        return discrimination(
+            "high_res_discriminator",
+            self.high_res_discriminator,
+            images["reals"],
+            loss=log_discriminator_loss,
+            super_resolved=images["super_resolved"],
         )
-        return {"high_res_discriminator": term}

@@ -42,7 +42,11 @@ class PseudoSR(Objective):
         "geometry_l1",
         "super_resolution_l1",
     )
-    discriminator_terms = ("clean_discriminator", "low_res_discriminator", "high_res_discriminator")
+    discriminator_terms = (
+        "clean_discriminator_cleaned",
+        "low_res_discriminator_degraded",
+        "high_res_discriminator_super_resolved_cycled",
+    )
 
     def __init__(
         self,
@@ -108,10 +112,13 @@ class PseudoSR(Objective):
     def discriminator_loss(self, images: Mapping[str, Tensor]) -> Terms:
         x = images
         return {
-            "clean_discriminator": discrimination(self.clean_discriminator, x["downsampled"], x["cleaned"]),
-            "low_res_discriminator": discrimination(self.low_res_discriminator, x["image"], x["degraded"]),
-            "high_res_discriminator": discrimination(
-                self.high_res_discriminator, x["super_resolved_image"], x["super_resolved_cycled"]
+            **discrimination("clean_discriminator", self.clean_discriminator, x["downsampled"], cleaned=x["cleaned"]),
+            **discrimination("low_res_discriminator", self.low_res_discriminator, x["image"], degraded=x["degraded"]),
+            **discrimination(
+                "high_res_discriminator",
+                self.high_res_discriminator,
+                x["super_resolved_image"],
+                super_resolved_cycled=x["super_resolved_cycled"],
             ),
         }
 

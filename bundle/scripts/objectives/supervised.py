@@ -19,7 +19,8 @@ class Supervised(Objective):
         weights: one weight per term; the authors' are 100 for L1 and 50 for SSIM, here 1 and 0.5.
         ssim_form: see :func:`scripts.losses.ssim_loss`; the default is that of the authors' code.
         margin: LR voxels at the borders of a slab that are not compared: the skip interpolates there beyond what the
-            crop shows. Along the slices context, where slabs have it, does the same.
+            crop shows. Along the slices, context does the same where slabs have it; an axis that keeps its size is not
+            interpolated.
     """
 
     generator_terms = ("restoration_l1", "restoration_ssim")
@@ -43,7 +44,9 @@ class Supervised(Objective):
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         image = batch["image"]
         slabs = learned_slices(self.network.slab_size, image, label=batch["label"], pred=self.network.slab(image))
-        dims = (1, 2, 3) if image.shape[1] == self.network.slab_size else (2, 3)
+        has_context = image.shape[1] > self.network.slab_size
+        interpolated = slabs["label"].shape[1] > slabs["image"].shape[1]
+        dims = (1, 2, 3) if interpolated and not has_context else (2, 3)
         return without_margin(self.margin, dims, **slabs)
 
     def generator_loss(self, images: Mapping[str, Tensor]) -> Terms:

@@ -52,7 +52,13 @@ class UDEAN(Objective):
         "image_adaptation",
         "feature_adaptation",
     )
-    discriminator_terms = ("high_res_discriminator", "low_res_discriminator", "feature_discriminator")
+    discriminator_terms = (
+        "high_res_discriminator_reconstructed",
+        "high_res_discriminator_cycled",
+        "low_res_discriminator_degraded",
+        "low_res_discriminator_reconstructed_image",
+        "feature_discriminator_target_features",
+    )
 
     def __init__(
         self,
@@ -75,8 +81,9 @@ class UDEAN(Objective):
         self.ssim_form = ssim_form
         self.image_adaptation = image_adaptation
         self.cycle_to_degradation = cycle_to_degradation
-        absent = set() if image_adaptation else {"image_adaptation"}
-        absent |= {"feature_adaptation", "feature_discriminator"} if feature_discriminator is None else set()
+        absent = set() if image_adaptation else {"image_adaptation", "low_res_discriminator_degraded"}
+        if feature_discriminator is None:
+            absent |= {"feature_adaptation", "feature_discriminator_target_features"}
         self.generator_terms = tuple(term for term in self.generator_terms if term not in absent)
         self.discriminator_terms = tuple(term for term in self.discriminator_terms if term not in absent)
 
@@ -134,18 +141,16 @@ class UDEAN(Objective):
 
     def discriminator_loss(self, images: Mapping[str, Tensor]) -> Terms:
         x = images
-        low_res_fakes = [x["degraded"]] if self.image_adaptation else []
-        low_res_fakes.append(x["reconstructed_image"])
-        terms = {
-            "high_res_discriminator": discrimination(
-                self.high_res_discriminator, x["reals"], x["reconstructed"], x["cycled"]
-            ),
-            "low_res_discriminator": discrimination(self.low_res_discriminator, x["image"], *low_res_fakes),
-        }
+        low_res_fakes = ("degraded", "reconstructed_image") if self.image_adaptation else ("reconstructed_image",)
+        pairs = [
+            ("high_res_discriminator", self.high_res_discriminator, "reals", ("reconstructed", "cycled")),
+            ("low_res_discriminator", self.low_res_discriminator, "image", low_res_fakes),
+        ]
         if self.feature_discriminator is not None:
-            terms["feature_discriminator"] = discrimination(
-                self.feature_discriminator, x["features"], x["target_features"]
-            )
+            pairs.append(("feature_discriminator", self.feature_discriminator, "features", ("target_features",)))
+        terms: Terms = {}
+        for name, discriminator, real, fakes in pairs:
+            terms |= discrimination(name, discriminator, x[real], **{fake: x[fake] for fake in fakes})
         return terms
 
     def _restoration(self, name: str, made: Tensor, given: Tensor, discriminator: nn.Module) -> Terms:

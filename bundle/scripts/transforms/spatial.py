@@ -50,16 +50,21 @@ class KSpaceTruncate(InvertibleTransform):
         elliptical: leave out the corners of k-space beyond the inscribed ellipsoid.
         partial_fourier: per axis, the acquired fraction of k-space in (0.5, 1].
         hamming: apply the scanner's Hamming filter along every axis.
+        exponential: per axis, the decay $d \geq 0$ of the signal, $e^{-d |k| / k_{max}}$.
+        fermi: per axis, radius and width of a Fermi filter in units of the band, or None.
         noise_std: standard deviation of the receiver's white complex noise, before any window, in the units of the
             volume, for the real and the imaginary part each.
         snr: signal over noise, instead of ``noise_std``, which then is the low-resolution volume's mean signal divided
             by it; signal is what is above the volume's mean, the head.
+        rician: take the magnitude of the complex image, in the units of the volume, as scanners store it: its noise is
+            Rician, and air is not zero on average.
         seed: together with the volume's own values it seeds the noise, so that a scan has the same noise in every
             epoch, worker and run, and may be cached.
 
     Raises:
         ValueError: when a scale factor is below 1, ``noise_std`` is negative or ``snr`` not positive, or both are
-            given; when called, if the number of factors is not that of the spatial axes.
+            given, as are ``magnitude`` and ``rician``; when called, if the number of factors, or of the values of a
+            window, is not that of the spatial axes.
     """
 
     def __init__(
@@ -69,17 +74,29 @@ class KSpaceTruncate(InvertibleTransform):
         elliptical: bool = False,
         partial_fourier: Sequence[float] | None = None,
         hamming: bool = False,
+        exponential: Sequence[float] | None = None,
+        fermi: Sequence[Sequence[float] | None] | None = None,
         noise_std: float = 0.0,
         snr: float | None = None,
+        rician: bool = False,
         seed: int = 0,
     ) -> None:
         if noise_std < 0:
             raise ValueError(f"noise_std must not be negative, got {noise_std}.")
         if snr is not None and (snr <= 0 or noise_std):
             raise ValueError(f"snr must be positive, and noise_std then 0, got {snr} and {noise_std}.")
+        if magnitude and rician:
+            raise ValueError("magnitude and rician must not both be true, got both: one divides by the maximum.")
         self.scale_factor = checked_factors(scale_factor)
         self.magnitude = magnitude
-        self.window = {"elliptical": elliptical, "partial_fourier": partial_fourier, "hamming": hamming}
+        self.rician = rician
+        self.window = {
+            "elliptical": elliptical,
+            "partial_fourier": partial_fourier,
+            "hamming": hamming,
+            "exponential": exponential,
+            "fermi": fermi,
+        }
         self.noise_std = noise_std
         self.snr = snr
         self.seed = seed
@@ -98,7 +115,7 @@ class KSpaceTruncate(InvertibleTransform):
 
     def _acquire(self, x: Tensor, matrix_size: list[int]) -> Tensor:
         dim = spatial_dims(x)
-        if not (self.magnitude or self.noise_std or self.snr or any(self.window.values())):
+        if not (self.magnitude or self.rician or self.noise_std or self.snr or any(self.window.values())):
             return truncate(x, matrix_size, dim)
         if self.magnitude:
             k = crop_kspace(fftc(x, dim), matrix_size, dim) * (math.prod(matrix_size) / math.prod(x.shape[1:]))
@@ -109,6 +126,8 @@ class KSpaceTruncate(InvertibleTransform):
             generator = torch.Generator().manual_seed(zlib.crc32(x.cpu().contiguous().numpy(), self.seed))
             k = complex_noise(k, noise_std, dim, generator)
         y = ifftc(apodise(k, acquisition_window(matrix_size, device=k.device, **self.window), dim), dim)
+        if self.rician:
+            return y.abs()
         return y.abs() / y.abs().max() if self.magnitude else y.real
 
     def _noise_std(self, k: Tensor, dim: list[int]) -> float:
@@ -135,8 +154,11 @@ class KSpaceTruncated(MapTransform, InvertibleTransform):
         elliptical: see there.
         partial_fourier: see there.
         hamming: see there.
+        exponential: see there.
+        fermi: see there.
         noise_std: see there.
         snr: see there.
+        rician: see there.
         seed: see there.
         allow_missing_keys: whether a key may be absent.
     """
@@ -149,14 +171,27 @@ class KSpaceTruncated(MapTransform, InvertibleTransform):
         elliptical: bool = False,
         partial_fourier: Sequence[float] | None = None,
         hamming: bool = False,
+        exponential: Sequence[float] | None = None,
+        fermi: Sequence[Sequence[float] | None] | None = None,
         noise_std: float = 0.0,
         snr: float | None = None,
+        rician: bool = False,
         seed: int = 0,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.truncate = KSpaceTruncate(
-            scale_factor, magnitude, elliptical, partial_fourier, hamming, noise_std, snr, seed
+            scale_factor,
+            magnitude,
+            elliptical,
+            partial_fourier,
+            hamming,
+            exponential,
+            fermi,
+            noise_std,
+            snr,
+            rician,
+            seed,
         )
 
     def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
