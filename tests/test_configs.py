@@ -13,6 +13,7 @@ import torch
 import yaml
 from ignite.engine import Events
 from monai.bundle import ConfigParser, ConfigWorkflow
+from scripts.degradation import known_degradation
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 
@@ -227,9 +228,12 @@ def test_validation_prepares_an_image_as_inference_does():
 
 
 @pytest.mark.parametrize("name", EVALUATION)
-def test_an_evaluation_has_every_property_of_the_bundle_specification(name, phantom_dataset):
+def test_an_evaluation_has_every_property_of_the_bundle_specification(name, phantom_dataset, tmp_path):
     run, files = STACKS[name]
     settings = {"bundle_root": str(CONFIGS.parent), "dataset_dir": str(phantom_dataset() / "validation")}
+    if name == "methods/linear_inverse_estimated.yaml":
+        settings["degradation"] = str(tmp_path / "degradation.json")
+        known_degradation()._replace(spacing=(2.0, 2.0, 2.0)).save(settings["degradation"])
     paths = [str(CONFIGS / file) for file in files]
     workflow = ConfigWorkflow(paths, workflow_type="infer", run_id=run, logging_file=False, **settings)
     workflow.initialize()

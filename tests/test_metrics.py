@@ -34,12 +34,30 @@ def fourier_shift(volume, shift):
     return torch.fft.ifftn(spectrum, dim=SPATIAL).real
 
 
+def blocks(shape=(16, 16, 16)):
+    """A reference of 0 and 1, whose scale is 1, with one bright vessel."""
+    label = torch.zeros(1, *shape)
+    label[0, 2:10] = 1.0
+    label[0, 5, 5, 5] = 3.0
+    return label
+
+
 def test_an_error_of_one_hundredth_is_forty_decibels():
-    label = 0.9 * noise((16, 16, 16))
-    label[0, 0, 0, 0] = 1.0
-    pred = label + 0.01
-    pred[0, 0, 0, 0] = 0.99
-    assert metrics.psnr(pred, label).item() == pytest.approx(40.0, abs=1e-4)
+    label = blocks()
+    assert metrics.psnr(label + 0.01, label).item() == pytest.approx(40.0, abs=1e-4)
+
+
+def test_the_scale_is_a_percentile_of_the_foreground_and_no_single_voxel():
+    label = blocks((32, 32, 32))
+    assert metrics.foreground_percentile(label) == 1
+    brighter = label.clone()
+    brighter[0, 5, 5, 5] = 100.0
+    error = 0.01 * torch.ones_like(label)
+    found = [metrics.psnr(volume + error, volume).item() for volume in (label, brighter)]
+    assert found == pytest.approx([40.0, 40.0], abs=1e-3)
+    assert metrics.foreground_percentile(torch.zeros(4, 4)) == 0
+    ramp = torch.arange(1000.0)
+    assert metrics.foreground_percentile(ramp) == pytest.approx(np.percentile(np.arange(500, 1000), 99.9))
 
 
 def test_psnr_knows_no_unit_and_stays_finite():
@@ -49,14 +67,17 @@ def test_psnr_knows_no_unit_and_stays_finite():
     assert metrics.psnr(label, label).item() == pytest.approx(120.0)
 
 
-def test_only_the_metric_clips():
+def test_nothing_is_clipped_but_in_the_papers_convention():
     label = noise((12, 12, 12))
-    assert metrics.psnr(torch.where(label == label.max(), 5.0, label), label).item() == pytest.approx(120.0)
+    pred = torch.where(label == label.max(), 2 * label, label)
+    assert metrics.psnr(pred, label) < 40
+    assert metrics.psnr_own_maximum(torch.where(label < 0.5, -1.0, label), label) < 20
+    below = torch.where(label < 0.001, -0.5, label)
+    assert metrics.psnr_own_maximum(below, label) > metrics.psnr(below, label)
 
 
 def test_psnr_inside_a_mask_is_of_its_voxels_alone_on_the_scale_of_the_volume():
-    label = 0.9 * noise((16, 16, 16))
-    label[0, 0, 0, 0] = 1.0
+    label = blocks()
     mask = torch.zeros_like(label)
     mask[0, 4:8, 4:8, 4:8] = 1
     pred = label + 0.01 * mask + 0.5 * (1 - mask)
@@ -66,7 +87,11 @@ def test_psnr_inside_a_mask_is_of_its_voxels_alone_on_the_scale_of_the_volume():
 def test_psnr_inside_no_mask_is_no_number():
     label = noise((8, 8, 8))
     assert metrics.masked_psnr(label, label).isnan()
-    assert metrics.masked_psnr(label, torch.cat([label, torch.zeros_like(label)])).isnan()
+    empty = torch.cat([label, torch.zeros_like(label)])
+    assert metrics.masked_psnr(label, empty).isnan()
+    assert metrics.masked_ssim(label, label).isnan()
+    assert metrics.masked_ssim(label, empty).isnan()
+    assert metrics.masked_shift_gain_corrected_psnr(label, empty).isnan()
 
 
 def test_volumes_divided_by_their_own_maxima_hide_a_gain():
@@ -74,19 +99,40 @@ def test_volumes_divided_by_their_own_maxima_hide_a_gain():
     assert metrics.psnr_own_maximum(2 * label, label).item() == pytest.approx(120, abs=1)
     assert metrics.ssim_own_maximum(2 * label, label).item() == pytest.approx(1, abs=1e-5)
     scaled = pred / pred.max() * label.max()
-    assert metrics.psnr_own_maximum(pred, label).item() == pytest.approx(metrics.psnr(scaled, label).item(), abs=1e-4)
+    error = (scaled.clamp(min=0) - label.clamp(min=0)) / label.max()
+    expected = -10 * error.square().mean().log10()
+    assert metrics.psnr_own_maximum(pred, label).item() == pytest.approx(expected.item(), abs=1e-4)
     assert metrics.psnr_own_maximum(-label.abs(), label).isfinite()
 
 
-def test_ssim_equals_scikit_image_in_the_interior():
-    label = head() / head().max()
-    pred = (label + 0.05 * torch.randn(label.shape, generator=torch.Generator().manual_seed(1))).clamp(0, 1)
-    expected = []
+def test_ssim_equals_scikit_image_in_the_interior_and_averages_its_map_over_a_mask():
+    label = head()
+    pred = label + 0.05 * torch.randn(label.shape, generator=torch.Generator().manual_seed(1))
+    scale = metrics.foreground_percentile(label)
+    maps = []
     for z in range(label.shape[-1]):
         options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False, "data_range": 1.0}
-        a, b = pred[0, ..., z].double().numpy(), label[0, ..., z].clamp(0, 1).double().numpy()
-        expected.append(structural_similarity(a, b, full=True, **options)[1][5:-5, 5:-5].mean())
-    assert metrics.ssim(pred, label).item() == pytest.approx(np.mean(expected), abs=1e-6)
+        a, b = ((x[0, ..., z].double() / scale).numpy() for x in (pred, label))
+        maps.append(structural_similarity(a, b, full=True, **options)[1])
+    similarity, interior = np.stack(maps, -1), (slice(5, -5), slice(5, -5))
+    assert metrics.ssim(pred, label).item() == pytest.approx(similarity[interior].mean(), abs=1e-6)
+    mask = label > 0.3 * label.max()
+    mask[0, :8] = True  # up to the border, where the window does not fit
+    inside = mask[0].numpy()[interior]
+    expected = similarity[interior][inside].mean()
+    found = metrics.masked_ssim(pred, torch.cat([label, mask.float()]), chunk_size=5)
+    assert found.item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_what_lies_far_outside_a_mask_changes_no_score_inside():
+    label, pred = head(), head(seed=1)
+    mask = torch.zeros_like(label)
+    mask[0, 14:18, 14:20, 10:14] = 1
+    elsewhere = pred.clone()
+    elsewhere[0, :2] = 0.01
+    masked = torch.cat([label, mask])
+    for metric in (metrics.masked_psnr, metrics.masked_ssim):
+        assert metric(elsewhere, masked).item() == metric(pred, masked).item()
 
 
 def test_ssim_of_a_volume_with_itself_is_one_and_ignores_the_order_of_slices():
@@ -110,6 +156,9 @@ def test_corrected_psnr_forgives_gain_and_shift_but_not_blur():
     displaced = 0.9 * fourier_shift(label, (0.3, 0.0, 0.2))
     assert metrics.psnr(displaced, label) < 35
     assert metrics.shift_gain_corrected_psnr(displaced, label) > 80
+    masked = torch.cat([label, (label > 0.3).float()])
+    assert metrics.masked_psnr(displaced, masked) < 30
+    assert metrics.masked_shift_gain_corrected_psnr(displaced, masked) > 80
     blurred = zero_fill(truncate(label, [8, 9, 7], SPATIAL), label.shape[1:], SPATIAL)
     assert metrics.shift_gain_corrected_psnr(blurred, label) < metrics.psnr(blurred, label) + 0.3
 
@@ -192,8 +241,9 @@ def test_grids_that_do_not_match_are_refused(metric):
 
 
 def test_a_reference_without_signal_is_refused():
-    with pytest.raises(ValueError, match="maximum must be positive to define a scale, got 0"):
-        metrics.psnr(torch.ones(1, 8, 8, 8), torch.zeros(1, 8, 8, 8))
+    for metric in (metrics.psnr, metrics.ssim):
+        with pytest.raises(ValueError, match="foreground must be positive to define a scale, got 0"):
+            metric(torch.ones(1, 8, 8, 8), torch.zeros(1, 8, 8, 8))
 
 
 def test_an_empty_group_is_refused():

@@ -30,14 +30,14 @@ def subject(seed):
         "label": MetaTensor(label, meta={"filename_or_obj": f"in/sub-{seed}.nii.gz"}),
         "pred": 0.9 * label,
         "tricubic": 0.8 * label,
-        "foreground_label": torch.cat([label, torch.ones_like(label)]),
+        "deep_label": torch.cat([label, torch.ones_like(label)]),
         "lesion_label": label,  # without a mask
     }
 
 
 def test_every_method_has_every_metric_and_the_first_is_the_key():
     names = list(comparison_metrics(["pred", "tricubic"]))
-    assert names[0] == "pred_psnr"
+    assert names[0] == "pred_psnr_deep"
     assert len(names) == 2 * len(METRICS)
 
 
@@ -60,15 +60,15 @@ def test_the_summary_is_mean_and_standard_deviation(tmp_path):
     evaluate(tmp_path, volumes)
     values = torch.stack([psnr(item["pred"], item["label"].as_tensor()) for item in volumes])
     summary = (tmp_path / "summary.md").read_text(encoding="utf-8")
-    assert f"| ours | {values.mean():.2f} ± {values.std():.2f} |" in summary
+    assert f"| ours | {values.mean():.2f} ± {values.std():.2f} |" in summary  # here all tissue is deep
     assert "- subjects: 2\n- weights: model.pt\n" in summary
 
 
 def test_a_metric_that_no_subject_has_is_left_out_of_the_summary_and_empty_in_the_csv(tmp_path):
-    with_lesion = {**subject(1), "lesion_label": subject(1)["foreground_label"]}
+    with_lesion = {**subject(1), "lesion_label": subject(1)["deep_label"]}
     evaluate(tmp_path / "none", [subject(1), subject(2)])
     evaluate(tmp_path / "one", [with_lesion, subject(2)])
-    title, other = METRICS["psnr_lesion"][2], METRICS["psnr_foreground"][2]
+    title, other = METRICS["psnr_lesion"][2], METRICS["psnr_deep"][2]
     header, *_ = (tmp_path / "none" / "summary.md").read_text(encoding="utf-8").splitlines()
     assert title not in header
     assert other in header

@@ -1,9 +1,9 @@
 r"""Metrics: how good a super-resolved volume is with a reference, and what can be said without one.
 
 Volumes are channel-first, ``(1, H, W, D)``, in the canonical frame where sagittal slices follow one another along the
-last axis. Metrics with a reference use the *common scale*: prediction and reference are both divided by the maximum of
-the reference, and only here clipped to [0, 1]. A metric is a plain function of two volumes; :class:`VolumeMetric` makes
-it one of MONAI's cumulative metrics.
+last axis. Metrics with a reference use the *common scale*: prediction and reference are both divided by a percentile of
+the reference's foreground. Those inside a mask take it as the second channel of the reference. A metric is a plain
+function of two volumes; :class:`VolumeMetric` makes it one of MONAI's cumulative metrics.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from monai.metrics import CumulativeIterationMetric
 from monai.metrics.regression import compute_ssim_and_cs
+from monai.transforms.utils_pytorch_numpy_unification import percentile as volume_percentile
 from monai.utils import convert_to_tensor
 from torch import Tensor
 
@@ -24,8 +25,11 @@ __all__ = [
     "VolumeMetric",
     "common_scale",
     "consistency_psnr",
+    "foreground_percentile",
     "hfen",
     "masked_psnr",
+    "masked_shift_gain_corrected_psnr",
+    "masked_ssim",
     "mtf",
     "psnr",
     "psnr_own_maximum",
@@ -37,6 +41,8 @@ __all__ = [
 ]
 
 SPATIAL = (-3, -2, -1)
+PERCENTILE = 99.9  # of the foreground: the scale of a volume
+WINDOW = 11  # of SSIM, in voxels
 SMALLEST_MSE = 1e-12  # float32 rounding; keeps the PSNR of identical volumes finite (120 dB), so that means stay means
 
 
@@ -74,17 +80,33 @@ def _psnr_of_error(error: Tensor) -> Tensor:
     return -10 * error.double().square().mean().clamp(min=SMALLEST_MSE).log10()
 
 
+def foreground_percentile(volume: Tensor, percentile: float = PERCENTILE) -> float:
+    """The scale of a volume: a percentile of the voxels that are brighter than its mean; 0 where there are none.
+
+    Args:
+        volume: of any shape.
+        percentile: in (0, 100].
+    """
+    foreground = volume[volume > volume.mean()]
+    return float(volume_percentile(foreground, percentile)) if foreground.numel() else 0.0
+
+
 def common_scale(pred: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-    """Divide both volumes by the reference's maximum and clip them to [0, 1].
+    """Divide both volumes by the 99.9th percentile of the reference's foreground; nothing is clipped.
+
+    A single bright vessel does not set this scale, as it sets the maximum.
 
     Raises:
-        ValueError: when the shapes differ or the reference has no positive voxel.
+        ValueError: when the shapes differ or the reference has no positive foreground.
     """
     _check_same_shape(pred, label)
-    maximum = label.max()
-    if not maximum > 0:
-        raise ValueError(f"the reference's maximum must be positive to define a scale, got {maximum.item():g}.")
-    return (pred / maximum).clamp(0, 1), (label / maximum).clamp(0, 1)
+    scale = foreground_percentile(label)
+    if not scale > 0:
+        raise ValueError(
+            f"the reference's foreground must be positive to define a scale, got {scale:g}. Use a volume whose tissue "
+            "is brighter than zero."
+        )
+    return pred / scale, label / scale
 
 
 def psnr(pred: Tensor, label: Tensor) -> Tensor:
@@ -110,27 +132,8 @@ def masked_psnr(pred: Tensor, masked_label: Tensor) -> Tensor:
     return _psnr_of_error((pred - label)[inside])
 
 
-def psnr_own_maximum(pred: Tensor, label: Tensor) -> Tensor:
-    """:func:`psnr` of volumes that are divided each by its own maximum, as the authors' code does.
-
-    Not the score of this bundle: one bright voxel of a prediction changes its scale, and a wrong gain goes unseen.
-    """
-    return psnr(_with_maximum_of(label, pred), label)
-
-
-def ssim_own_maximum(pred: Tensor, label: Tensor) -> Tensor:
-    """:func:`ssim` of volumes that are divided each by its own maximum, see :func:`psnr_own_maximum`."""
-    return ssim(_with_maximum_of(label, pred), label)
-
-
-def _with_maximum_of(label: Tensor, pred: Tensor) -> Tensor:
-    """The prediction, scaled to the reference's maximum; one without a positive voxel stays as it is."""
-    maximum = pred.max()
-    return pred * (label.max() / maximum) if maximum > 0 else pred
-
-
 def ssim(pred: Tensor, label: Tensor, chunk_size: int = 32) -> Tensor:
-    """Mean structural similarity of the slices along the last axis, on the common scale.
+    """Mean structural similarity of the slices along the last axis, data range 1 on the common scale.
 
     The 11 x 11 Gaussian window (standard deviation 1.5) of Wang et al., 2004, stays inside the slice, as in their code
     and in scikit-image's interior.
@@ -140,13 +143,55 @@ def ssim(pred: Tensor, label: Tensor, chunk_size: int = 32) -> Tensor:
         label: the reference, of the same shape.
         chunk_size: how many slices to hold at a time.
     """
+    return _mean_ssim(*common_scale(pred, label), torch.ones_like(label), chunk_size)
+
+
+def masked_ssim(pred: Tensor, masked_label: Tensor, chunk_size: int = 32) -> Tensor:
+    """Mean of the map of :func:`ssim` over the voxels of a mask; for the arguments see :func:`masked_psnr`.
+
+    Returns:
+        the SSIM; NaN where there is no mask, or none inside the window's border.
+    """
+    label, inside = masked_label[:1], masked_label[1:] > 0.5
+    if not inside.any():
+        return torch.full((), torch.nan)
+    return _mean_ssim(*common_scale(pred, label), inside.to(label), chunk_size)
+
+
+def _mean_ssim(pred: Tensor, label: Tensor, weight: Tensor, chunk_size: int) -> Tensor:
+    """Weighted mean of the SSIM of all places where the window fits into the slice."""
     # slices pass as channels: the depthwise convolution is several times faster than a batch of single channels
-    slices = [volume.movedim(-1, 1).contiguous().split(chunk_size, dim=1) for volume in common_scale(pred, label)]
-    total = torch.zeros((), dtype=torch.float64, device=pred.device)
-    for chunk, reference in zip(*slices, strict=True):
-        values, _ = compute_ssim_and_cs(chunk, reference, spatial_dims=2, kernel_size=(11, 11), kernel_sigma=(1.5, 1.5))
-        total += values.double().mean() * chunk.shape[1]
-    return total / pred.shape[-1]
+    slices = [volume.movedim(-1, 1).contiguous().split(chunk_size, dim=1) for volume in (pred, label, weight)]
+    total, count = (torch.zeros((), dtype=torch.float64, device=pred.device) for _ in range(2))
+    border = WINDOW // 2
+    for chunk, reference, inside in zip(*slices, strict=True):
+        values, _ = compute_ssim_and_cs(
+            chunk, reference, spatial_dims=2, kernel_size=(WINDOW, WINDOW), kernel_sigma=(1.5, 1.5)
+        )
+        inside = inside[..., border : inside.shape[-2] - border, border : inside.shape[-1] - border].double()
+        total += (values.double() * inside).sum()
+        count += inside.sum()
+    return total / count
+
+
+def psnr_own_maximum(pred: Tensor, label: Tensor) -> Tensor:
+    """PSNR of volumes that are divided each by its own maximum and clipped to [0, 1], as the authors' code does.
+
+    Not the score of this bundle: one bright voxel of a prediction changes its scale, and a wrong gain goes unseen.
+    """
+    pred, label = _own_maxima(pred, label)
+    return _psnr_of_error(pred - label)
+
+
+def ssim_own_maximum(pred: Tensor, label: Tensor, chunk_size: int = 32) -> Tensor:
+    """SSIM of volumes that are divided each by its own maximum, see :func:`psnr_own_maximum`."""
+    return _mean_ssim(*_own_maxima(pred, label), torch.ones_like(label), chunk_size)
+
+
+def _own_maxima(pred: Tensor, label: Tensor) -> list[Tensor]:
+    """Both volumes over their own maxima, in [0, 1]; one without a positive voxel is black."""
+    _check_same_shape(pred, label)
+    return [(x / x.max()).clamp(0, 1) if x.max() > 0 else torch.zeros_like(x) for x in (pred, label)]
 
 
 def hfen(pred: Tensor, label: Tensor, sigma: float = 1.5) -> Tensor:
@@ -184,12 +229,20 @@ def consistency_psnr(pred: Tensor, image: Tensor) -> Tensor:
 
 
 def shift_gain_corrected_psnr(pred: Tensor, label: Tensor) -> Tensor:
-    """PSNR after the best global gain and sub-voxel shift: what remains when registration is forgiven.
+    """:func:`psnr` after the best global gain and sub-voxel shift: what remains when registration is forgiven.
 
     A diagnostic, not a score: unpaired losses cannot see a consistent sub-voxel shift. When it exceeds :func:`psnr` by
     more than 0.3 dB, the plain number measures registration rather than resolution.
     """
+    _check_same_shape(pred, label)
     return psnr(register_shift_and_gain(pred, label)[0], label)
+
+
+def masked_shift_gain_corrected_psnr(pred: Tensor, masked_label: Tensor) -> Tensor:
+    """:func:`masked_psnr` after the gain and shift of :func:`shift_gain_corrected_psnr`, which are global ones."""
+    label = masked_label[:1]
+    _check_same_shape(pred, label)
+    return masked_psnr(register_shift_and_gain(pred, label)[0], masked_label)
 
 
 def _power_spectrum(x: Tensor, axis: int) -> Tensor:

@@ -23,12 +23,19 @@ from torch import Tensor, nn
 from scripts.atomic import write_atomically, write_text_atomically
 from scripts.files import EXTENSION, DerivativeLayout
 
-__all__ = ["AtomicNibabelWriter", "Derivatives", "SaveImageDerivatived", "describe_inferer", "describe_network"]
+__all__ = [
+    "AtomicNibabelWriter",
+    "Derivatives",
+    "SaveImageDerivatived",
+    "describe_inferer",
+    "describe_network",
+    "describe_weights",
+]
 
 logger = logging.getLogger(__name__)
 
 RECORD = "record"  # of a result, in its metadata and as its sidecar
-METADATA = Path(__file__).parents[1] / "configs" / "metadata.json"
+METADATA = Path(__file__).resolve().parents[1] / "configs" / "metadata.json"
 
 
 class AtomicNibabelWriter(NibabelWriter):
@@ -129,6 +136,18 @@ class Derivatives:
     @cached_property
     def _weights_hash(self) -> str | None:
         return self.weights and _sha256(Path(self.weights))
+
+
+def describe_weights(path: PathLike | None) -> str:
+    """The file of a network's weights, from the bundle on or else with its folder, and the start of its SHA-256.
+
+    A file that is not there is named without: :class:`scripts.weights.WeightsLoader` refuses it with a better message.
+    """
+    if path is None:
+        return "none"
+    file, bundle = Path(path).resolve(), METADATA.parents[1]
+    name = file.relative_to(bundle) if file.is_relative_to(bundle) else Path(*file.parts[-2:])
+    return f"{name.as_posix()}, SHA-256 {_sha256(file)[:12]}" if file.is_file() else name.as_posix()
 
 
 def _sha256(path: Path) -> str:

@@ -21,6 +21,8 @@ from scripts.metrics import (
     consistency_psnr,
     hfen,
     masked_psnr,
+    masked_shift_gain_corrected_psnr,
+    masked_ssim,
     psnr,
     psnr_own_maximum,
     shift_gain_corrected_psnr,
@@ -34,12 +36,19 @@ logger = logging.getLogger(__name__)
 
 # column: (function, what a prediction is compared with, title, decimals)
 METRICS = {
+    "psnr_deep": (masked_psnr, "deep_label", "PSNR in deep tissue (dB)", 2),
+    "ssim_deep": (masked_ssim, "deep_label", "SSIM in deep tissue", 4),
     "psnr": (psnr, "label", "PSNR (dB)", 2),
     "ssim": (ssim, "label", "SSIM", 4),
-    "hfen": (hfen, "label", "HFEN", 3),
+    "psnr_corrected_deep": (
+        masked_shift_gain_corrected_psnr,
+        "deep_label",
+        "PSNR in deep tissue, shift and gain corrected (dB)",
+        2,
+    ),
     "psnr_corrected": (shift_gain_corrected_psnr, "label", "PSNR, shift and gain corrected (dB)", 2),
+    "hfen": (hfen, "label", "HFEN", 3),
     "psnr_consistency": (consistency_psnr, "image", "consistency with the acquisition (dB)", 1),
-    "psnr_foreground": (masked_psnr, "foreground_label", "PSNR in the foreground (dB)", 2),
     "psnr_lesion": (masked_psnr, "lesion_label", "PSNR in the lesion (dB)", 2),
     "psnr_own_maximum": (psnr_own_maximum, "label", "PSNR, each divided by its own maximum (dB)", 2),
     "ssim_own_maximum": (ssim_own_maximum, "label", "SSIM, each divided by its own maximum", 4),

@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 RECORD = "record.json"  # written last: a folder that has it is complete
 STARTED = "started.json"  # written first: what the folder was made from
 LOG = "log.txt"
+DIAGNOSTICS = "docs/benchmark/diagnostics.yaml"
 KEEP_VOLUMES = "docs/benchmark/volumes.yaml"
 TRAIN = "bundle/configs/train.yaml"
 ESTIMATE = "degradation/degradation.json"  # what `run estimating` leaves behind
@@ -102,9 +103,10 @@ def _train(row: Row, stage: Stage, folder: Path, datalist: str, lock: int) -> bo
     }
     if row.initial is not None and stage.weights == MODEL:
         options["init_weights"] = str(folder.parent / row.initial.name / MODEL)
-    save_config(folder / f"training_{stage.number}.yaml", stage.configs, options)
+    configs = [*stage.configs, DIAGNOSTICS]
+    save_config(folder / f"training_{stage.number}.yaml", configs, options)
     resume = {"resume": "latest"} if saved_checkpoints(checkpoints) else {}
-    return _command("training", stage.configs, {**options, **resume}, folder, lock)
+    return _command("training", configs, {**options, **resume}, folder, lock)
 
 
 def _estimate(row: Row, folder: Path, datalist: str, lock: int) -> bool:

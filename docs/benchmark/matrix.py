@@ -22,7 +22,6 @@ TUNINGS = ("fine_tuning", "spectral_tuning")  # which go on from shipped weights
 ELSEWHERE = {INITIAL: f"{CONFIGS}/methods/kspace_pairs.yaml", **{name: f"{CONFIGS}/{name}.yaml" for name in TUNINGS}}
 MODEL = "model.pt"
 ESTIMATE = "@degradation"  # in a network's definition: an estimate, which inference.yaml takes as a file
-DIAGNOSTICS = "docs/benchmark/diagnostics.yaml"  # what every training of a matrix logs beside the bundle's own curves
 FEW_METHODS = {"zero_filling": "zero-filling", "pred": "super-resolution"}  # of the evaluations beside the main one
 BACKBONES = {"paper_network", "slab_network", "without_skip"}  # overlays that go with any system
 EVERY = "every"
@@ -104,7 +103,7 @@ class Row:
         """The trainings of the system, in their order; none for what is not trained."""
         stacks = [[f"{CONFIGS}/train.yaml"]] if self.overlay is None else _stacks(self.overlay, "training")
         budgets = [_content(stack[-1]).get("max_iterations") for stack in stacks]
-        extra = [*filter(None, [self._network_overlay]), DIAGNOSTICS]
+        extra = [self._network_overlay] if self._network_overlay else []
         supervised = self.system.startswith("supervised")
         extra += [f"{CONFIGS}/misaligned.yaml"] if self.assignment == "misaligned" and not supervised else []
         return [

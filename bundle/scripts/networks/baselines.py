@@ -62,15 +62,20 @@ class LinearInverse(nn.Module):
             :func:`scripts.degradation.known_degradation`.
         snr: the head's mean signal over the standard deviation of the noise, where it is known; None for the noise of
             ``degradation``.
+
+    Raises:
+        ValueError: when there is no degradation.
     """
 
     def __init__(
         self,
         scale_factor: Sequence[int] = (2, 2, 2),
-        degradation: Degradation | PathLike = "degradation.json",
+        degradation: Degradation | PathLike | None = None,
         snr: float | None = None,
     ) -> None:
         super().__init__()
+        if degradation is None:
+            raise ValueError("degradation must be an estimate, or the degradation.json of `run estimating`, got None.")
         self.zero_filling = ZeroFilling(scale_factor)
         self.degradation = degradation if isinstance(degradation, Degradation) else read_degradation(degradation)
         self.snr = snr

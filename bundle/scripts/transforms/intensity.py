@@ -8,11 +8,11 @@ from collections.abc import Hashable, Mapping, Sequence
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform, MapTransform
-from monai.transforms.utils_pytorch_numpy_unification import percentile as volume_percentile
 from monai.utils import TraceKeys
 from torch import Tensor
 
 from scripts.kspace import truncate
+from scripts.metrics import PERCENTILE, foreground_percentile
 from scripts.transforms.utils import as_float, checked_factors, file_name, plain, spatial_dims, truncated_size
 
 __all__ = ["ScaleIntensityRobust", "ScaleIntensityRobustd"]
@@ -37,7 +37,7 @@ class ScaleIntensityRobust(InvertibleTransform):
             number.
     """
 
-    def __init__(self, percentile: float = 99.9, scale_factor: Sequence[float] | float | None = None) -> None:
+    def __init__(self, percentile: float = PERCENTILE, scale_factor: Sequence[float] | float | None = None) -> None:
         if not 0 < percentile <= 100:
             raise ValueError(f"percentile must be in (0, 100], got {percentile}.")
         self.percentile = percentile
@@ -62,8 +62,7 @@ class ScaleIntensityRobust(InvertibleTransform):
     def measure(self, img: Tensor) -> float:
         """The scale of a channel-first volume, in its units."""
         low_res = truncate(plain(img), truncated_size(self.scale_factor, img), spatial_dims(img))
-        foreground = low_res[low_res > low_res.mean()]
-        scale = float(volume_percentile(foreground, self.percentile)) if foreground.numel() else 0.0
+        scale = foreground_percentile(low_res, self.percentile)
         if not (math.isfinite(scale) and scale > SMALLEST):
             raise ValueError(
                 f"{file_name(img)}: expected a positive intensity at percentile {self.percentile} of the voxels above "

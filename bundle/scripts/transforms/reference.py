@@ -1,18 +1,21 @@
-"""Evaluation against a reference: both volumes must be on one grid."""
+"""Evaluation against a reference: both volumes must be on one grid, and where it counts is deep in the tissue."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 
 import numpy as np
+import torch
 from monai.config import KeysCollection
-from monai.transforms import MapTransform
+from monai.data import MetaTensor
+from monai.transforms import MapTransform, Transform
 from monai.utils import MetaKeys
+from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from scripts.transforms.utils import file_name
+from scripts.transforms.utils import file_name, plain, spacing
 
-__all__ = ["CheckSameGridd"]
+__all__ = ["CheckSameGridd", "ErodeMask", "ErodeMaskd"]
 
 
 class CheckSameGridd(MapTransform):
@@ -62,3 +65,52 @@ class CheckSameGridd(MapTransform):
                 f"{file_name(label)}: expected a reference on the high-resolution grid of {file_name(image)}, got one "
                 f"that lies up to {distance:.3g} voxels away. Register and resample it, or use a pair of one session."
             )
+
+
+class ErodeMask(Transform):
+    """Keep the voxels of a mask that lie deeper in it than a distance, in mm of the world.
+
+    The end of the volume is no edge: tissue goes on there.
+
+    Args:
+        depth: distance in mm from a voxel's centre to that of the nearest voxel outside the mask, not negative.
+
+    Raises:
+        ValueError: when ``depth`` is negative.
+    """
+
+    def __init__(self, depth: float) -> None:
+        if depth < 0:
+            raise ValueError(f"depth must not be negative, got {depth}.")
+        self.depth = depth
+
+    def __call__(self, img: Tensor) -> Tensor:
+        """
+        Args:
+            img: mask ``(1, H, W, D)``, positive inside.
+        """
+        inside = plain(img)[0].cpu().numpy() > 0
+        if not inside.all():
+            inside = distance_transform_edt(inside, sampling=spacing(img)) > self.depth
+        eroded = torch.as_tensor(inside[None]).to(img)
+        return MetaTensor(eroded).copy_meta_from(img) if isinstance(img, MetaTensor) else eroded
+
+
+class ErodeMaskd(MapTransform):
+    """Dictionary version of :class:`ErodeMask`.
+
+    Args:
+        keys: the masks.
+        depth: see :class:`ErodeMask`.
+        allow_missing_keys: whether a key may be absent.
+    """
+
+    def __init__(self, keys: KeysCollection, depth: float, allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.erode = ErodeMask(depth)
+
+    def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            d[key] = self.erode(d[key])
+        return d
