@@ -19,7 +19,6 @@ from scripts.atomic import write_atomically, write_text_atomically
 from scripts.checkpoints import saved_checkpoints
 
 from benchmark.matrix import MODEL, ROOT, Matrix, Row, Stage
-from benchmark.panels import keep_one_subject
 from benchmark.provenance import code_version, machine, save_config
 
 __all__ = ["RECORD", "execute"]
@@ -30,7 +29,6 @@ RECORD = "record.json"  # written last: a folder that has it is complete
 STARTED = "started.json"  # written first: what the folder was made from
 LOG = "log.txt"
 DIAGNOSTICS = "docs/benchmark/diagnostics.yaml"
-KEEP_VOLUMES = "docs/benchmark/volumes.yaml"
 TRAIN = "bundle/configs/train.yaml"
 ESTIMATE = "degradation/degradation.json"  # what `run estimating` leaves behind
 DISTRIBUTED = ("RANK", "LOCAL_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -132,6 +130,7 @@ def _evaluate(row: Row, folder: Path, name: str, options: Mapping[str, Any], dat
     options = {
         "dataset_dir": datalist,
         "output_dir": str(unfinished),
+        "pictures": False,
         "scale_factor": list(row.scale_factor),
         **({"ckpt_path": MODEL} if row.stages() else {}),
         **({"degradation": str(folder / ESTIMATE)} if row.needs_estimate else {}),
@@ -140,11 +139,10 @@ def _evaluate(row: Row, folder: Path, name: str, options: Mapping[str, Any], dat
     }
     if "ckpt_path" in options:
         options["ckpt_path"] = str(folder / options["ckpt_path"])
-    configs = [*row.evaluating(), *([KEEP_VOLUMES] if name == "evaluation" else [])]
+    configs = row.evaluating()
     save_config(folder / f"{name.replace('/', '_')}.yaml", configs, options)
     if not _command("evaluating", configs, options, folder, lock):
         return False
-    keep_one_subject(unfinished / "volumes")
     (folder / name).parent.mkdir(exist_ok=True)
     unfinished.replace(folder / name)
     return True
