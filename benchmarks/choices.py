@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import torch
 from monai.inferers import SlidingWindowInferer
 from scripts.inferers import SlabInferer
-from scripts.kspace import zero_fill
-from scripts.metrics import psnr
+from scripts.metrics.quality import psnr
+from scripts.physics.kspace import zero_fill
 from torch import Tensor, nn
 
 from benchmarks.common import DEVICE, interleaved, machine, save, spread, table

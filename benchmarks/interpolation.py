@@ -19,9 +19,9 @@ import numpy as np
 import torch
 from monai.transforms import Resize
 from scipy import ndimage
-from scripts.interpolation import interpolate_cubic
-from scripts.kspace import zero_fill
-from scripts.metrics import psnr, ssim
+from scripts.metrics.quality import psnr, ssim
+from scripts.physics.interpolation import interpolate_cubic
+from scripts.physics.kspace import zero_fill
 from torch import Tensor
 
 from benchmarks.choices import VOLUMETRIC, predict

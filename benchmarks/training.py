@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 from ignite.utils import convert_tensor
-from scripts.handlers import ContrastiveHandler
+from scripts.handlers.contrastive import ContrastiveHandler
 from scripts.losses import absolute_error, adaptation_loss, adversarial_loss, info_nce, ssim_loss
 from scripts.objectives.base import discrimination, frozen
 from torch import Tensor

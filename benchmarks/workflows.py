@@ -12,7 +12,7 @@ import nibabel as nib
 import numpy as np
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
-from scripts.costs import multiply_adds
+from scripts.handlers.costs import multiply_adds
 from torch import Tensor, nn
 
 from benchmarks.common import BUNDLE, clock, peak_gpu_memory, peak_memory, seconds_of

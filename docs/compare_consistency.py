@@ -30,9 +30,9 @@ WEIGHTS = ROOT / "bundle" / "models" / "model.pt"
 RESULTS = ROOT / "docs" / "results" / "consistency"
 sys.path.insert(0, str(ROOT / "bundle"))  # where the configs' scripts are
 
-from scripts.demonstration import generate_cohort  # noqa: E402
-from scripts.kspace import truncate, zero_fill  # noqa: E402
-from scripts.metrics import psnr  # noqa: E402
+from scripts.data.demonstration import generate_cohort  # noqa: E402
+from scripts.metrics.quality import psnr  # noqa: E402
+from scripts.physics.kspace import truncate, zero_fill  # noqa: E402
 from scripts.transforms import DataConsistencyd  # noqa: E402
 
 MODES = ("off", "hard", "soft", "auto")

@@ -13,9 +13,9 @@ import torch
 from hypothesis import HealthCheck, settings
 from hypothesis.configuration import set_hypothesis_home_dir
 from monai.bundle import ConfigWorkflow
-from scripts.kspace import truncate
 from scripts.networks import DegradationNet, ProjectionHead, SuperResolutionNet, VGGDiscriminator
 from scripts.objectives import UDEAN
+from scripts.physics.kspace import truncate
 from torch import Tensor, nn
 
 # the same cases in every run; `make test-reliability` takes the thorough profile

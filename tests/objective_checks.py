@@ -9,13 +9,13 @@ import torch
 from conftest import TINY_NETWORK, head_phantom
 from monai.handlers import LrScheduleHandler
 from monai.optimizers import WarmupCosineSchedule
-from scripts.engines import ObjectiveTrainer
-from scripts.handlers import GradientClippingHandler
-from scripts.interpolation import interpolate_cubic
-from scripts.kspace import truncate
-from scripts.metrics import psnr
+from scripts.engines.trainer import ObjectiveTrainer
+from scripts.handlers.gradients import GradientClippingHandler
+from scripts.metrics.quality import psnr
 from scripts.networks import DegradationNet, SuperResolutionNet, TranslationNet, VGGDiscriminator
 from scripts.objectives.base import Objective, frozen
+from scripts.physics.interpolation import interpolate_cubic
+from scripts.physics.kspace import truncate
 from torch import Tensor, nn
 
 Images = Mapping[str, Tensor]

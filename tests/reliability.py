@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from monai.bundle import ConfigParser
 from monai.data import decollate_batch, list_data_collate
-from scripts.errors import explain
+from scripts.utils.errors import explain
 
 BUNDLE = Path(__file__).parents[1] / "bundle"
 TALLY = "RELIABILITY_TALLY"  # environment: a file that gets a line of JSON per case, see docs/reliability.py

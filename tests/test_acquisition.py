@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from conftest import head_like
-from scripts.acquisition import Filter, measure_acquisition
-from scripts.kspace import acquisition_window, complex_noise, fftc, ifftc, truncate, zero_fill
+from scripts.physics.acquisition import Filter, measure_acquisition
+from scripts.physics.filters import acquisition_window
+from scripts.physics.kspace import complex_noise, fftc, ifftc, truncate, zero_fill
 from scripts.transforms import KSpaceTruncate
 
 DIM = (0, 1, 2)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from scripts.atomic import write_atomically, write_text_atomically
+from scripts.utils.atomic import write_atomically, write_text_atomically
 
 BUNDLE = Path(__file__).parents[1] / "bundle"
 
@@ -68,7 +68,7 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path):
 
 def test_what_a_killed_process_left_is_removed_and_what_another_writes_is_not(tmp_path):
     code = (
-        "import os, signal; from scripts.atomic import write_atomically\n"
+        "import os, signal; from scripts.utils.atomic import write_atomically\n"
         "def write(path):\n    path.write_text('half')\n    os.kill(os.getpid(), signal.SIGKILL)\n"
         f"write_atomically({str(tmp_path / 'a.txt')!r}, write)"
     )

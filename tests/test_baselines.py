@@ -7,9 +7,9 @@ import io
 import pytest
 import torch
 from conftest import head_like
-from scripts.degradation import known_degradation
-from scripts.kspace import truncate, zero_fill
 from scripts.networks import LinearInverse, Tricubic, ZeroFilling
+from scripts.physics.degradation import known_degradation
+from scripts.physics.kspace import truncate, zero_fill
 from scripts.transforms import KSpaceTruncate
 
 SPATIAL = (2, 3, 4)

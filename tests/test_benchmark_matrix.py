@@ -18,7 +18,7 @@ from benchmark import execution, runner
 from benchmark.lesions import box_mask
 from benchmark.matrix import Row, read_matrix
 from conftest import head_phantom, write_scan
-from scripts.checkpoints import saved_checkpoints
+from scripts.handlers.checkpoints import saved_checkpoints
 
 REPOSITORY = Path(__file__).parents[1]
 

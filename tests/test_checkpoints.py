@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 from ignite.engine import Engine
-from scripts.checkpoints import AtomicCheckpointSaver, ResumeHandler, saved_checkpoints
-from scripts.weights import read_checkpoint
+from scripts.handlers.checkpoints import AtomicCheckpointSaver, ResumeHandler, saved_checkpoints
+from scripts.handlers.weights import read_checkpoint
 from torch import nn
 
 

@@ -13,7 +13,7 @@ import torch
 import yaml
 from ignite.engine import Events
 from monai.bundle import ConfigParser, ConfigWorkflow
-from scripts.degradation import known_degradation
+from scripts.physics.degradation import known_degradation
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import Tensor
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
-from scripts.consistency import consistency_weight, gain_and_shift, in_band, smoothed_noise, soft_data_consistency
-from scripts.kspace import (
-    acquisition_window,
-    apodise,
-    data_consistency,
-    fftc,
-    ifftc,
-    truncate,
-    zero_fill,
+from scripts.physics.consistency import (
+    consistency_weight,
+    gain_and_shift,
+    in_band,
+    smoothed_noise,
+    soft_data_consistency,
 )
+from scripts.physics.filters import acquisition_window
+from scripts.physics.kspace import apodise, data_consistency, fftc, ifftc, truncate, zero_fill
 
 DIM = (0, 1, 2)
 SHAPE, SIZE = (32, 28, 36), (64, 56, 72)

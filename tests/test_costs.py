@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from monai.engines import SupervisedEvaluator
-from scripts.costs import InferenceCosts, multiply_adds
+from scripts.handlers.costs import InferenceCosts, multiply_adds
 from scripts.networks import SuperResolutionNet, ZeroFilling
 
 

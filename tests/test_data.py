@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from scripts.cropping import crop_slab, draw_slab, draw_start, is_informative, learned_slices, slab_axis_last
-from scripts.data import IterationSampler, UnpairedSlabDataset
-from scripts.kspace import truncate
+from scripts.data.crops import crop_slab, draw_slab, draw_start, is_informative, learned_slices, slab_axis_last
+from scripts.data.datasets import UnpairedSlabDataset
+from scripts.data.samplers import IterationSampler
+from scripts.physics.kspace import truncate
 from scripts.transforms import ScaleIntensityRobustd
 from torch.utils.data import DataLoader
 

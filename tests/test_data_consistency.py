@@ -7,8 +7,8 @@ import pytest
 import torch
 from conftest import head_like
 from monai.data import MetaTensor
-from scripts.degradation import Degradation, Transfer
-from scripts.kspace import truncate, zero_fill
+from scripts.physics.degradation import Degradation, Transfer
+from scripts.physics.kspace import truncate, zero_fill
 from scripts.transforms import DataConsistencyd, KSpaceTruncate, consistency_mode
 
 DIM = (0, 1, 2)

@@ -7,8 +7,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from scripts import datalist as datalist_module
-from scripts.datalist import paired_items, unpaired_datalist
+from scripts.data import datalist as datalist_module
+from scripts.data.datalist import paired_items, unpaired_datalist
 
 
 def touch(root: Path, *names: str) -> Path:

@@ -10,20 +10,13 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from scripts.degradation import (
-    EMPIRICAL,
-    FAMILIES,
-    Degradation,
-    Transfer,
-    _transfer,
-    estimate_degradation,
-    known_degradation,
-    measure_group,
-    read_degradation,
-)
-from scripts.demonstration import make_subject
-from scripts.estimation import remarks_on, save_transfers
-from scripts.kspace import acquisition_window, apodise, fftc, ifftc, truncate, zero_fill
+from scripts.data.demonstration import make_subject
+from scripts.physics.degradation import EMPIRICAL, Degradation, Transfer, known_degradation, read_degradation
+from scripts.physics.filters import FAMILIES, acquisition_window
+from scripts.physics.kspace import apodise, fftc, ifftc, truncate, zero_fill
+from scripts.physics.spectra import measure_group
+from scripts.physics.spectral_fit import _transfer, estimate_degradation
+from scripts.reports.estimation import remarks_on, save_transfers
 from scripts.transforms import KSpaceTruncate, RandDegraded, ScaleIntensityRobust, ScaleIntensityRobustd
 from torch import Tensor
 

@@ -9,11 +9,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from scripts import demonstration
-from scripts.datalist import unpaired_datalist
-from scripts.demonstration import generate_cohort, make_subject
-from scripts.interpolation import interpolate_cubic
-from scripts.kspace import truncate, zero_fill
+from scripts.data import demonstration
+from scripts.data.datalist import unpaired_datalist
+from scripts.data.demonstration import generate_cohort, make_subject
+from scripts.physics.interpolation import interpolate_cubic
+from scripts.physics.kspace import truncate, zero_fill
 
 SMALL = {"num_source": 2, "num_target": 2, "num_validation": 1, "num_test": 2, "spacing": 4.0, "progress": False}
 HIGH_RES_SHAPE, LOW_RES_SHAPE = (40, 48, 40), (20, 24, 20)

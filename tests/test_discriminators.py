@@ -14,7 +14,7 @@ from benchmark.matrix import ROOT, read_matrix
 from conftest import BUNDLE
 from monai.bundle import ConfigParser
 from monai.transforms import Compose, DivisiblePad, EnsureChannelFirst, LoadImage, Orientation
-from scripts.cropping import draw_slab
+from scripts.data.crops import draw_slab
 from scripts.losses import discriminator_loss, log_discriminator_loss
 from scripts.networks import FrequencySeparatedDiscriminator, VGGDiscriminator
 from scripts.transforms import KSpaceTruncate, ScaleIntensityRobust

@@ -16,10 +16,12 @@ from conftest import TINY_TRAINING, head_phantom, write_scan
 from ignite.engine import Engine
 from ignite.handlers import ProgressBar
 from monai.handlers import LrScheduleHandler, StatsHandler
-from scripts import distributed
-from scripts.checkpoints import AtomicCheckpointSaver
-from scripts.data import IterationSampler
-from scripts.distributed import GradientAveragingHandler, RankSampler, handlers_of_rank, share_of_rank
+from scripts.utils import distributed
+from scripts.data.samplers import IterationSampler, RankSampler
+from scripts.handlers.checkpoints import AtomicCheckpointSaver
+from scripts.handlers.gradients import GradientAveragingHandler
+from scripts.handlers.ranks import handlers_of_rank
+from scripts.utils.distributed import share_of_rank
 
 BUNDLE = Path(__file__).parents[1] / "bundle"
 

@@ -11,9 +11,11 @@ from monai.engines.utils import IterationEvents
 from monai.handlers import CheckpointLoader, CheckpointSaver, LrScheduleHandler
 from monai.optimizers import WarmupCosineSchedule
 from monai.utils import AdversarialIterationEvents as AdversarialEvents
-from scripts.data import IterationSampler
-from scripts.engines import ObjectiveTrainer
-from scripts.handlers import ContrastiveHandler, GradientClippingHandler, ResumableEMAHandler
+from scripts.data.samplers import IterationSampler
+from scripts.engines.trainer import ObjectiveTrainer
+from scripts.handlers.averaging import ResumableEMAHandler
+from scripts.handlers.contrastive import ContrastiveHandler
+from scripts.handlers.gradients import GradientClippingHandler
 from scripts.objectives.base import Objective
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset

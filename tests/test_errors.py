@@ -8,8 +8,8 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 from monai.transforms import Compose
-from scripts.errors import explain
 from scripts.transforms import CheckVolume
+from scripts.utils.errors import explain
 
 BUNDLE = Path(__file__).parents[1] / "bundle"
 VOLUME = torch.zeros(1, 9, 9, 9)

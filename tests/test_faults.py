@@ -266,8 +266,8 @@ def test_a_flipped_bit_is_refused_or_what_the_header_then_says(tricubic, intact,
 
 @pytest.mark.parametrize("count", [20, pytest.param(400, marks=pytest.mark.slow)])
 def test_damaged_weights_are_never_used(tmp_path, count):
+    from scripts.handlers.weights import read_checkpoint
     from scripts.networks import SuperResolutionNet
-    from scripts.weights import read_checkpoint
 
     torch.save(SuperResolutionNet(num_groups=1, num_blocks=1).state_dict(), tmp_path / "model.pt")
     content = (tmp_path / "model.pt").read_bytes()
@@ -295,7 +295,7 @@ def test_damaged_weights_are_never_used(tmp_path, count):
 
 @pytest.mark.parametrize("subject", ["../../evil", "/etc/evil", "a/b", "..", ""])
 def test_a_subject_that_is_a_path_is_refused(tmp_path, subject):
-    from scripts.datalist import unpaired_datalist
+    from scripts.data.datalist import unpaired_datalist
 
     for name in ("s.nii", "t.nii"):
         (tmp_path / name).touch()
@@ -308,7 +308,8 @@ def test_a_subject_that_is_a_path_is_refused(tmp_path, subject):
 
 def test_results_stay_below_the_output_folder(tmp_path):
     """A scan behind links, upward paths and unusual names."""
-    from scripts.files import DerivativeLayout, inference_datalist
+    from scripts.data.listing import inference_datalist
+    from scripts.transforms.saving import DerivativeLayout
 
     outside = folder_of_scans(tmp_path / "outside", 1)
     root = tmp_path / "in"

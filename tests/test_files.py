@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dicom_series import write_dicom_series
-from scripts.files import DerivativeLayout, derivative_name, inference_datalist, reference_datalist, require_scans
+from scripts.data.listing import inference_datalist, reference_datalist, require_scans
+from scripts.transforms.saving import DerivativeLayout, derivative_name
 
 
 def touch(folder, *names):

@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from scripts.gathering import gather_batch
 from scripts.losses import info_nce
+from scripts.utils.distributed import gather_batch
 from torch import Tensor
 
 WORLD_SIZE, SHARE, FEATURES = 2, 3, 5

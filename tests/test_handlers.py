@@ -12,19 +12,14 @@ from ignite.engine import Engine, Events
 from ignite.handlers import EMAHandler
 from monai.engines import SupervisedEvaluator
 from monai.inferers import SimpleInferer
-from scripts.handlers import (
-    BestModelHandler,
-    ContrastiveHandler,
-    DegradationMonitorHandler,
-    FeatureNormHandler,
-    GradientClippingHandler,
-    MetricGainHandler,
-    ResumableEMAHandler,
-    TermGradientHandler,
-)
-from scripts.kspace import truncate, zero_fill
+from scripts.handlers.averaging import ResumableEMAHandler
+from scripts.handlers.checkpoints import BestModelHandler
+from scripts.handlers.contrastive import ContrastiveHandler
+from scripts.handlers.gradients import GradientClippingHandler, TermGradientHandler
+from scripts.handlers.monitors import DegradationMonitorHandler, FeatureNormHandler, MetricGainHandler
 from scripts.losses import info_nce
 from scripts.networks import DegradationNet
+from scripts.physics.kspace import truncate, zero_fill
 from torch import Tensor, nn
 
 SPATIAL = (-3, -2, -1)

@@ -22,8 +22,9 @@ from monai.bundle import ConfigWorkflow, verify_net_in_out
 from monai.data import MetaTensor, ThreadDataLoader
 from monai.inferers import SimpleInferer
 from monai.transforms import Compose
-from scripts.errors import explain
-from scripts.folders import ScanDataset, ScanEvaluator
+from scripts.data.datasets import ScanDataset
+from scripts.engines.scan_evaluator import ScanEvaluator
+from scripts.utils.errors import explain
 
 BUNDLE = Path(__file__).parents[1] / "bundle"
 SMALL = {"num_groups": 1, "num_blocks": 1, "load_pretrain": False, "amp_dtype": None, "inferer#inferer#progress": False}

@@ -6,7 +6,7 @@ import torch
 from monai.data import MetaTensor
 from monai.inferers import SimpleInferer, SlidingWindowInferer
 from scripts.inferers import SlabInferer
-from scripts.kspace import zero_fill
+from scripts.physics.kspace import zero_fill
 
 ORIENTATIONS = ((0, 1, 2), (1, 2, 0), (2, 0, 1))
 

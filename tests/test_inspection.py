@@ -11,9 +11,9 @@ import torch
 import yaml
 from conftest import head_phantom, write_scan
 from monai.bundle import ConfigWorkflow
-from scripts.inspection import Facts, recommend
-from scripts.kspace import truncate, zero_fill
-from scripts.spectra import axis_spectrum, head_law, save_spectra
+from scripts.physics.kspace import truncate, zero_fill
+from scripts.physics.spectra import axis_spectrum, head_law
+from scripts.reports.inspection import Facts, recommend, save_spectra
 from torch.nn.functional import interpolate
 
 TRAIN = Path(__file__).parents[1] / "bundle" / "configs" / "train.yaml"

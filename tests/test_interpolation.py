@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from scripts.interpolation import interpolate_cubic
+from scripts.physics.interpolation import interpolate_cubic
 
 EXACT = {"rtol": 0.0, "atol": 1e-12}
 

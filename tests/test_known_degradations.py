@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from known_degradations import ACQUISITIONS, agreement, table
 from monai.data import MetaTensor
-from scripts.degradation import FAMILIES, Degradation, Transfer
+from scripts.physics.degradation import Degradation, Transfer
+from scripts.physics.filters import FAMILIES
 
 
 def hamming() -> Degradation:

@@ -5,16 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scripts.kspace import (
-    acquisition_window,
+from scripts.physics.filters import acquisition_window, exponential_window, fermi_window, hamming_window
+from scripts.physics.kspace import (
     apodise,
     complex_noise,
     crop_kspace,
     data_consistency,
-    exponential_window,
-    fermi_window,
     fftc,
-    hamming_window,
     ifftc,
     truncate,
     zero_fill,
@@ -118,7 +115,7 @@ def test_the_lines_of_a_large_volume_are_resized_some_at_a_time(monkeypatch, res
     sizes = [5, 4, 7] if resize is truncate else [13, 10, 14]
     whole, parts = (random_volume(2, 8, 9, 10).requires_grad_() for _ in range(2))
     expected = resize(whole, sizes, (1, 2, 3))
-    monkeypatch.setattr("scripts.kspace.VOXELS_AT_ONCE", at_once)
+    monkeypatch.setattr("scripts.physics.kspace.VOXELS_AT_ONCE", at_once)
     resized = resize(parts, sizes, (-3, -2, -1))
     torch.testing.assert_close(resized, expected, **EXACT)
     for result in (expected, resized):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 import torch
 from conftest import TINY_NETWORK
-from scripts.interpolation import interpolate_cubic
 from scripts.networks import (
     CleanedSuperResolutionNet,
     CubicDownsampling,
@@ -17,6 +16,7 @@ from scripts.networks import (
 )
 from scripts.networks.discriminators import haar_details
 from scripts.networks.downsampling import low_pass
+from scripts.physics.interpolation import interpolate_cubic
 from torch import Tensor, nn
 
 DOWNSAMPLINGS = [CubicDownsampling, LinearDegradation]

@@ -6,7 +6,8 @@ import torch
 from ignite.engine import Engine
 from monai.handlers import IgniteMetricHandler, from_engine
 from scripts import metrics
-from scripts.kspace import acquisition_window, apodise, fftc, ifftc, truncate, zero_fill
+from scripts.physics.filters import acquisition_window
+from scripts.physics.kspace import apodise, fftc, ifftc, truncate, zero_fill
 from skimage.metrics import structural_similarity
 
 SPATIAL = (1, 2, 3)

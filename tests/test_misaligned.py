@@ -12,7 +12,7 @@ import yaml
 from conftest import head_phantom
 from monai.data import MetaTensor
 from scipy.ndimage import affine_transform
-from scripts.kspace import truncate
+from scripts.physics.kspace import truncate
 from scripts.transforms import Misalignd
 from scripts.transforms.misalignment import movement
 from torch import Tensor

@@ -8,7 +8,7 @@ import torch
 from ignite.engine import Engine
 from ignite.handlers import EMAHandler
 from monai.data import MetaTensor
-from scripts.handlers import AverageStartHandler
+from scripts.handlers.averaging import AverageStartHandler
 from scripts.transforms import DeclareRestoredGridd, LoadImageStrictd
 from torch import nn
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from scripts.kspace import truncate
-from scripts.monitors import intensity_drift, position_drift
+from scripts.metrics.monitors import intensity_drift, position_drift
+from scripts.physics.kspace import truncate
 
 DIM = (-3, -2, -1)
 

@@ -8,13 +8,13 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from scripts.kspace import zero_fill
 from scripts.networks import DegradationNet, ProjectionHead, SuperResolutionNet, TranslationNet, VGGDiscriminator
 from scripts.networks.degradation import truncate_mirrored
 from scripts.networks.initialization import initialize
 from scripts.networks.interpolation import SlabInterpolation, windowed_sinc
 from scripts.networks.slabs import in_passes, per_pass, slabs_to_volume, volume_to_slabs
 from scripts.networks.ts_rcan import Residual, SlabEncoder, TSRCANDecoder, residual_block, residual_group
+from scripts.physics.kspace import zero_fill
 from torch import nn
 
 TINY = {"num_features": 16, "reduction": 4, "num_groups": 1, "num_blocks": 2}

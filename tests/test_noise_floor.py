@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from noise_floor import limits, noise_beyond, noise_power
-from scripts.kspace import truncate, zero_fill
+from scripts.physics.kspace import truncate, zero_fill
 
 
 def test_the_power_of_white_noise_is_its_variance():

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from objective_checks import awaken, moved
-from scripts.handlers import ContrastiveHandler
+from scripts.handlers.contrastive import ContrastiveHandler
 from scripts.losses import patch_nce
 from scripts.networks import PatchProjectionHead
 from torch import Tensor, nn

@@ -8,8 +8,8 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 from monai.data import MetaTensor
-from scripts import pictures
-from scripts.pictures import ComparisonPictureHandler, save_comparison
+from scripts.handlers import pictures
+from scripts.handlers.pictures import ComparisonPictureHandler, save_comparison
 
 
 def ball(shape=(40, 48, 44)):

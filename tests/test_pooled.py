@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from scripts.data import PairedSlabDataset
-from scripts.kspace import truncate
+from scripts.data.datasets import PairedSlabDataset
+from scripts.physics.kspace import truncate
 from torch import Tensor
 
 HIGH_RES, LOW_RES = (72, 68, 24), (36, 34, 12)  # of the phantoms, axes A, S, R

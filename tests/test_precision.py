@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from scripts.precision import on_device, resolve_amp_dtype
+from scripts.utils.precision import on_device, resolve_amp_dtype
 from torch import nn
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")

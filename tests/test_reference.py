@@ -5,7 +5,8 @@ import pytest
 import torch
 from monai.data import MetaTensor
 from scripts.transforms import DeclareHighResGrid
-from scripts.transforms.reference import CheckSameGridd, ErodeMask, ErodeMaskd
+from scripts.transforms.grid import CheckSameGridd
+from scripts.transforms.masks import ErodeMask, ErodeMaskd
 
 
 def pair(label_affine=None, label_shape=(16, 18, 20)):

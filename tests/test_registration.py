@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from scripts.kspace import truncate, zero_fill
-from scripts.registration import register_shift_and_gain, sub_voxel_shift
+from scripts.physics.kspace import truncate, zero_fill
+from scripts.physics.registration import register_shift_and_gain, sub_voxel_shift
 
 SPATIAL = (1, 2, 3)
 

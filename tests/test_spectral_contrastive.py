@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from conftest import TINY_NETWORK
 from monai.data import MetaTensor
-from scripts.degradation import FAMILIES, Degradation, Transfer
-from scripts.kspace import truncate
 from scripts.networks import DegradationNet, VolumetricDegradationNet
 from scripts.networks.degradation import truncate_mirrored
+from scripts.physics.degradation import Degradation, Transfer
+from scripts.physics.filters import FAMILIES
+from scripts.physics.kspace import truncate
 from scripts.transforms import KSpaceTruncate, RandDegraded, ScaleIntensityRobustd
 from torch import Tensor, nn
 

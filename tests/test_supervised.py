@@ -11,11 +11,11 @@ import torch
 from conftest import head_phantom
 from monai.data import MetaTensor
 from objective_checks import gain_over_tricubic, moved, overfit, paired_slabs, tiny_network
-from scripts.data import PairedSlabDataset
-from scripts.kspace import truncate
+from scripts.data.datasets import PairedSlabDataset
 from scripts.losses import structural_similarity
 from scripts.objectives import Supervised
-from scripts.registration import sub_voxel_shift
+from scripts.physics.kspace import truncate
+from scripts.physics.registration import sub_voxel_shift
 from scripts.transforms import KSpaceTruncate, Subsample
 from torch import Tensor
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from ignite.engine import Engine
 from monai.data import MetaTensor
-from scripts.kspace import truncate
-from scripts.metrics import psnr
-from scripts.tables import METRICS, ComparisonTableHandler, comparison_metrics
+from scripts.handlers.tables import METRICS, ComparisonTableHandler, comparison_metrics
+from scripts.metrics.quality import psnr
+from scripts.physics.kspace import truncate
 
 METHODS = {"tricubic": "tricubic interpolation", "pred": "ours"}
 

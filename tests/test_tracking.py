@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scripts.tracking import middle_slice, slices_of_batch
+from scripts.handlers.tracking import middle_slice, slices_of_batch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 EVERY = {"iterations_per_epoch": 20, "max_iterations": 20}

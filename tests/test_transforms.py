@@ -25,8 +25,9 @@ from monai.transforms import (
     Randomizable,
     SaveImaged,
 )
-from scripts.interpolation import interpolate_cubic
-from scripts.kspace import acquisition_window, apodise, fftc, ifftc, truncate, zero_fill
+from scripts.physics.filters import acquisition_window
+from scripts.physics.interpolation import interpolate_cubic
+from scripts.physics.kspace import apodise, fftc, ifftc, truncate, zero_fill
 from scripts.transforms import (
     CheckVolume,
     CheckVolumed,

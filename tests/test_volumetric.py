@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from scripts.kspace import truncate
 from scripts.networks import VolumetricDegradationNet, VolumetricNet
+from scripts.physics.kspace import truncate
 from torch import Tensor, nn
 
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 from ignite.engine import Engine
+from scripts.handlers.weights import WeightsLoader
 from scripts.networks import VolumetricNet
-from scripts.weights import WeightsLoader
 
 
 def load(path, network, **options):

@@ -12,8 +12,8 @@ from monai.data import DataLoader
 from monai.engines import SupervisedEvaluator
 from monai.inferers import SimpleInferer
 from scripts.inferers import ZSSRInferer
-from scripts.kspace import truncate, zero_fill
 from scripts.networks import SuperResolutionNet
+from scripts.physics.kspace import truncate, zero_fill
 
 
 def network(**settings) -> SuperResolutionNet:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from record_run import read_scalars
-from scripts.atomic import write_atomically, write_text_atomically
-from scripts.checkpoints import saved_checkpoints
+from scripts.handlers.checkpoints import saved_checkpoints
+from scripts.utils.atomic import write_atomically, write_text_atomically
 
 from benchmark.matrix import MODEL, ROOT, Matrix, Row, Stage
 from benchmark.provenance import code_version, machine, save_config

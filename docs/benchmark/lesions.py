@@ -9,7 +9,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from scripts.atomic import write_atomically, write_text_atomically
+from scripts.utils.atomic import write_atomically, write_text_atomically
 
 __all__ = ["Box", "add_lesions", "box_mask"]
 

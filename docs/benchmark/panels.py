@@ -7,7 +7,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from scripts.pictures import save_comparison
+from scripts.handlers.pictures import save_comparison
 
 from benchmark.matrix import Row
 

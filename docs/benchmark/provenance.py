@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from monai.bundle import ConfigParser
-from scripts.atomic import write_text_atomically
+from scripts.utils.atomic import write_text_atomically
 
 from benchmark.matrix import ROOT
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from scripts.datalist import unpaired_datalist
-from scripts.demonstration import generate_cohort
+from scripts.data.datalist import unpaired_datalist
+from scripts.data.demonstration import generate_cohort
 
 from benchmark.execution import RECORD, execute
 from benchmark.lesions import add_lesions

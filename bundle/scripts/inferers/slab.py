@@ -10,7 +10,7 @@ from monai.inferers import Inferer, SlidingWindowInferer
 from monai.utils import convert_to_dst_type, convert_to_tensor, fall_back_tuple
 from torch import Tensor
 
-from scripts.precision import resolve_amp_dtype
+from scripts.utils.precision import resolve_amp_dtype
 
 
 class _Spread:
@@ -45,7 +45,7 @@ class SlabInferer(Inferer):
         inferer: runs the network over one volume, usually MONAI's ``SlidingWindowInferer`` tiling in-plane.
         orientations: permutations of the three spatial axes to average over; more than one needs the same scale factor
             along every axis.
-        amp_dtype: see :func:`scripts.precision.resolve_amp_dtype`.
+        amp_dtype: see :func:`scripts.utils.precision.resolve_amp_dtype`.
         disagreement: add a second channel, the standard deviation of the prediction among the orientations.
 
     Raises:

@@ -13,10 +13,10 @@ from monai.utils import convert_to_tensor
 from torch import Tensor, nn
 from tqdm import trange
 
-from scripts.cropping import crop_slab, draw_informative_start, learned_slices
-from scripts.kspace import truncate
+from scripts.data.crops import crop_slab, draw_informative_start, learned_slices
 from scripts.losses import absolute_error, ssim_loss
-from scripts.precision import resolve_amp_dtype
+from scripts.physics.kspace import truncate
+from scripts.utils.precision import resolve_amp_dtype
 
 
 class ZSSRInferer(Inferer):
@@ -37,7 +37,7 @@ class ZSSRInferer(Inferer):
         num_iterations: length of the training.
         learning_rate: of Adam.
         ssim_weight: of the SSIM term beside L1.
-        amp_dtype: autocast type of the training, see :func:`scripts.precision.resolve_amp_dtype`.
+        amp_dtype: autocast type of the training, see :func:`scripts.utils.precision.resolve_amp_dtype`.
         seed: of the slabs drawn.
         progress: whether to show a progress bar.
     """

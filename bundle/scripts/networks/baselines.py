@@ -8,10 +8,10 @@ import torch
 from monai.config import PathLike
 from torch import Tensor, nn
 
-from scripts.consistency import wiener_inverse
-from scripts.degradation import Degradation, read_degradation
-from scripts.interpolation import interpolate_axis
-from scripts.kspace import zero_fill
+from scripts.physics.consistency import wiener_inverse
+from scripts.physics.degradation import Degradation, read_degradation
+from scripts.physics.interpolation import interpolate_axis
+from scripts.physics.kspace import zero_fill
 
 
 class Tricubic(nn.Module):
@@ -37,7 +37,7 @@ class Tricubic(nn.Module):
 
 
 class ZeroFilling(nn.Module):
-    """The scanner's own interpolation, see :func:`scripts.kspace.zero_fill`; of the whole volume, never of tiles.
+    """The scanner's own interpolation, of the whole volume and never of tiles; see :mod:`scripts.physics.kspace`.
 
     Args:
         scale_factor: integer factors along the spatial axes.
@@ -59,7 +59,7 @@ class LinearInverse(nn.Module):
     Args:
         scale_factor: integer factors along the spatial axes.
         degradation: an estimate, or the file where it was saved, or one that is known, see
-            :func:`scripts.degradation.known_degradation`.
+            :func:`scripts.physics.degradation.known_degradation`.
         snr: the head's mean signal over the standard deviation of the noise, where it is known; None for the noise of
             ``degradation``.
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from scripts.degradation import Degradation
-from scripts.kspace import apodise, fftc, ifftc, truncate
+from scripts.physics.degradation import Degradation
+from scripts.physics.kspace import apodise, fftc, ifftc, truncate
 
 from .slabs import central, in_passes, slabs_to_volume, surround, volume_to_slabs
 from .super_resolution import check_geometry

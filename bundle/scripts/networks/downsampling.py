@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scripts.interpolation import interpolate_cubic
+from scripts.physics.interpolation import interpolate_cubic
 
 from .initialization import initialize
 from .super_resolution import check_geometry

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scripts.degradation import Degradation
+from scripts.physics.degradation import Degradation
 
 from .degradation import SlabDegradation, add_noise, truncate_mirrored
 from .initialization import initialize, rescale

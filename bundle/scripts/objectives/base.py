@@ -99,7 +99,7 @@ class Objective(nn.Module, ABC):
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Make every image and feature map of the method once, and publish them under names.
 
-        Slabs may come with context, see :func:`scripts.cropping.learned_slices`; what is published has none.
+        Slabs may come with context, see :func:`scripts.data.crops.learned_slices`; what is published has none.
         """
 
     @abstractmethod

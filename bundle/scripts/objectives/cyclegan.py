@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from scripts.cropping import learned_slices
+from scripts.data.crops import learned_slices
 from scripts.losses import least_squares_adversarial_loss
 
 from .base import Objective, Terms, discrimination, restoration

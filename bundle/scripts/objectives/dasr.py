@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scripts.cropping import learned_slices
+from scripts.data.crops import learned_slices
 from scripts.losses import absolute_error, log_adversarial_loss, log_discriminator_loss, ssim_loss
 
 from .base import Objective, Terms, discrimination

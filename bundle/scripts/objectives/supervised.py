@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from scripts.cropping import learned_slices, without_margin
+from scripts.data.crops import learned_slices, without_margin
 
 from .base import Objective, Terms, restoration
 

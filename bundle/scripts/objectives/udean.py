@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from scripts.cropping import learned_slices
+from scripts.data.crops import learned_slices
 from scripts.losses import absolute_error, adaptation_loss, adversarial_loss
 
 from .base import Objective, Terms, discrimination, restoration

@@ -4,23 +4,21 @@ Each array transform takes a channel-first volume; its ``...d`` twin works on a 
 ``MetaTensor`` follow: the field of view and the position of voxel 0 never change, the spacing does.
 """
 
+from scripts.transforms.acquisition import KSpaceTruncate, KSpaceTruncated, RandDegraded, Subsample, Subsampled
 from scripts.transforms.consistency import DataConsistencyd, consistency_mode
-from scripts.transforms.degradation import RandDegraded
 from scripts.transforms.familiarity import WarnUnfamiliard
-from scripts.transforms.intensity import ScaleIntensityRobust, ScaleIntensityRobustd
-from scripts.transforms.io import LoadImageStrictd
-from scripts.transforms.misalignment import Misalignd
-from scripts.transforms.post import InterpolateBaselinesd, MeasureConsistencyd, SplitDisagreementd
-from scripts.transforms.registration import RigidRegisterd
-from scripts.transforms.spatial import KSpaceSpacing, KSpaceSpacingd, KSpaceTruncate, KSpaceTruncated
-from scripts.transforms.subsampling import Subsample, Subsampled
-from scripts.transforms.utility import (
-    CheckVolume,
-    CheckVolumed,
+from scripts.transforms.grid import (
     DeclareHighResGrid,
     DeclareHighResGridd,
     DeclareRestoredGridd,
+    KSpaceSpacing,
+    KSpaceSpacingd,
 )
+from scripts.transforms.intensity import ScaleIntensityRobust, ScaleIntensityRobustd
+from scripts.transforms.misalignment import Misalignd
+from scripts.transforms.reading import CheckVolume, CheckVolumed, LoadImageStrictd
+from scripts.transforms.registration import RigidRegisterd
+from scripts.transforms.results import InterpolateBaselinesd, MeasureConsistencyd, SplitDisagreementd
 
 __all__ = [
     "CheckVolume",

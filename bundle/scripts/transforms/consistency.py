@@ -14,13 +14,14 @@ from monai.utils import convert_to_tensor
 from nibabel.orientations import aff2axcodes
 from torch import Tensor
 
-from scripts.acquisition import MISFIT, Acquisition, measure_acquisition
-from scripts.consistency import gain_and_shift, in_band, soft_data_consistency
-from scripts.degradation import Degradation, read_degradation
-from scripts.kspace import data_consistency
+from scripts.physics.acquisition import MISFIT, Acquisition, measure_acquisition
+from scripts.physics.consistency import gain_and_shift, in_band, soft_data_consistency
+from scripts.physics.degradation import Degradation, read_degradation
+from scripts.physics.kspace import data_consistency
 from scripts.transforms.utils import file_name, plain, spatial_dims, warn
 
 __all__ = ["DataConsistencyd", "consistency_mode"]
+
 
 MODES = ("off", "hard", "soft", "auto")
 LARGEST_GAIN = 0.02  # of the prediction over the scan, up or down
@@ -46,7 +47,7 @@ class _AssumptionError(Exception):
 
 
 class _Transfer(NamedTuple):
-    """What is assumed of a scan's k-space, see :func:`scripts.consistency.soft_data_consistency`."""
+    """What is assumed of a scan's k-space, see :func:`scripts.physics.consistency.soft_data_consistency`."""
 
     window: Tensor
     noise: Tensor | None
@@ -58,14 +59,12 @@ class DataConsistencyd(MapTransform):
 
     It belongs before anything that undoes the intensity scale: both volumes must be in the same units. The modes:
 
-    * ``hard``: all of it, see :func:`scripts.kspace.data_consistency`; right for a plain truncation, when the target
-      has the scan's noise.
-    * ``soft``: as far as it is expected to lessen the error, see :mod:`scripts.consistency`. Transfer and noise are
-      those of ``degradation``; without one the scan counts as unfiltered, and as noise what the network smoothed away.
-    * ``auto``: ``soft`` with a safeguard. Without a ``degradation``, the transfer is the one that the scan's own
-      spectrum tells, see :mod:`scripts.acquisition`. Off, with a warning that says why, when the prediction differs
-      from the scan in brightness or place, or when the spectrum is none that a scanner leaves, or contradicts the
-      degradation.
+    * ``hard``: all of it. Right for a plain truncation, when the target has the scan's noise.
+    * ``soft``: as far as it is expected to lessen the error, see :mod:`scripts.physics.consistency`. Transfer and noise
+      come from ``degradation``. Without one the scan counts as unfiltered, and what the network smoothed away as noise.
+    * ``auto``: ``soft`` with a safeguard. Without a ``degradation``, the scan's own spectrum gives the transfer, see
+      :mod:`scripts.physics.acquisition`. A warning says why it stays off: the prediction differs from the scan in
+      brightness or place, no scanner leaves such a spectrum, or the spectrum contradicts the degradation.
     * ``off``: nothing.
 
     What was done is put under ``data_consistency`` into the metadata of the image, and warnings into its ``warnings``,

@@ -15,13 +15,14 @@ from monai.config import KeysCollection, PathLike
 from monai.transforms import MapTransform
 from torch import Tensor
 
-from scripts.atomic import write_text_atomically
-from scripts.metrics import mean_log_spectrum
+from scripts.metrics.spectral import mean_log_spectrum
 from scripts.transforms.utils import plain, spacing, warn
+from scripts.utils.atomic import write_text_atomically
 
 __all__ = ["WarnUnfamiliard", "describe_volume", "save_group_statistics"]
 
 logger = logging.getLogger(__name__)
+
 
 QUANTILES = tuple(i / 20 for i in range(1, 20))
 FREQUENCIES = 16  # steps of cycles per voxel in (0, 0.5]
@@ -66,10 +67,10 @@ def save_group_statistics(volumes: Sequence[Tensor], spacings: Sequence[Sequence
 class WarnUnfamiliard(MapTransform):
     """Warn in words when a scan is unlike those that the network was trained for; the scan passes unchanged.
 
-    A scan is compared with the nearest one of the training, quantity by quantity. Warnings go to the log, by
-    :class:`scripts.folders.ScanEvaluator`, and into the record of the result. What this sees is a spacing, sharpness,
-    noise or range of intensities that the network does not know. It does not tell one contrast from another: T1w scans
-    of different scanners differ more in these numbers than a T1w scan from a T2w scan.
+    A scan is compared with the nearest one of the training, quantity by quantity. The evaluator logs the warnings, and
+    the record of the result keeps them. They report a spacing, sharpness, noise or range of intensities that the
+    network does not know. They do not tell one contrast from another: T1w scans of different scanners differ more in
+    these numbers than a T1w scan from a T2w scan.
 
     It stands after the intensity scaling, before the high-resolution grid is declared.
 

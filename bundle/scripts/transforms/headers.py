@@ -12,6 +12,7 @@ import numpy as np
 
 __all__ = ["Geometry", "HeaderError", "check_dicom", "check_geometry", "check_nifti"]
 
+
 NIFTI = (".nii", ".nii.gz", ".hdr", ".img")
 WITHOUT_HEADER = (".npy", ".npz")
 MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # NIfTI's unit codes: unknown, m, mm, micrometre

@@ -11,11 +11,12 @@ from monai.transforms import InvertibleTransform, MapTransform
 from monai.utils import TraceKeys
 from torch import Tensor
 
-from scripts.kspace import truncate
-from scripts.metrics import PERCENTILE, foreground_percentile
+from scripts.metrics.quality import PERCENTILE, foreground_percentile
+from scripts.physics.kspace import truncate
 from scripts.transforms.utils import as_float, checked_factors, file_name, plain, spatial_dims, truncated_size
 
 __all__ = ["ScaleIntensityRobust", "ScaleIntensityRobustd"]
+
 
 SMALLEST = 1e-30  # below it, the dark voxels of a float32 volume are denormal and lose their digits
 

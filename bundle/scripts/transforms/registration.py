@@ -14,11 +14,12 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, SpatialResample
 from monai.utils import MetaKeys, convert_to_tensor
 
-from scripts.atomic import write_text_atomically
-from scripts.transforms.utility import DeclareHighResGrid
+from scripts.transforms.grid import DeclareHighResGrid
 from scripts.transforms.utils import as_float, file_name, plain
+from scripts.utils.atomic import write_text_atomically
 
 __all__ = ["RigidRegisterd", "register_rigid"]
+
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 HISTOGRAM_BINS = 32

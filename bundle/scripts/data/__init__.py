@@ -1,0 +1,1 @@
+"""Data: which scans, read once, cut into what networks train on."""

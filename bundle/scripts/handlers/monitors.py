@@ -1,0 +1,184 @@
+"""Monitors: what a validation measures beside its metrics."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from torch import Tensor, nn
+
+from scripts.metrics.quality import psnr
+from scripts.metrics.spectral import mtf, spectral_distance
+from scripts.physics.registration import sub_voxel_shift
+from scripts.utils.atomic import write_atomically
+
+if TYPE_CHECKING:
+    pass
+
+
+class MetricGainHandler:
+    """Log how far one metric of an evaluator is above another, such as PSNR above that of zero-filling.
+
+    Args:
+        name: of the new metric.
+        metric: name of the metric.
+        baseline: name of the metric to subtract.
+    """
+
+    def __init__(self, name: str, metric: str, baseline: str) -> None:
+        self.name = name
+        self.metric = metric
+        self.baseline = baseline
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        metrics = engine.state.metrics
+        if self.metric in metrics and self.baseline in metrics:
+            metrics[self.name] = metrics[self.metric] - metrics[self.baseline]
+
+
+class FeatureNormHandler:
+    """Log the root-mean-square of a network's features in an evaluation as ``feature_norm``, to see a collapse.
+
+    Terms that compare features can be made small by making the features small.
+
+    Args:
+        encoder: the part of the evaluated network whose output is measured.
+    """
+
+    def __init__(self, encoder: nn.Module) -> None:
+        self.encoder = encoder
+        self.squares = 0.0
+        self.count = 0
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.EPOCH_STARTED, self.start)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def start(self) -> None:
+        self.squares, self.count = 0.0, 0
+        self.hook = self.encoder.register_forward_hook(self._measure)
+
+    def _measure(self, module: nn.Module, inputs: tuple[Tensor, ...], features: Tensor) -> None:
+        self.squares += features.float().square().sum().item()
+        self.count += features.numel()
+
+    def __call__(self, engine: Engine) -> None:
+        self.hook.remove()
+        if self.count:
+            engine.state.metrics["feature_norm"] = (self.squares / self.count) ** 0.5
+
+
+class DegradationMonitorHandler:
+    r"""Log how well the degradation is learned: the papers' central claim, measured at every validation.
+
+    Metrics added to the evaluator, the first ones where the evaluated volume has a high-resolution reference:
+
+    * ``degradation_psnr``: PSNR of the LR volume made from the reference against ``image``, its true degradation;
+    * ``degradation_gain``, ``degradation_shift``: the made volume's intensity relative to ``image``, and its largest
+      sub-voxel displacement in LR voxels;
+    * ``degradation_mtf_<axis>``: modulation transfer at half the LR Nyquist frequency along each axis;
+    * ``degradation_spectral_distance``: rms distance in dB between the spectra of LR volumes made from the source group
+      and of the real target group, which needs no pairs.
+
+    Args:
+        degradation: maps ``(1, 1, sH, sW, sD)`` to ``(1, 1, H, W, D)``.
+        source_volumes: HR volumes ``(H, W, D)`` on the common intensity scale.
+        target_volumes: LR volumes likewise.
+        image_key: LR volume.
+        label_key: HR reference; volumes without it are passed over.
+        max_volumes: how many volumes of each group the spectra are taken from.
+        transfer_path: CSV file for the whole modulation transfer along each axis beside that of the true degradation,
+            means over the volumes, made anew at each evaluation; None: no file.
+    """
+
+    FREQUENCIES = np.linspace(0.02, 0.48, 24)  # of the file, in cycles per LR voxel
+
+    def __init__(
+        self,
+        degradation: nn.Module,
+        source_volumes: Sequence[Tensor],
+        target_volumes: Sequence[Tensor],
+        image_key: str = "image",
+        label_key: str = "label",
+        max_volumes: int = 2,
+        transfer_path: str | os.PathLike | None = None,
+    ) -> None:
+        self.degradation = degradation
+        self.source_volumes = [volume[None] for volume in source_volumes[:max_volumes]]
+        self.target_volumes = [volume[None] for volume in target_volumes[:max_volumes]]
+        self.image_key = image_key
+        self.label_key = label_key
+        self.transfer_path = None if transfer_path is None else Path(transfer_path)
+        self.values: dict[str, list[float]] = {}
+        self.transfers: list[np.ndarray] = []
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.EPOCH_STARTED, self.reset)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.summarise)
+
+    def reset(self) -> None:
+        self.values = {}
+        self.transfers = []
+
+    def __call__(self, engine: Engine) -> None:
+        for item in engine.state.batch:
+            if self.label_key in item:
+                label, image = (torch.as_tensor(item[key]).float().cpu() for key in (self.label_key, self.image_key))
+                for name, value in self._measure(label, image).items():
+                    self.values.setdefault(name, []).append(float(value))
+
+    def summarise(self, engine: Engine) -> None:
+        made = [self._degrade(volume) for volume in self.source_volumes]
+        engine.state.metrics.update({name: sum(values) / len(values) for name, values in self.values.items()})
+        engine.state.metrics["degradation_spectral_distance"] = float(spectral_distance(made, self.target_volumes))
+        if self.transfers and self.transfer_path is not None:
+            write_atomically(self.transfer_path, self._write_transfers)
+
+    def _measure(self, label: Tensor, image: Tensor) -> dict[str, Tensor]:
+        made = self._degrade(label)
+        measured = {
+            "degradation_psnr": psnr(made, image),
+            "degradation_gain": made.mean() / image.mean(),
+            "degradation_shift": sub_voxel_shift(made, image).abs().max(),
+        }
+        curves = []
+        for axis in range(3):
+            frequencies, transfer = mtf(made, label, axis + 1)
+            measured[f"degradation_mtf_{axis}"] = transfer[(frequencies - 0.25).abs().argmin()]
+            true = mtf(image, label, axis + 1)[1]
+            curves.append([np.interp(self.FREQUENCIES, frequencies.numpy(), one.numpy()) for one in (transfer, true)])
+        self.transfers.append(np.array(curves))
+        return measured
+
+    def _write_transfers(self, path: Path) -> None:
+        """Rows of axis, frequency, and the transfer of the learned and of the true degradation there."""
+        learned_and_true = np.mean(self.transfers, axis=0).transpose(0, 2, 1)
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["axis", "frequency", "learned", "true"])
+            for axis, curve in enumerate(learned_and_true):
+                writer.writerows(
+                    [axis, f"{frequency:.2f}", *(f"{value:.4f}" for value in pair)]
+                    for frequency, pair in zip(self.FREQUENCIES, curve, strict=True)
+                )
+
+    @torch.no_grad()
+    def _degrade(self, volume: Tensor) -> Tensor:
+        """The made LR volume ``(1, H, W, D)`` of an HR volume, cut to whole multiples of the scale factor."""
+        factors = (self.degradation.in_plane, self.degradation.in_plane, self.degradation.through_plane)
+        for axis, factor in enumerate(factors, start=1):
+            volume = volume.narrow(axis, 0, volume.shape[axis] // factor * factor)
+        training = self.degradation.training
+        made = self.degradation.eval()(volume[None].to(next(self.degradation.parameters()).device))[0].float().cpu()
+        self.degradation.train(training)
+        return made

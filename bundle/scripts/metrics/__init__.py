@@ -1,0 +1,44 @@
+"""Metrics: how good a super-resolved volume is with a reference, and what can be said without one.
+
+Volumes are channel-first, ``(1, H, W, D)``, in the canonical frame where sagittal slices follow one another along the
+last axis. Metrics with a reference use the *common scale*: prediction and reference are both divided by a percentile of
+the reference's foreground. Those inside a mask take it as the second channel of the reference. A metric is a plain
+function of two volumes; :class:`VolumeMetric` makes it one of MONAI's cumulative metrics.
+"""
+
+from scripts.metrics.monitors import intensity_drift, position_drift
+from scripts.metrics.quality import (
+    VolumeMetric,
+    common_scale,
+    consistency_psnr,
+    foreground_percentile,
+    hfen,
+    masked_psnr,
+    masked_ssim,
+    psnr,
+    psnr_own_maximum,
+    shift_gain_corrected_psnr,
+    ssim,
+    ssim_own_maximum,
+)
+from scripts.metrics.spectral import mean_log_spectrum, mtf, spectral_distance
+
+__all__ = [
+    "VolumeMetric",
+    "common_scale",
+    "consistency_psnr",
+    "foreground_percentile",
+    "hfen",
+    "intensity_drift",
+    "masked_psnr",
+    "masked_ssim",
+    "mean_log_spectrum",
+    "mtf",
+    "position_drift",
+    "psnr",
+    "psnr_own_maximum",
+    "shift_gain_corrected_psnr",
+    "spectral_distance",
+    "ssim",
+    "ssim_own_maximum",
+]

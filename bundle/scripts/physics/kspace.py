@@ -1,0 +1,174 @@
+r"""k-space: what a scanner acquires, and how a lower resolution follows from acquiring less of it.
+
+Conventions, for a volume of $N$ voxels along an axis, of which a matrix of $M \leq N$ is kept:
+
+* the phase refers to voxel 0, so that low-resolution voxel $l$ sits on high-resolution position $l N / M$
+  (voxel $2l$ when the matrix is halved) for odd and even sizes alike;
+* intensities are preserved: a constant stays that constant;
+* the field of view is kept, so the spacing grows to $N / M$ times the old one.
+
+An even matrix has one unpaired plane, at $-M/2$. For a real volume, :func:`truncate` keeps its real part, which is the
+mean of the planes at $\pm M/2$; :func:`zero_fill` puts that plane back at both. With this choice
+``truncate(zero_fill(y)) == y`` and ``zero_fill(truncate(x))`` is an orthogonal projector, both exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+__all__ = ["apodise", "complex_noise", "crop_kspace", "data_consistency", "fftc", "ifftc", "truncate", "zero_fill"]
+
+
+VOXELS_AT_ONCE = 2**20  # of which lines are resized, in a larger volume: what a cache holds
+
+
+def fftc(x: Tensor, dim: Sequence[int]) -> Tensor:
+    """Image to k-space, zero frequency in the centre (index ``N // 2``), phase referred to voxel 0.
+
+    Args:
+        x: real or complex tensor of any shape.
+        dim: the axes to transform; every other axis is a batch.
+    """
+    return torch.fft.fftshift(torch.fft.fftn(x, dim=tuple(dim)), dim=tuple(dim))
+
+
+def ifftc(k: Tensor, dim: Sequence[int]) -> Tensor:
+    """k-space to complex image, the inverse of :func:`fftc`."""
+    return torch.fft.ifftn(torch.fft.ifftshift(k, dim=tuple(dim)), dim=tuple(dim))
+
+
+def truncate(x: Tensor, matrix_size: Sequence[int], dim: Sequence[int]) -> Tensor:
+    r"""Keep the central ``matrix_size`` of k-space, $y = \Re F^{-1} P_M F x$, intensities preserved.
+
+    Args:
+        x: real tensor of any shape.
+        matrix_size: how many samples to keep along each axis of ``dim``, in [1, N].
+        dim: the axes to truncate; every other axis is a batch.
+
+    Returns:
+        real tensor whose sizes along ``dim`` are ``matrix_size``.
+
+    Raises:
+        ValueError: when a matrix size is not in [1, N].
+    """
+    for size, axis in zip(matrix_size, dim, strict=True):
+        full = x.shape[axis]
+        if not 1 <= size <= full:
+            raise ValueError(f"matrix_size must be in [1, {full}] along axis {axis} to truncate, got {size}.")
+        if size < full:
+            x = _along(x, axis, size, _truncate_lines)
+    return x
+
+
+def zero_fill(y: Tensor, matrix_size: Sequence[int], dim: Sequence[int]) -> Tensor:
+    """Surround k-space by zeros up to ``matrix_size``: the scanner's own interpolation, inverse of :func:`truncate`.
+
+    Args:
+        y: real tensor of any shape.
+        matrix_size: the sizes to reach along each axis of ``dim``, not below the present ones.
+        dim: the axes to interpolate; every other axis is a batch.
+
+    Returns:
+        real tensor whose sizes along ``dim`` are ``matrix_size``; voxel $l$ of ``y`` sits at $l N / M$.
+
+    Raises:
+        ValueError: when a matrix size is below the present size.
+    """
+    for size, axis in zip(matrix_size, dim, strict=True):
+        kept = y.shape[axis]
+        if size < kept:
+            raise ValueError(f"matrix_size must be at least {kept} along axis {axis} to zero-fill, got {size}.")
+        if size > kept:
+            y = _along(y, axis, size, _zero_fill_lines)
+    return y
+
+
+def _truncate_lines(x: Tensor, axis: int, size: int) -> Tensor:
+    spectrum = torch.fft.rfft(x, dim=axis).narrow(axis, 0, size // 2 + 1)
+    return torch.fft.irfft(spectrum, n=size, dim=axis) * (size / x.shape[axis])
+
+
+def _zero_fill_lines(x: Tensor, axis: int, size: int) -> Tensor:
+    # irfft pads the half-spectrum by zeros; the plane at M/2 so stands for both +M/2 and -M/2
+    return torch.fft.irfft(torch.fft.rfft(x, dim=axis), n=size, dim=axis) * (size / x.shape[axis])
+
+
+def _along(x: Tensor, axis: int, size: int, resize: Callable[[Tensor, int, int], Tensor]) -> Tensor:
+    """Resize the lines of one axis, of a large volume some at a time: spectra of all would be several volumes more."""
+    axis %= x.ndim
+    other = max((a for a in range(x.ndim) if a != axis), key=x.size, default=axis)
+    step = max(1, VOXELS_AT_ONCE * x.shape[other] // max(1, x.numel()))
+    if step >= x.shape[other] or other == axis:
+        return resize(x, axis, size)
+    resized = x.new_empty([*x.shape[:axis], size, *x.shape[axis + 1 :]])
+    for start in range(0, x.shape[other], step):
+        some = x.narrow(other, start, min(step, x.shape[other] - start))
+        resized.narrow(other, start, some.shape[other]).copy_(resize(some, axis, size))
+    return resized
+
+
+def data_consistency(pred: Tensor, image: Tensor, dim: Sequence[int]) -> Tensor:
+    r"""Replace the acquired part of the prediction's k-space by the acquisition, $\hat y + Z(x - T \hat y)$.
+
+    For an ``image`` that is the truncation of the truth this is a projection onto the consistent volumes, so that
+    the error can only shrink. It is harmful when ``image`` has another intensity scale or another degradation.
+
+    Args:
+        pred: real tensor, the super-resolved volume.
+        image: real tensor, the acquired volume, smaller along ``dim``.
+        dim: the axes along which ``image`` is truncated.
+    """
+    acquired = [image.shape[axis] for axis in dim]
+    full = [pred.shape[axis] for axis in dim]
+    return zero_fill(image - truncate(pred, acquired, dim), full, dim).add_(pred)  # in place: volumes are large
+
+
+def crop_kspace(k: Tensor, matrix_size: Sequence[int], dim: Sequence[int]) -> Tensor:
+    """Keep ``[N // 2 - M // 2, N // 2 - M // 2 + M)`` of a centred k-space, the unpaired plane included.
+
+    Unlike :func:`truncate` it stays in k-space, neither rescaled nor made Hermitian: what the papers' authors do.
+    """
+    for size, axis in zip(matrix_size, dim, strict=True):
+        full = k.shape[axis]
+        if not 1 <= size <= full:
+            raise ValueError(f"matrix_size must be in [1, {full}] along axis {axis} to crop, got {size}.")
+        k = k.narrow(axis, full // 2 - size // 2, size)
+    return k
+
+
+def complex_noise(k: Tensor, noise_std: float, dim: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
+    """Add the receiver's white complex Gaussian noise to k-space.
+
+    Args:
+        k: complex k-space.
+        noise_std: standard deviation that the noise has in the image, in its units, for each of the real and the
+            imaginary part, before any window.
+        dim: the k-space axes.
+        generator: source of randomness, on the CPU.
+    """
+    samples = 1
+    for axis in dim:
+        samples *= k.shape[axis]
+    scale = noise_std * samples**0.5
+    noise = torch.randn((2, *k.shape), generator=generator, dtype=k.real.dtype)
+    return k + scale * torch.complex(noise[0], noise[1]).to(k.device)
+
+
+def apodise(k: Tensor, window: Tensor, dim: Sequence[int]) -> Tensor:
+    """Weight a centred k-space by ``window``, whose axes correspond to ``dim`` in order.
+
+    Raises:
+        ValueError: when the window does not fit k-space.
+    """
+    sizes = tuple(k.shape[axis] for axis in dim)
+    if tuple(window.shape) != sizes:
+        raise ValueError(
+            f"window must have k-space's shape {sizes} along axes {tuple(dim)}, got {tuple(window.shape)}."
+        )
+    axes = [axis % k.ndim for axis in dim]
+    order = sorted(range(len(axes)), key=axes.__getitem__)
+    shape = [k.shape[axis] if axis in axes else 1 for axis in range(k.ndim)]
+    return k * window.permute(order).reshape(shape).to(k.real.dtype).to(k.device)

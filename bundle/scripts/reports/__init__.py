@@ -1,0 +1,1 @@
+"""Reports: what a dataset holds, and what its spectra say."""

@@ -1,0 +1,125 @@
+"""Results: what stands beside a prediction, its agreement with the scan and interpolations."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from monai.utils import ensure_tuple
+from torch import Tensor
+
+from scripts.metrics.quality import consistency_psnr
+from scripts.physics.interpolation import interpolate_cubic
+from scripts.physics.kspace import zero_fill
+from scripts.transforms.grid import DeclareHighResGrid
+from scripts.transforms.utils import factors_of, file_name, plain, spatial_dims, warn
+
+__all__ = ["InterpolateBaselinesd", "MeasureConsistencyd", "SplitDisagreementd"]
+
+
+class MeasureConsistencyd(MapTransform):
+    """Compare the prediction, degraded again, with what was acquired: a network that makes things up is seen.
+
+    The PSNR in dB is put under ``consistency_psnr`` into the metadata of the image, from where ``Invertd`` takes those
+    of the prediction; a value below ``least`` adds a warning to the image's ``warnings``. It belongs before anything
+    that undoes the intensity scale.
+
+    Args:
+        keys: the prediction.
+        image_key: the acquired volume.
+        least: dB below which to warn.
+        allow_missing_keys: whether the prediction may be absent.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = "pred",
+        image_key: Hashable = "image",
+        least: float = 30.0,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.image_key = image_key
+        self.least = least
+
+    def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            image = d[self.image_key]
+            value = round(float(consistency_psnr(plain(d[key]), plain(image).to(d[key].device))), 2)
+            image.meta["consistency_psnr"] = value
+            if not value >= self.least:
+                warn(
+                    image,
+                    f"The prediction, degraded again, agrees with the scan only to {value:.1f} dB (expected at least "
+                    f"{self.least:g}): it shows what was not measured.",
+                )
+        return d
+
+
+class SplitDisagreementd(MapTransform):
+    """Take the second channel of a prediction, see :class:`scripts.inferers.SlabInferer`, as ``disagreement``.
+
+    Args:
+        keys: the prediction, ``(2, H, W, D)``.
+        allow_missing_keys: whether it may be absent.
+
+    Raises:
+        ValueError: when called with another number of channels.
+    """
+
+    def __init__(self, keys: KeysCollection = "pred", allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+
+    def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            if len(d[key]) != 2:
+                raise ValueError(
+                    f"{file_name(d[key])}: expected a prediction and its disagreement, got {len(d[key])} channels. Use "
+                    "an inferer that averages orientations, or disagreement: false."
+                )
+            d[key], d["disagreement"] = d[key][:1], d[key][1:]
+        return d
+
+
+class InterpolateBaselinesd(MapTransform):
+    """Add what needs no learning, on the grid of the prediction: ``zero_filling`` and aligned ``tricubic``.
+
+    Args:
+        keys: the low-resolution image.
+        scale_factor: whole number, one or one per spatial axis.
+        allow_missing_keys: whether a key may be absent.
+
+    Raises:
+        ValueError: when a scale factor is not a whole number of at least 1.
+    """
+
+    def __init__(
+        self, keys: KeysCollection, scale_factor: Sequence[int] | int, allow_missing_keys: bool = False
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        if any(factor < 1 or factor != int(factor) for factor in ensure_tuple(scale_factor)):
+            raise ValueError(f"scale_factor must be a whole number of at least 1 along each axis, got {scale_factor}.")
+        self.scale_factor = scale_factor
+
+    def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            x = tricubic = plain(d[key])
+            factors = [int(factor) for factor in factors_of(self.scale_factor, d[key])]
+            size = [n * factor for n, factor in zip(x.shape[1:], factors, strict=True)]
+            for dim, factor in enumerate(factors, start=1):
+                tricubic = interpolate_cubic(tricubic, factor, dim)
+            d["zero_filling"] = self._declared(zero_fill(x, size, spatial_dims(x)), d[key])
+            d["tricubic"] = self._declared(tricubic, d[key])
+        return d
+
+    def _declared(self, values: Tensor, image: Tensor) -> Tensor:
+        """Give ``values`` the image's metadata and the high-resolution grid, whether or not it is declared already."""
+        if not isinstance(image, MetaTensor):
+            return values
+        declared = image if "low_res_affine" in image.meta else DeclareHighResGrid(self.scale_factor)(image)
+        return MetaTensor(values).copy_meta_from(declared)

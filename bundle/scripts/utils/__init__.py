@@ -1,0 +1,1 @@
+"""Utilities: files written whole, errors that help, precision, processes."""
