@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from monai.inferers import SlidingWindowInferer
 from scripts.inferers import SlabInferer
-from scripts.metrics.quality import psnr
+from scripts.metrics import psnr
 from scripts.physics.kspace import zero_fill
 from torch import Tensor, nn
 

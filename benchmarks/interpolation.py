@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from monai.transforms import Resize
 from scipy import ndimage
-from scripts.metrics.quality import psnr, ssim
+from scripts.metrics import psnr, ssim
 from scripts.physics.interpolation import interpolate_cubic
 from scripts.physics.kspace import zero_fill
 from torch import Tensor

@@ -31,7 +31,7 @@ RESULTS = ROOT / "docs" / "results" / "consistency"
 sys.path.insert(0, str(ROOT / "bundle"))  # where the configs' scripts are
 
 from scripts.data.demonstration import generate_cohort  # noqa: E402
-from scripts.metrics.quality import psnr  # noqa: E402
+from scripts.metrics import psnr  # noqa: E402
 from scripts.physics.kspace import truncate, zero_fill  # noqa: E402
 from scripts.transforms import DataConsistencyd  # noqa: E402
 

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "bundle"))
 
 from scripts.data.layouts import one_scan_per_subject  # noqa: E402
-from scripts.metrics.quality import psnr  # noqa: E402
+from scripts.metrics import psnr  # noqa: E402
 from scripts.physics.degradation import Degradation  # noqa: E402
 from scripts.physics.spectral_fit import estimate_degradation  # noqa: E402
 from scripts.transforms import KSpaceSpacing, KSpaceTruncate, RandDegraded, ScaleIntensityRobust  # noqa: E402

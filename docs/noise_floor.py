@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "bundle"))
 
 from scripts.data.layouts import one_scan_per_subject  # noqa: E402
-from scripts.metrics.quality import ssim  # noqa: E402
+from scripts.metrics import ssim  # noqa: E402
 from scripts.physics.kspace import fftc, truncate, zero_fill  # noqa: E402
 
 RESULTS = ROOT / "docs" / "results" / "noise_floor"

@@ -101,7 +101,7 @@ def refreshed_metadata(metadata: str) -> str:
     content = json.loads(metadata)
     content["eval_metrics"] = {
         f"{metric}_{method}": round(mean(float(row[metric]) for row in rows if row["method"] == method), 4)
-        for metric in ("psnr", "ssim")
+        for metric in ("psnr_deep", "ssim_deep", "psnr", "ssim")
         for method in ("pred", "consistent", "zero_filling", "tricubic")
     }
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"

@@ -11,7 +11,7 @@ from monai.handlers import LrScheduleHandler
 from monai.optimizers import WarmupCosineSchedule
 from scripts.engines.trainer import ObjectiveTrainer
 from scripts.handlers.gradients import GradientClippingHandler
-from scripts.metrics.quality import psnr
+from scripts.metrics import psnr
 from scripts.networks import DegradationNet, SuperResolutionNet, TranslationNet, VGGDiscriminator
 from scripts.objectives.base import Objective, frozen
 from scripts.physics.interpolation import interpolate_cubic

@@ -7,6 +7,7 @@ import io
 import pytest
 import torch
 from conftest import head_like
+from monai.data import MetaTensor
 from scripts.networks import LinearInverse, Tricubic, ZeroFilling
 from scripts.physics.degradation import known_degradation
 from scripts.physics.kspace import truncate, zero_fill
@@ -24,6 +25,13 @@ def noise(*shape: int) -> torch.Tensor:
 def test_a_volume_goes_in_and_a_volume_of_the_scale_factor_comes_out(network, scale_factor):
     pred = network(scale_factor)(noise(5, 6, 7))
     assert pred.shape == (1, 1, *(s * n for s, n in zip(scale_factor, (5, 6, 7), strict=True)))
+
+
+@pytest.mark.parametrize("network", [Tricubic(), ZeroFilling(), LinearInverse((2, 2, 2), known_degradation())])
+def test_large_volumes_keep_their_metadata(network):
+    """Evaluation returns to the units of the scan by them."""
+    x = MetaTensor(torch.rand(1, 1, 64, 64, 72), meta={"intensity_scale": [7.0]})
+    assert network(x).meta["intensity_scale"] == [7.0]
 
 
 @pytest.mark.parametrize("network", [Tricubic, ZeroFilling])

@@ -16,11 +16,11 @@ from conftest import TINY_TRAINING, head_phantom, write_scan
 from ignite.engine import Engine
 from ignite.handlers import ProgressBar
 from monai.handlers import LrScheduleHandler, StatsHandler
-from scripts.utils import distributed
 from scripts.data.samplers import IterationSampler, RankSampler
 from scripts.handlers.checkpoints import AtomicCheckpointSaver
 from scripts.handlers.gradients import GradientAveragingHandler
 from scripts.handlers.ranks import handlers_of_rank
+from scripts.utils import distributed
 from scripts.utils.distributed import share_of_rank
 
 BUNDLE = Path(__file__).parents[1] / "bundle"

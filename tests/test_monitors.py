@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from scripts.metrics.monitors import intensity_drift, position_drift
+from scripts.metrics import intensity_drift, position_drift
 from scripts.physics.kspace import truncate
 
 DIM = (-3, -2, -1)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 from scripts.data.demonstration import make_subject
-from scripts.metrics.quality import psnr
+from scripts.metrics import psnr
 from scripts.physics.kspace import truncate
 from scripts.transforms import DeclareHighResGrid, KSpaceTruncate, Misalignd, RigidRegisterd
 from scripts.transforms import registration as registration_module

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import csv
+import hashlib
+from pathlib import Path
 
 import pytest
 import torch
 from ignite.engine import Engine
 from monai.data import MetaTensor
 from scripts.handlers.tables import METRICS, ComparisonTableHandler, comparison_metrics
-from scripts.metrics.quality import psnr
+from scripts.metrics import psnr
 from scripts.physics.kspace import truncate
+from scripts.transforms import saving
 
 METHODS = {"tricubic": "tricubic interpolation", "pred": "ours"}
 
@@ -93,3 +96,32 @@ def test_subjects_of_an_earlier_evaluation_are_forgotten(tmp_path):
     for _ in range(2):
         engine.run([[subject(1)]])
     assert handler.subjects == ["sub-1.nii.gz"]
+
+
+def test_weights_are_named_by_their_place_and_hash(tmp_path):
+    models = Path(saving.__file__).parents[1] / "models"
+    digest = hashlib.sha256((models / "in_plane" / "model.pt").read_bytes()).hexdigest()
+    assert (
+        saving.describe_weights(models / "in_plane" / "model.pt") == f"models/in_plane/model.pt, SHA-256 {digest[:12]}"
+    )
+    (tmp_path / "row").mkdir()
+    (tmp_path / "row" / "model.pt").write_bytes(b"abc")
+    assert saving.describe_weights(tmp_path / "row" / "model.pt") == "row/model.pt, SHA-256 ba7816bf8f01"
+    assert saving.describe_weights(tmp_path / "row" / "none.pt") == "row/none.pt"
+    assert saving.describe_weights(None) == "none"
+
+
+def test_deep_tissue_comes_first_and_the_papers_convention_last():
+    assert list(METRICS) == [
+        "psnr_deep",
+        "ssim_deep",
+        "psnr",
+        "ssim",
+        "psnr_corrected_deep",
+        "psnr_corrected",
+        "hfen",
+        "psnr_consistency",
+        "psnr_lesion",
+        "psnr_own_maximum",
+        "ssim_own_maximum",
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import mean, stdev
@@ -16,7 +17,9 @@ from benchmark.tables import label
 
 __all__ = ["draw_figures"]
 
-METRICS = {"ssim": "SSIM", "psnr": "PSNR (dB)"}
+METRICS = {"ssim_deep": "SSIM in deep tissue", "psnr_deep": "PSNR in deep tissue (dB)"}
+DISCRIMINATOR = re.compile(r"(.+)_discriminator(.*)")  # a tag: of which images, and whose of them are made
+BLIND = 0.25  # least-squares loss per pair of a discriminator that cannot tell
 AXES = ("anterior", "superior", "through slabs")  # of the canonical frame
 MISMATCHES = "mismatches/"
 SIZE, RESOLUTION = (9.0, 3.6), 110  # inches, dots per inch
@@ -74,7 +77,8 @@ def _fractions_of(results: Results, system: str, network: str) -> dict[float, li
     """The rows of a system by share, of the seeds that every share has."""
     found: dict[float, dict[int, list[str]]] = {}
     for kind, rows in results.kinds().items():
-        if kind._replace(hr_fraction=1.0).usual and (kind.system, kind.network) == (system, network):
+        usual = results.is_usual(kind._replace(hr_fraction=1.0))
+        if usual and (kind.system, kind.network) == (system, network):
             for row in rows:
                 found.setdefault(kind.hr_fraction, {}).setdefault(row["setting"]["seed"], []).append(row["name"])
     seeds = set.intersection(*(set(rows) for rows in found.values())) if found else set()
@@ -82,7 +86,7 @@ def _fractions_of(results: Results, system: str, network: str) -> dict[float, li
 
 
 def gains(results: Results) -> Figure | None:
-    """PSNR above zero-filling of each system on each subject, a colour per seed."""
+    """PSNR in deep tissue above zero-filling of each system on each subject, a colour per seed."""
     kinds = [rows for rows in results.kinds().values() if rows[0]["setting"]["system"] not in INTERPOLATIONS]
     if not kinds:
         return None
@@ -93,17 +97,16 @@ def gains(results: Results) -> Figure | None:
         everything = []
         for seed in seeds:
             names = [row["name"] for row in rows if row["setting"]["seed"] == seed]
-            ours, base = (results.by_subject(names, "psnr", method) for method in ("pred", "zero_filling"))
-            values = [ours[subject] - base[subject] for subject in ours]
+            values = list(results.gains(names).values())
             everything += values
             height = place + 0.18 * (seeds.index(seed) - (len(seeds) - 1) / 2)
             panel.plot(values, [height] * len(values), f"C{seeds.index(seed)}o", alpha=0.5, markersize=4)
-        panel.plot([mean(everything)], [place], "k|", markersize=16)
+        panel.plot([mean(everything or [float("nan")])], [place], "k|", markersize=16)
     panel.axvline(0, color="black", linewidth=0.8)
     panel.set_ylim(-0.6, len(kinds) - 0.4)
     panel.set_yticks(range(len(kinds)), [label(results, rows) for rows in kinds], fontsize=8)
     panel.invert_yaxis()
-    panel.set_xlabel("PSNR above zero-filling (dB)")
+    panel.set_xlabel("PSNR in deep tissue above zero-filling (dB)")
     if len(seeds) > 1:
         panel.legend(
             [Line2D([], [], color=f"C{n}", marker="o", linestyle="") for n in range(len(seeds))],
@@ -123,7 +126,7 @@ def training_curves(results: Results) -> Figure | None:
     figure.set_figheight(4.6)
     for panel, tag in zip(axes, titles, strict=True):
         for number, row in enumerate(rows):
-            values = _series(results, row["name"], tag)
+            values = [value for _, value in _points(results, row["name"], tag)]
             share = [place / max(1, len(values) - 1) for place in range(len(values))]
             panel.plot(share, values, marker=".", label=results.words(row), **_style(number))
         panel.set_xlabel("share of the row's own training")
@@ -131,9 +134,11 @@ def training_curves(results: Results) -> Figure | None:
     return figure
 
 
-def _series(results: Results, name: str, tag: str) -> list[float]:
+def _points(results: Results, name: str, tag: str) -> list[tuple[int, float]]:
+    """Step and value of a row's curve, in time."""
     found = [point for point in results.curves if point["row"] == name and point["tag"] == tag]
-    return [float(p["value"]) for p in sorted(found, key=lambda p: (int(p["stage"]), int(p["step"])))]
+    found = sorted(found, key=lambda point: (int(point["stage"]), int(point["step"])))
+    return [(int(point["step"]), float(point["value"])) for point in found]
 
 
 def _style(number: int) -> dict[str, object]:
@@ -167,6 +172,31 @@ def degradation(results: Results) -> Figure | None:
     return figure
 
 
+def discriminators(results: Results) -> Figure | None:
+    """The discriminators' loss of each pair of real and made images through training, of the first seed and fold."""
+    pairs: dict[str, dict[str, str]] = {}
+    for tag in sorted({point["tag"] for point in results.curves}):
+        if found := DISCRIMINATOR.fullmatch(tag):
+            pairs.setdefault(found[1].replace("_", " "), {})[tag] = found[2].replace("_", " ")
+    rows = [
+        row for row in results.first if any(results.ends(row["name"], tag) for tags in pairs.values() for tag in tags)
+    ]
+    if not rows:
+        return None
+    figure, axes = _page([f"loss of the discriminator, {images}" for images in pairs], width=5.5 * len(pairs))
+    figure.set_figheight(4.8)
+    for panel, tags in zip(axes, pairs.values(), strict=True):
+        for number, row in enumerate(rows):
+            for (tag, made), line in zip(tags.items(), ("-", "--", ":", "-."), strict=False):
+                if points := _points(results, row["name"], tag):
+                    style = {"linestyle": line, "color": f"C{number % 10}", "label": f"{results.words(row)},{made}"}
+                    panel.plot(*zip(*points, strict=True), **style)
+        panel.axhline(BLIND, color="black", linewidth=0.8)
+        panel.set_xlabel("iteration")
+        panel.legend(fontsize=6)
+    return figure
+
+
 def mismatch(results: Results) -> Figure | None:
     """Metrics where the acquisition is another than in training; PSNR also above zero-filling of the same."""
     others = sorted({s["evaluation"] for s in results.scores if s["evaluation"].startswith(MISMATCHES)})
@@ -174,10 +204,10 @@ def mismatch(results: Results) -> Figure | None:
         return None
     evaluations = ["evaluation", *others]
     known = [row for row in results.first if row["setting"]["system"] != "zero_filling"]
-    rows = [row for row in known if results.by_subject([row["name"]], "psnr", evaluation=others[0])]
+    rows = [row for row in known if results.by_subject([row["name"]], "psnr_deep", evaluation=others[0])]
     if not rows:
         return None
-    figure, axes = _page([*METRICS.values(), "PSNR above zero-filling (dB)"], width=12.5)
+    figure, axes = _page([*METRICS.values(), "the same above zero-filling"], width=12.5)
     figure.set_figheight(4.8)
     places = np.arange(len(evaluations))
     for panel, metric in zip(axes, [*METRICS, None], strict=True):
@@ -197,7 +227,7 @@ def mismatch(results: Results) -> Figure | None:
 def _mean_score(results: Results, row: Mapping, metric: str | None, evaluation: str, method: str = "pred") -> float:
     """Over subjects; without a metric that of PSNR above zero-filling."""
     ours, base = (
-        results.by_subject([row["name"]], metric or "psnr", one, evaluation) for one in (method, "zero_filling")
+        results.by_subject([row["name"]], metric or "psnr_deep", one, evaluation) for one in (method, "zero_filling")
     )
     return mean(ours[subject] - (0 if metric else base[subject]) for subject in ours) if ours else float("nan")
 
@@ -205,7 +235,8 @@ def _mean_score(results: Results, row: Mapping, metric: str | None, evaluation: 
 FIGURES: dict[str, tuple[Callable[[Results], Figure | None], str]] = {
     "gains": (
         gains,
-        "PSNR above zero-filling of each system with a network: a dot per subject and seed, their mean as a bar.",
+        "PSNR in deep tissue above zero-filling of each system with a network: a dot per subject and seed, their mean "
+        "as a bar.",
     ),
     "hr_fractions": (
         fractions,
@@ -220,6 +251,11 @@ FIGURES: dict[str, tuple[Callable[[Results], Figure | None], str]] = {
         degradation,
         "Modulation transfer of the learned degradation at the end of training, measured on the validation subjects; "
         "dashed: that of the true one, measured in the same way (first seed and fold).",
+    ),
+    "discriminators": (
+        discriminators,
+        "The discriminators' loss on each pair of real and made images through training, as means over blocks of "
+        "iterations; black: a least-squares discriminator that cannot tell them apart (first seed and fold).",
     ),
     "mismatch": (
         mismatch,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark import tables
+from benchmark.decisions import SUBJECTS, decisions_table
 from benchmark.figures import FIGURES, draw_figures
 from benchmark.matrix import ROOT, Matrix, read_matrix
 from benchmark.panels import CAPTIONS, draw_panels
@@ -20,29 +21,23 @@ __all__ = ["report", "results_page"]
 MATRICES = ROOT / "docs" / "benchmark" / "matrices"
 RESULTS = ROOT / "docs" / "results" / "benchmark"
 PAGE = ROOT / "docs" / "results.md"
-ORDER = (  # of the page, those with results first
-    "real_scans_cpu",
-    "unknown_degradation",
-    "adaptation",
-    "leave_one_out",
-    "ablation",
-    "one_subject",
-    "demonstration",
-    "real_scans",
-)
+ORDER = ("ds002748", "real_scans", "demonstration", "ablation")  # of the page, those with results first
 EFFECTS = """What each objective adds to the network that it starts from, or destroys: differences to the initial
 network of the same seed, fold and share of the source, with Wilcoxon's test adjusted by Holm over these systems where
 there are enough subjects; beside it what validation measured at the end of the degradation that was learned (MTF along
 the anterior and superior axes and through the slabs; plain truncation has 1) and of the encoder's features."""
-SOURCES = """PSNR (dB) above zero-filling by what was learned from, on the same scans: mean over seeds and, in brackets,
-lowest to highest; at the end the mean of all columns but the first, minus the first."""
+SOURCES = """PSNR (dB) in deep tissue above zero-filling by what was learned from, on the same scans: mean over seeds
+and, in brackets, lowest to highest; at the end the mean of all columns but the first, minus the first."""
+DECISIONS = f"""The decisions that were fixed before the run, by PSNR in deep tissue of {SUBJECTS} test subjects. A
+subject's value is averaged over seeds first. 1 and 2 are two-sided sign tests; 3 is Wilcoxon's signed-rank test and
+asks for {tables.FEWEST_SEEDS} seeds of one sign. 2 and 3 are adjusted by Holm. Each asks for a mean difference of
+{tables.TELLING:g} dB."""
 LESIONS = """PSNR (dB) inside the lesions and, in brackets, above zero-filling there. The scans have no masks: the
 regions are boxes placed by eye around what can be seen, stated in the matrix, and hold healthy tissue as well."""
 HEAD = """# Results
 
-What was measured, first on real scans, then on generated subjects: tables in the papers' layout, what the numbers say,
-and what they do not support. The shipped weights, a larger network that was trained for longer, are evaluated in
-[their model card](../bundle/docs/README.md).
+What was measured: tables in the papers' layout, what the numbers say, and what they do not support. The shipped
+weights, a larger network that was trained for longer, are evaluated in [their model card](../bundle/docs/README.md).
 """
 METHOD = """## How to read the tables
 
@@ -51,9 +46,13 @@ means over the test subjects ± their standard deviation; with several seeds a s
 papers' figures are of other data (HCP), another network and another budget; they stand beside ours for orientation.
 **Best** and *second best* are marked only where Wilcoxon's signed-rank test, adjusted by Holm over all pairs of a
 setting, supports it at 5 %, which takes at least {subjects} subjects, and where every learned system of the setting has
-at least {seeds} seeds. The scale of PSNR and SSIM is the reference's maximum; a second table has the papers' own, where
-each volume is divided by its own maximum. "In the foreground" is inside the head: Otsu's threshold, the largest part,
-holes filled. The last iterate of the moving average is the primary one.
+at least {seeds} seeds.
+
+PSNR and SSIM are on one scale: the 99.9th percentile of the reference's voxels above its mean, nothing clipped. SSIM is
+the mean over slices along the last axis (11 x 11 Gaussian window, standard deviation 1.5 voxels, data range 1). Each
+table has three forms. *Deep tissue* comes first: the head (Otsu's threshold, largest component, holes filled) without
+the 4 mm at its edge. The whole volume comes second. Third is the papers' convention: each volume divided by its own
+maximum, and clipped. The last iterate of the moving average is the primary one.
 
 | matrix | rows done | state |
 | --- | --- | --- |
@@ -93,20 +92,19 @@ def write_tables(matrix: Matrix, folder: Path) -> None:
         for suffix, write in (("md", tables.as_markdown), ("csv", tables.as_csv), ("tex", tables.as_latex)):
             (folder / "tables" / f"{name}.{suffix}").write_text(write(lines), encoding="utf-8")
     if tables.has_few_subjects(results):
-        for metric in ("psnr", "ssim"):
+        for metric in ("psnr_deep", "ssim_deep"):
             text = tables.differences(results, metric)
             (folder / "tables" / f"differences_{metric}.md").write_text(text, encoding="utf-8")
     draw_figures(results, folder / "figures")
 
 
 def _tables(matrix: Matrix, results: Results) -> dict[str, list[tables.Line]]:
-    """The tables by file name: for every backbone that the matrix has, on our scale and on the papers' own."""
-    scales = {"": None, "_own_maximum": tables.OWN_MAXIMUM}
+    """The tables by file name: for every backbone that the matrix has, on each scale."""
     return {
         f"{name}{'' if network == 'ours' else f'_{network}'}{suffix}": tables.paper_table(
             tables.PAPERS[name], results, network, metrics
         )
-        for suffix, metrics in scales.items()
+        for suffix, (metrics, _) in tables.SCALES.items()
         for name in matrix.content.get("tables", [])
         for network in results.networks
     }
@@ -117,6 +115,7 @@ def section(matrix: Matrix, folder: Path, prefix: str) -> str:
     results = read_results(folder)
     main, *others = [_table(name, lines) for name, lines in _tables(matrix, results).items()] or [""]
     parts = [
+        f"{DECISIONS}\n\n{decisions_table(results)}" if matrix.content.get("decisions") else "",
         main,
         _missing(results),
         "".join(f"- {sentence}\n" for sentence in reading(results)),
@@ -126,11 +125,11 @@ def section(matrix: Matrix, folder: Path, prefix: str) -> str:
     parts += [f"{EFFECTS}\n\n{changes}"] if changes else []
     if tables.has_few_subjects(results):
         parts += [
-            f"PSNR (dB) above zero-filling, scan by scan; fewer than {FEWEST_SUBJECTS} allow no test, and no claim "
-            "about a population follows from them:",
-            tables.differences(results, "psnr"),
-            "SSIM above zero-filling:",
-            tables.differences(results, "ssim"),
+            f"PSNR (dB) in deep tissue above zero-filling, scan by scan; fewer than {FEWEST_SUBJECTS} allow no test, "
+            "and no claim about a population follows from them:",
+            tables.differences(results, "psnr_deep"),
+            "SSIM in deep tissue above zero-filling:",
+            tables.differences(results, "ssim_deep"),
         ]
     by_source = tables.sources(results)
     parts += [f"{SOURCES}\n\n{by_source}"] if by_source else []
@@ -157,7 +156,7 @@ def _missing(results: Results) -> str:
             setting = row["setting"]
             place = [setting["fold"]] if setting["fold"] else []
             place += [f"seed {setting['seed']}"] if setting["seed"] else []
-            found.setdefault(tables.kind_words([row]), []).append(" ".join(place))
+            found.setdefault(tables.kind_words(results, [row]), []).append(" ".join(place))
     told = [f"{words} ({', '.join(places)})" if any(places) else words for words, places in found.items()]
     count = sum(len(places) for places in found.values())
     return f"{count} of {len(results.rows)} rows have not been run: {'; '.join(told)}." if told else ""
@@ -165,26 +164,31 @@ def _missing(results: Results) -> str:
 
 def _table(name: str, lines: list[tables.Line]) -> str:
     """A table with its title and what differs from the paper's; nothing where no line has been run."""
+    shown = [line for line in lines if line["names"]]
+    if not shown:
+        return ""
     key = next(key for key in tables.PAPERS if name.startswith(key))
-    layout, details = tables.PAPERS[key], name.removeprefix(key).replace("_own_maximum", "").strip("_")
-    if not any(line["names"] and line["printed"] for line in lines):
-        return ""  # none of the paper's own lines
-    parts = [f"**[{layout['title']}]({layout['source']})**" + (f", {details.replace('_', ' ')}" if details else "")]
-    parts[0] += ", each volume divided by its own maximum" if name.endswith("own_maximum") else ""
-    parts.append(tables.as_markdown([line for line in lines if line["names"]]))
-    if not name.endswith("own_maximum"):
-        left_out = lines[0]["left_out"]
-        parts += [f"{left_out} more test subjects are left out, for not all lines have them yet."] if left_out else []
-        elsewhere = lines[0]["in_some_folds"]
-        parts += [f"On fewer test subjects, and so not in this table: {'; '.join(elsewhere)}."] if elsewhere else []
-        present = {*elsewhere, *(line["title"] for line in lines if line["names"])}
-        absent = [line["title"] for line in layout["lines"] if "psnr" in line and line["title"] not in present]
-        parts += (
-            [f"Of the lines that the paper prints this has not: {'; '.join(dict.fromkeys(absent))}."] if absent else []
-        )
-        different = tables.order(lines)
-        parts += [f"The order by PSNR is another than the paper's. {different}"] if different else []
+    layout, details = tables.PAPERS[key], name.removeprefix(key)
+    suffix = next((suffix for suffix in tables.SCALES if suffix and details.endswith(suffix)), "")
+    network = details.removesuffix(suffix).strip("_").replace("_", " ")
+    factor = "" if layout.get("grouped") else f"at {lines[0]['setting'][0]}"
+    title = [f"**[{layout['title']}]({layout['source']})**", network, factor, tables.SCALES[suffix][1]]
+    parts = [", ".join(filter(None, title)), tables.as_markdown(shown)]
+    if not suffix:
+        parts += _remarks(layout, lines)
     return "\n\n".join(part.strip("\n") for part in parts)
+
+
+def _remarks(layout: Mapping[str, Any], lines: list[tables.Line]) -> list[str]:
+    """What a table leaves out of the paper's, and where its order is another."""
+    left_out, elsewhere = lines[0]["left_out"], lines[0]["in_some_folds"]
+    present = {*elsewhere, *(line["title"] for line in lines if line["names"])}
+    absent = [line["title"] for line in layout["lines"] if "psnr" in line and line["title"] not in present]
+    parts = [f"{left_out} more test subjects are left out, for not all lines have them yet."] if left_out else []
+    parts += [f"On fewer test subjects, and so not in this table: {'; '.join(elsewhere)}."] if elsewhere else []
+    parts += [f"Of the lines that the paper prints this has not: {'; '.join(dict.fromkeys(absent))}."] if absent else []
+    different = tables.order(lines)
+    return parts + ([f"The order by PSNR is another than the paper's. {different}"] if different else [])
 
 
 def _command(verb: str, matrix: Matrix) -> str:

@@ -16,6 +16,7 @@ __all__ = ["CAPTIONS", "draw_panels", "keep_one_subject"]
 VOLUMES = "evaluation/volumes"
 SIDE_BY_SIDE = (
     "zero_filling",
+    "linear_inverse_estimated",
     "initial",
     "kspace_pairs",
     "fine_tuning",
@@ -46,7 +47,7 @@ def draw_panels(rows: Sequence[Row], output: Path, folder: Path) -> None:
     """Draw the panels that the volumes in the folders of rows that are done allow, as PDF and PNG."""
     systems = {}
     for row in rows:  # the lowest seed and first fold come first
-        usual = row.hr_fraction == 1 and row.assignment == "unpaired" and row.scale_factor == (2, 2, 2)
+        usual = row.hr_fraction == 1 and row.assignment == "unpaired" and row.scale_factor == rows[0].scale_factor
         if usual and row.system in SIDE_BY_SIDE:
             systems.setdefault(row.system, output / "rows" / row.name / VOLUMES)
     shares = {}

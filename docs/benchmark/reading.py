@@ -6,17 +6,14 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any
 
-from scipy.stats import spearmanr, wilcoxon
-
 from benchmark.results import Results
-from benchmark.significance import FEWEST_SUBJECTS, LEVEL, holm
-from benchmark.tables import FEWEST_SEEDS, kind_words, markdown
+from benchmark.significance import FEWEST_SUBJECTS, LEVEL, holm, signed_rank_test
+from benchmark.tables import FEWEST_SEEDS, TELLING, label, markdown
 
 __all__ = ["effects", "reading"]
 
 Rows = Sequence[Mapping[str, Any]]
 TRANSFERS = tuple(f"degradation_mtf_{axis}" for axis in range(3))
-FEWEST_ROWS = 5  # for a rank correlation over systems
 OURS = ("spectral", "spectral_contrastive", "patch_contrastive", "fine_tuning", "spectral_tuning", "pooled")
 THEIRS = (
     "contrastive",
@@ -33,22 +30,23 @@ THEIRS = (
 def reading(results: Results) -> list[str]:
     """The sentences."""
     said = (_initial(results), _objectives(results), _ours(results), _contrastive_loss(results), _oracle(results))
-    said += (_chosen(results), _shares(results), _acquisitions(results), _where(results), _diagnostics(results))
+    said += (_chosen(results), _shares(results), _acquisitions(results), _where(results))
     return [sentence for sentence in said if sentence]
 
 
 def effects(results: Results) -> str | None:
     """What each objective did to the network that it started from, beside what is known of the degradation it learned.
 
-    PSNR and SSIM are differences to the initial network of the same fold, seed and share, by subject; the tests are
-    Wilcoxon's signed-rank test, adjusted by Holm over all systems. None where no row starts from an initial network.
+    PSNR and SSIM in deep tissue are differences to the initial network of the same fold, seed and share, by subject.
+    The tests are Wilcoxon's signed-rank test, adjusted by Holm over all systems. None where no row starts from an
+    initial network.
     """
     kinds = _learned(results)
-    p_values = _tests([_change(results, rows, "psnr") for rows in kinds])
+    p_values = _tests([_change(results, rows, "psnr_deep") for rows in kinds])
     lines = []
     for rows, p_value in zip(kinds, p_values, strict=True):
-        psnr, ssim = (_change(results, rows, metric) for metric in ("psnr", "ssim"))
-        consistent = _change(results, rows, "psnr", "consistent")
+        psnr, ssim = (_change(results, rows, metric) for metric in ("psnr_deep", "ssim_deep"))
+        consistent = _change(results, rows, "psnr_deep", "consistent")
         cells = [
             str(len({row["setting"]["seed"] for row in rows})),
             f"{mean(psnr.values()):+.3f}",
@@ -60,14 +58,14 @@ def effects(results: Results) -> str | None:
             _transfer(results, rows),
             _norm(results, rows),
         ]
-        lines.append([kind_words(rows), *cells])
+        lines.append([label(results, rows), *cells])
     header = [
         "system",
         "seeds",
-        "PSNR (dB)",
+        "PSNR in deep tissue (dB)",
         "subjects above",
         "p (Holm)",
-        "SSIM",
+        "SSIM in deep tissue",
         "PSNR, both data-consistent (dB)",
         *DIAGNOSTICS,
     ]
@@ -98,7 +96,7 @@ def _tests(changes: Sequence[Mapping[str, float]]) -> list[float | None]:
     """Adjusted p-values of changes by subject; None where there are too few subjects."""
     if not changes or min(len(change) for change in changes) < FEWEST_SUBJECTS:
         return [None] * len(changes)
-    return list(holm([float(wilcoxon(list(change.values())).pvalue) for change in changes]))
+    return holm([signed_rank_test(change.values()) for change in changes])
 
 
 def _above(change: Mapping[str, float]) -> int:
@@ -129,12 +127,14 @@ def _range(values: Sequence[float], form: str = "+.2f") -> str:
 
 
 def _initial(results: Results) -> str | None:
-    rows = next((rows for kind, rows in results.kinds().items() if kind.system == "initial" and kind.usual), None)
+    rows = next(
+        (rows for kind, rows in results.kinds().items() if kind.system == "initial" and results.is_usual(kind)), None
+    )
     if rows is None:
         return None
     names = [row["name"] for row in rows]
     gain = results.gains(names)
-    rise = results.gains(names, "ssim")
+    rise = results.gains(names, "ssim_deep")
     return (
         f"The initial networks, which only learned to undo the k-space truncation of the source's own scans, are "
         f"{_range(list(gain.values()))} above zero-filling, on {_above(gain)} of {len(gain)} test subjects, and "
@@ -145,19 +145,18 @@ def _initial(results: Results) -> str | None:
 
 def _objectives(results: Results) -> str | None:
     kinds = _learned(results)
-    changes = {kind_words(rows): _change(results, rows, "psnr") for rows in kinds}
+    changes = {label(results, rows): _change(results, rows, "psnr_deep") for rows in kinds}
     p_values = dict(zip(changes, _tests(list(changes.values())), strict=True))
     changes = {name: change for name, change in changes.items() if not name.startswith("supervised")}
     if not changes:
         return None
-    parts = []
-    for word, sign in (("above", 1), ("below", -1)):
-        found = {name: mean(change.values()) for name, change in changes.items() if sign * mean(change.values()) > 0}
-        told = [
-            f"{name} ({value:+.3f} dB{_significance(p_values[name])})"
-            for name, value in sorted(found.items(), key=lambda item: -item[1])
-        ]
-        parts.append(f"{word} it: {', '.join(told) or 'none'}")
+    found: dict[str, list[str]] = {"above it": [], "below it": [], f"within {TELLING:g} dB of it": []}
+    above, below, within = found.values()
+    for name, change in changes.items():
+        average = mean(change.values())
+        place = within if abs(average) < TELLING else above if average > 0 else below
+        place.append(f"{name} ({average:+.3f} dB{_significance(p_values[name])})")
+    parts = [f"{words}: {', '.join(told) or 'none'}" for words, told in found.items()]
     return f"Without pairs, measured from the initial network of the same seed and fold, {'; '.join(parts)}."
 
 
@@ -165,8 +164,8 @@ def _ours(results: Results) -> str | None:
     """Our systems beside the best of the papers' without pairs, subject by subject."""
     scores: dict[str, dict[str, float]] = {}
     for kind, rows in results.kinds().items():
-        if kind.usual and kind.system in OURS + THEIRS:
-            scores[kind.system] = results.by_subject([row["name"] for row in rows], "psnr")
+        if results.is_usual(kind) and kind.system in OURS + THEIRS:
+            scores[kind.system] = results.by_subject([row["name"] for row in rows], "psnr_deep")
     theirs = [scores[system] for system in THEIRS if system in scores]
     told = []
     for system in OURS if theirs else ():
@@ -205,8 +204,8 @@ def _contrastive_loss(results: Results) -> str | None:
             "one sign and a significant test"
         )
     return (
-        f"The contrastive loss changes the PSNR of its model by {_range(list(by_subject.values()), '+.3f')} over "
-        f"subjects, {told}{_significance(p_value)}. {verdict}."
+        "The contrastive loss changes the PSNR in deep tissue of its model by "
+        f"{_range(list(by_subject.values()), '+.3f')} over subjects, {told}{_significance(p_value)}. {verdict}."
     )
 
 
@@ -214,32 +213,34 @@ def _with_minus_without(results: Results) -> dict[int, dict[str, float]]:
     """PSNR with the contrastive loss above that without it, by seed and subject, in folds that have both."""
     found: dict[tuple[Any, ...], dict[str, str]] = {}
     for kind, rows in results.kinds().items():
-        if kind.system in ("contrastive", "without_contrastive") and kind.usual:
+        if kind.system in ("contrastive", "without_contrastive") and results.is_usual(kind):
             for row in rows:
                 key = (row["setting"]["seed"], row["setting"]["fold"], kind.network)
                 found.setdefault(key, {})[kind.system] = row["name"]
     changes: dict[int, dict[str, float]] = {}
     for (seed, *_), names in sorted(found.items()):
         if len(names) == 2:
-            ours, base = (results.by_subject([names[s]], "psnr") for s in ("contrastive", "without_contrastive"))
+            ours, base = (results.by_subject([names[s]], "psnr_deep") for s in ("contrastive", "without_contrastive"))
             changes.setdefault(seed, {}).update({subject: ours[subject] - base[subject] for subject in ours})
     return changes
 
 
 def _oracle(results: Results) -> str | None:
-    learned = _learned(results)
-    rows = next((rows for rows in learned if rows[0]["setting"]["system"] == "supervised_oracle"), None)
-    if rows is None:
+    """What a perfect estimate of the degradation would add to ``spectral``."""
+    names = {
+        kind.system: [row["name"] for row in rows]
+        for kind, rows in results.kinds().items()
+        if kind.system in ("supervised_oracle", "spectral") and results.is_usual(kind)
+    }
+    if "supervised_oracle" not in names:
         return None
-    change = _change(results, rows, "psnr")
-    similarity = mean(_change(results, rows, "ssim").values())
-    highest = max(mean(_change(results, others, "psnr").values()) for others in learned)
-    ceiling = "a ceiling" if mean(change.values()) == highest > 0 else "no ceiling, only a system that cannot be misled"
-    whose = "our" if "learning_rate" in rows[0]["record"].get("training", {}) else "the papers'"
+    gains = results.gains(names["supervised_oracle"])
+    oracle, ours = (results.by_subject(names.get(one, []), "psnr_deep") for one in ("supervised_oracle", "spectral"))
+    lost = [oracle[subject] - ours[subject] for subject in oracle if subject in ours]
+    beside = f"; it is {_range(lost)} above spectral itself" if lost else ""
     return (
-        f"The oracle, trained on perfect pairs at {whose} learning rate and with SSIM in its loss, ends "
-        f"{mean(change.values()):+.3f} dB and {similarity:+.4f} in SSIM from the network that it starts from: at this "
-        f"budget it is {ceiling}."
+        "The oracle is the system spectral with the true degradation instead of the estimated one, and bounds it: "
+        f"{_range(list(gains.values()))} above zero-filling{beside}."
     )
 
 
@@ -248,9 +249,9 @@ def _chosen(results: Results) -> str | None:
     told = []
     for rows in _learned(results):
         names = [row["name"] for row in rows]
-        last, best = (results.by_subject(names, "psnr", evaluation=e) for e in ("evaluation", "best_validation"))
+        last, best = (results.by_subject(names, "psnr_deep", evaluation=e) for e in ("evaluation", "best_validation"))
         if best:
-            told.append(f"{kind_words(rows)} {mean(best[s] - last[s] for s in best):+.3f}")
+            told.append(f"{label(results, rows)} {mean(best[s] - last[s] for s in best):+.3f}")
     if not told:
         return None
     return (
@@ -267,7 +268,7 @@ def _shares(results: Results) -> str | None:
         usual = kinds.get(kind._replace(hr_fraction=1.0))
         if kind.hr_fraction == smallest < 1 and usual:
             few, many = ([row for row in some if row["setting"]["seed"] == 0] for some in (rows, usual))
-            scores = [results.by_subject([row["name"] for row in some], "psnr") for some in (few, many)]
+            scores = [results.by_subject([row["name"] for row in some], "psnr_deep") for some in (few, many)]
             lost = mean(scores[0].values()) - mean(scores[1].values())
             gain = mean(results.gains([row["name"] for row in few]).values())
             told.append(f"{kind.system.replace('_', ' ')} {lost:+.3f} dB ({gain:+.2f} above zero-filling)")
@@ -278,12 +279,12 @@ def _shares(results: Results) -> str | None:
 
 def _acquisitions(results: Results) -> str | None:
     others = sorted({s["evaluation"] for s in results.scores if s["evaluation"].startswith("mismatches/")})
-    usual = [row["name"] for kind, rows in results.kinds().items() if kind.usual for row in rows]
+    usual = [row["name"] for kind, rows in results.kinds().items() if results.is_usual(kind) for row in rows]
     first = [row for row in results.first if row["name"] in usual]
     told = []
     for system in ("initial", "contrastive", *OURS):
         names = [row["name"] for row in first if row["setting"]["system"] == system]
-        gains = {e: results.gains(names, "psnr", e) for e in ["evaluation", *others]} if names and others else {}
+        gains = {e: results.gains(names, "psnr_deep", e) for e in ["evaluation", *others]} if names and others else {}
         values = [f"{e.rpartition('/')[2]} {mean(g.values()):+.2f}" for e, g in gains.items() if g]
         if len(values) > 1:
             figures = ", ".join(values).replace("evaluation", "as trained")
@@ -302,35 +303,12 @@ def _where(results: Results) -> str | None:
     if not kinds:
         return None
     told = [
-        f"{kind_words(rows)} {mean(_change(results, rows, 'psnr', 'consistent').values()):+.3f} instead of "
-        f"{mean(_change(results, rows, 'psnr').values()):+.3f}"
+        f"{label(results, rows)} {mean(_change(results, rows, 'psnr_deep', 'consistent').values()):+.3f} instead of "
+        f"{mean(_change(results, rows, 'psnr_deep').values()):+.3f}"
         for rows in kinds
     ]
     return (
         "Where the changes lie: with the acquired k-space put back in the outputs of both the system and its initial "
         f"network (data consistency), the changes in dB are {', '.join(told)}; what vanishes was "
         "done to frequencies that had been measured, what remains to those that the network adds."
-    )
-
-
-def _diagnostics(results: Results) -> str | None:
-    """Which measurements of training go with the change of PSNR, over the rows that learn a degradation."""
-    rows = [row for kind in _learned(results) for row in kind if results.ends(row["name"], "degradation_psnr")]
-    if len(rows) < FEWEST_ROWS:
-        return None
-    changes = [mean(_change(results, [row], "psnr").values()) for row in rows]
-    told = []
-    for title, tag in (
-        ("the learned degradation's PSNR to the true one", "degradation_psnr"),
-        ("the distance of its spectra from the target's", "degradation_spectral_distance"),
-        ("the drift of the output's intensity, in size", "intensity_drift"),
-        ("the reference-free score", "reference_free_score"),
-    ):
-        values = [results.ends(row["name"], tag) for row in rows]
-        if all(values):
-            ends = [abs(value[1]) if tag == "intensity_drift" else value[1] for value in values]
-            told.append(f"{spearmanr(changes, ends).statistic:+.2f} with {title}")
-    return (
-        f"Over the {len(rows)} rows that learn a degradation, the rank correlation (Spearman) of the change of PSNR is "
-        f"{', '.join(told)}."
     )

@@ -14,29 +14,34 @@ from typing import Any, NamedTuple
 from benchmark.matrix import Matrix
 from benchmark.runner import read_record
 
-__all__ = ["INTERPOLATIONS", "USUAL", "Results", "collect", "read_results"]
+__all__ = ["INTERPOLATIONS", "Results", "collect", "read_results"]
 
 METHODS = ("pred", "consistent", "automatic", "zero_filling")  # of each evaluation, what is kept
-CURVES = re.compile(r"psnr_gain|ssim|degradation_.*|intensity_drift|position_drift|reference_free_score|feature_norm")
+DISCRIMINATOR = re.compile(r".*discriminator.*")  # what every iteration logs
+CURVES = re.compile(
+    rf"psnr_gain|ssim|degradation_.*|intensity_drift|position_drift|feature_norm|{DISCRIMINATOR.pattern}"
+)
+FEWEST_POINTS = 40  # of a curve whose points are averaged in blocks, to be light
 TRANSFER = "degradation_mtf.csv"  # what training leaves behind where a degradation is learned
-INTERPOLATIONS = ("zero_filling", "tricubic", "tricubic_centred")  # without a backbone
-USUAL = {"scale_factor": [2, 2, 2], "assignment": "unpaired", "hr_fraction": 1.0, "network": "ours"}
+INTERPOLATIONS = (  # without a backbone
+    "zero_filling",
+    "tricubic",
+    "tricubic_centred",
+    "linear_inverse_estimated",
+    "linear_inverse_true",
+)
+USUAL = {"assignment": "unpaired", "hr_fraction": 1.0, "network": "ours"}
 
 
 class Kind(NamedTuple):
-    """What rows have in common that differ in fold and seed alone."""
+    """What rows have in common that differ in seed alone, or in a fold that tests other subjects."""
 
     system: str
     assignment: str
     hr_fraction: float
     network: str
     scale_factor: tuple[int, ...]
-
-    @property
-    def usual(self) -> bool:
-        """Whether it is all of the source, unpaired, at 2x2x2."""
-        setting = (self.assignment, self.hr_fraction, list(self.scale_factor))
-        return setting == tuple(USUAL[name] for name in ("assignment", "hr_fraction", "scale_factor"))
+    fold: str
 
 
 @dataclass(frozen=True)
@@ -73,13 +78,40 @@ class Results:
         seed, fold = (self.rows[0]["setting"][key] for key in ("seed", "fold"))
         return [row for row in self.done if (row["setting"]["seed"], row["setting"]["fold"]) == (seed, fold)]
 
+    @property
+    def usual(self) -> dict[str, Any]:
+        """What a line of a table is of, if it says nothing else: ``USUAL`` at the scale factor of the first row."""
+        return {**USUAL, "scale_factor": self.rows[0]["setting"]["scale_factor"]}
+
+    @property
+    def has_one_test(self) -> bool:
+        """Whether all rows test the same subjects, so that folds differ in what is learned from alone."""
+        tested = {tuple(sorted(subjects)) for subjects in self._tested().values() if subjects}
+        return len(tested) == 1
+
+    def _tested(self) -> dict[str, set[str]]:
+        """The test subjects by row."""
+        found: dict[str, set[str]] = {row["name"]: set() for row in self.done}
+        for score in self.scores:
+            if score["evaluation"] == "evaluation":
+                found[score["row"]].add(score["subject"])
+        return found
+
+    def is_usual(self, kind: Kind) -> bool:
+        """Whether rows are of the first row's scale factor and fold, unpaired, with all source subjects."""
+        usual = self.usual
+        setting = (kind.assignment, kind.hr_fraction, list(kind.scale_factor))
+        first = kind.fold in ("", self.rows[0]["setting"]["fold"])
+        return first and setting == (usual["assignment"], usual["hr_fraction"], usual["scale_factor"])
+
     def kinds(self) -> dict[Kind, list[Mapping[str, Any]]]:
-        """The complete rows that differ in fold and seed alone, in their order."""
+        """The complete rows of one kind each, in their order."""
         found: dict[Kind, list[Mapping[str, Any]]] = {}
+        one_test = self.has_one_test
         for row in self.done:
             setting = row["setting"]
             kind = Kind(*(setting[name] for name in Kind._fields))
-            kind = kind._replace(scale_factor=tuple(kind.scale_factor))
+            kind = kind._replace(scale_factor=tuple(kind.scale_factor), fold=kind.fold if one_test else "")
             found.setdefault(kind, []).append(row)
         return found
 
@@ -91,12 +123,13 @@ class Results:
         return name.replace("_", " ")
 
     def names(self, **setting: Any) -> list[str]:
-        """The complete rows of a setting, all seeds and folds; what is not said is as usual (2x2x2, unpaired, ...)."""
+        """The complete rows of a setting, all seeds; what is not said is as usual (unpaired, ...)."""
         return [row["name"] for row in self.planned(**setting) if "record" in row]
 
     def planned(self, **setting: Any) -> list[Mapping[str, Any]]:
-        """The rows of a setting, complete or not."""
-        wanted = {**USUAL, **setting}
+        """The rows of a setting, complete or not; of the first fold alone where all folds test the same subjects."""
+        fold = {"fold": self.rows[0]["setting"]["fold"]} if self.has_one_test else {}
+        wanted = {**self.usual, **fold, **setting}
         return [row for row in self.rows if all(row["setting"][key] == value for key, value in wanted.items())]
 
     def by_subject(
@@ -110,7 +143,9 @@ class Results:
                 values.setdefault(score["subject"], []).append(float(score[metric]))
         return {subject: mean(several) for subject, several in sorted(values.items())}
 
-    def gains(self, names: Iterable[str], metric: str = "psnr", evaluation: str = "evaluation") -> dict[str, float]:
+    def gains(
+        self, names: Iterable[str], metric: str = "psnr_deep", evaluation: str = "evaluation"
+    ) -> dict[str, float]:
         """How far a metric is above that of zero-filling, by subject: its mean over the rows."""
         ours, base = (self.by_subject(names, metric, method, evaluation) for method in ("pred", "zero_filling"))
         return {subject: ours[subject] - base[subject] for subject in ours}
@@ -139,13 +174,28 @@ def collect(matrix: Matrix, output: Path, results_dir: Path) -> None:
             found = [score for score in _read_csv(path) if score["method"] in METHODS]
             scores += [{"row": row.name, "evaluation": evaluation, **score} for score in found]
         kept = [point for point in _read_csv(folder / "curves.csv") if CURVES.fullmatch(point["tag"])]
-        curves += [{"row": row.name, **point} for point in kept]
+        curves += [{"row": row.name, **point} for point in _in_blocks(kept)]
         if (folder / TRANSFER).is_file():
             transfers += [{"row": row.name, **point} for point in _read_csv(folder / TRANSFER)]
     results_dir.mkdir(parents=True, exist_ok=True)
     (results_dir / "rows.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     for name, lines in (("subjects.csv", scores), ("curves.csv", curves), ("transfers.csv", transfers)):
         _write_csv(results_dir / name, lines)
+
+
+def _in_blocks(points: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
+    """Points of the curves, but the discriminators' losses as means of equal blocks of iterations, at their last step.
+
+    A single iteration's loss is noise, and thousands of them are heavy.
+    """
+    found = [point for point in points if not DISCRIMINATOR.fullmatch(point["tag"])]
+    for key in dict.fromkeys((p["stage"], p["tag"]) for p in points if DISCRIMINATOR.fullmatch(p["tag"])):
+        curve = sorted((p for p in points if (p["stage"], p["tag"]) == key), key=lambda point: int(point["step"]))
+        size = max(1, len(curve) // FEWEST_POINTS)
+        for end in range(len(curve), 0, -size):
+            block = curve[max(0, end - size) : end]
+            found.append({**block[-1], "value": f"{mean(float(point['value']) for point in block):.6g}"})
+    return found
 
 
 def read_results(results_dir: Path) -> Results:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean
 
 import numpy as np
-from scipy.stats import wilcoxon
+from scipy.stats import binomtest, wilcoxon
 
-__all__ = ["FEWEST_SUBJECTS", "best_two", "holm", "paired_tests"]
+__all__ = ["FEWEST_SUBJECTS", "LEVEL", "best_two", "holm", "paired_tests", "sign_test", "signed_rank_test"]
 
 FEWEST_SUBJECTS = 12  # below, a rank test over all pairs of systems cannot tell anything
 LEVEL = 0.05
@@ -22,6 +22,18 @@ def holm(p_values: Sequence[float]) -> list[float]:
     adjusted = np.empty(len(p_values))
     adjusted[order] = np.minimum(1, np.maximum.accumulate(factors * np.asarray(p_values, dtype=float)[order]))
     return adjusted.tolist()
+
+
+def sign_test(differences: Iterable[float]) -> float:
+    """Two-sided p-value of as many positive among the differences that are not zero; 1 where all are."""
+    signs = [difference > 0 for difference in differences if difference]
+    return float(binomtest(sum(signs), len(signs)).pvalue) if signs else 1.0
+
+
+def signed_rank_test(differences: Iterable[float]) -> float:
+    """Two-sided p-value of Wilcoxon's signed-rank test; 1 where all differences are zero."""
+    differences = list(differences)
+    return float(wilcoxon(differences).pvalue) if any(differences) else 1.0
 
 
 def paired_tests(scores: Mapping[str, Mapping[str, float]]) -> dict[tuple[str, str], float]:
@@ -38,10 +50,10 @@ def paired_tests(scores: Mapping[str, Mapping[str, float]]) -> dict[tuple[str, s
     if len(subjects) < FEWEST_SUBJECTS:
         return {}
     pairs = list(itertools.combinations(scores, 2))
-    p_values = []
-    for first, second in pairs:
-        differences = [scores[first][subject] - scores[second][subject] for subject in subjects]
-        p_values.append(float(wilcoxon(differences).pvalue) if any(differences) else 1.0)
+    p_values = [
+        signed_rank_test(scores[first][subject] - scores[second][subject] for subject in subjects)
+        for first, second in pairs
+    ]
     return dict(zip(pairs, holm(p_values), strict=True))
 
 

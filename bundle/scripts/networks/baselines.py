@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 from monai.config import PathLike
+from monai.utils import convert_to_dst_type, convert_to_tensor
 from torch import Tensor, nn
 
 from scripts.physics.consistency import wiener_inverse
@@ -50,7 +51,8 @@ class ZeroFilling(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """LR volume ``(B, 1, H, W, D)`` to HR volume ``(B, 1, s_h * H, s_w * W, s_d * D)``."""
         size = [n * factor for n, factor in zip(x.shape[2:], self.scale_factor, strict=True)]
-        return zero_fill(x, size, (2, 3, 4))
+        values = zero_fill(convert_to_tensor(x, track_meta=False), size, (2, 3, 4))
+        return convert_to_dst_type(values, x)[0]  # with the metadata, which evaluation needs
 
 
 class LinearInverse(nn.Module):
@@ -82,7 +84,9 @@ class LinearInverse(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """LR volume ``(B, 1, H, W, D)`` to HR volume ``(B, 1, s_h * H, s_w * W, s_d * D)``."""
-        return self.zero_filling(torch.stack([self._inverse(volume[0]) for volume in x])[:, None])
+        volumes = convert_to_tensor(x, track_meta=False)[:, 0]
+        restored = torch.stack([self._inverse(volume) for volume in volumes])[:, None]
+        return self.zero_filling(convert_to_dst_type(restored, x)[0])
 
     def _inverse(self, image: Tensor) -> Tensor:
         window = self.degradation.window(image.shape).to(image)
