@@ -13,7 +13,7 @@ $(VENV)/.complete: pyproject.toml constraints.txt
 	touch $@
 
 demo: $(VENV)/.complete  ## train briefly on the demonstration cohort, super-resolve an unseen subject, table and picture
-	$(BUNDLE) run training --config_file "['bundle/configs/train.yaml','bundle/configs/fine_tuning.yaml','bundle/configs/demonstration.yaml']" \
+	$(BUNDLE) run training --config_file "['bundle/configs/train.yaml','bundle/configs/recipes/fine_tuning.yaml','bundle/configs/recipes/demonstration.yaml']" \
 	  --output_dir $(DEMO)/training
 	$(BUNDLE) run evaluating --config_file "['bundle/configs/inference.yaml','bundle/configs/evaluate.yaml']" \
 	  --dataset_dir $(DEMO)/training/datalist.json --ckpt_path $(DEMO)/training/model.pt --output_dir $(DEMO)/evaluation
@@ -27,8 +27,8 @@ test-all: $(VENV)/.complete  ## with the tests that take minutes
 	$(BIN)/python -m pytest -n auto
 
 test-reliability: $(VENV)/.complete  ## try to break it, some minutes, and refresh the counts of docs/reliability.md
-	$(BIN)/python docs/reliability.py -n auto
-	$(BIN)/python docs/refresh.py
+	$(BIN)/python -m experiments.studies.reliability -n auto
+	$(BIN)/python -m experiments.pages
 
 $(VENV)-%/.complete: tests/%/requirements.txt tests/%/constraints.txt deploy/requirements.txt
 	$(PYTHON) -m venv $(VENV)-$*
@@ -37,14 +37,14 @@ $(VENV)-%/.complete: tests/%/requirements.txt tests/%/constraints.txt deploy/req
 
 test-label: $(VENV)-label/.complete  ## the bundle in MONAI Label's own server, in an environment of its own
 	$(VENV)-label/bin/python -m pytest tests/label
-	$(VENV)-label/bin/python docs/refresh.py
+	$(VENV)-label/bin/python -m experiments.pages
 
 test-deploy: $(VENV)-deploy/.complete  ## the MONAI Deploy application on synthetic DICOM, in an environment of its own
 	$(VENV)-deploy/bin/python -m pytest tests/deploy
-	$(VENV)-deploy/bin/python docs/refresh.py
+	$(VENV)-deploy/bin/python -m experiments.pages
 
 release: $(VENV)/.complete  ## dist/<name>.zip: the bundle as the model zoo distributes it, configs in YAML and JSON
-	$(BIN)/python docs/release.py dist
+	$(BIN)/python -m deploy.release dist
 
 clean:
 	rm -rf $(VENV) $(VENV)-label $(VENV)-deploy $(DEMO) dist bundle/outputs .pytest_cache .ruff_cache

@@ -26,7 +26,10 @@ for profile, count in ("representative", 40), ("thorough", 1000):
 settings.load_profile("representative")
 set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "hypothesis")  # not into the working directory
 
-BUNDLE = Path(__file__).parents[1] / "bundle"
+REPOSITORY = Path(__file__).parents[1]
+BUNDLE = REPOSITORY / "bundle"
+CONFIGS = BUNDLE / "configs"
+SHARED = REPOSITORY.parent / "shared"  # real scans, where they are at hand
 HIGH_RES_SHAPE = (24, 72, 68)  # axes R, A, S: room for a slab of 5 x 32 x 32 low-resolution voxels
 
 TINY_NETWORK = {"num_features": 16, "reduction": 4, "num_groups": 1, "num_blocks": 1}

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import REPOSITORY
 from ignite.engine import Events
 from scripts import objectives
 
-REPOSITORY = Path(__file__).parents[1]
 PAGE = (REPOSITORY / "docs" / "adding_a_method.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"^`([\w/.]+)`:\n\n```\w+\n(.*?)^```", PAGE, re.M | re.S))
 OBJECTIVE = "bundle/scripts/objectives/degrade_and_restore.py"
@@ -46,7 +46,7 @@ def test_the_example_passes_its_own_test(example):
     tests["test_each_term_moves_the_networks_that_the_method_says"]()
 
 
-@pytest.mark.parametrize("overlays", [(), ("misaligned.yaml",)])
+@pytest.mark.parametrize("overlays", [(), ("data/misaligned.yaml",)])
 def test_the_example_trains(example, train_stack, tmp_path, overlays):
     workflow = train_stack(str(example / OVERLAY), *overlays)
     workflow.initialize()

@@ -1,6 +1,6 @@
 """The MONAI Deploy application, run as a user runs it, and its results read back by pydicom, ITK and dcm2niix.
 
-``make test-deploy`` makes the environment. What was run and found is recorded in docs/results/deploy.
+``make test-deploy`` makes the environment. What was run and found is recorded in experiments/results/deploy.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The bundle in MONAI Label: the stock server with the stock ``monaibundle`` app, asked as a viewer asks it.
 
-``make test-label`` makes the environment. What was run and found is recorded in docs/results/label.
+``make test-label`` makes the environment. What was run and found is recorded in experiments/results/label.
 """
 
 from __future__ import annotations

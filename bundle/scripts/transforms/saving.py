@@ -86,7 +86,7 @@ class DerivativeLayout(FolderLayoutBase):
 
 
 RECORD = "record"  # of a result, in its metadata and as its sidecar
-METADATA = Path(__file__).resolve().parents[1] / "configs" / "metadata.json"
+METADATA = Path(__file__).resolve().parents[2] / "configs" / "metadata.json"
 
 
 class AtomicNibabelWriter(NibabelWriter):

@@ -13,7 +13,7 @@ from monai.utils import MONAIEnvVars
 __all__ = ["explain", "explain_last", "require"]
 
 
-SCRIPTS = Path(__file__).parent
+SCRIPTS = Path(__file__).parents[1]
 KILLED = "A worker was probably killed for lack of memory: use fewer num_workers, then resume or run again."
 # part of a foreign message: what to do about it
 REMEDIES = {

@@ -1,0 +1,163 @@
+"""The runner: executes the rows that are missing, one after the other, whatever interrupted it before.
+
+What a row has done is seen from its folder alone, so that a run can be killed at any point and goes on from the last
+checkpoint. Who works on a row holds a lock on its folder, which the system releases when the last of its processes
+ends: any number of processes, on machines that share the folder, may run the same matrix.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from scripts.data.datalist import unpaired_datalist
+from scripts.data.demonstration import generate_cohort
+
+from experiments.benchmark.execution import RECORD, execute
+from experiments.benchmark.lesions import add_lesions
+from experiments.benchmark.matrix import ROOT, Matrix, Row, read_matrix
+from experiments.benchmark.provenance import data_digest
+
+__all__ = ["default_output", "overview", "prepare", "run"]
+
+logger = logging.getLogger(__name__)
+
+LOCK = ".lock"
+
+
+def run(
+    matrix: str, dataset_dir: str | None = None, output_dir: str | None = None, rows: int | Sequence[int] | None = None
+) -> None:
+    """Execute what is missing.
+
+    Args:
+        matrix: YAML file.
+        dataset_dir: replaces that of the matrix.
+        output_dir: where the rows' folders are; by default ``outputs/benchmark/<name of the matrix>``.
+        rows: numbers of the rows to execute, as ``list`` prints them; all by default.
+
+    Raises:
+        SystemExit: at the end, when a row failed, with its name and log.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.getLogger("tensorboard").setLevel(logging.WARNING)
+    plan = read_matrix(matrix, dataset_dir)
+    output = default_output(plan) if output_dir is None else Path(output_dir).resolve()
+    numbers = list(range(len(plan.rows))) if rows is None else [rows] if isinstance(rows, int) else list(rows)
+    if not set(numbers) <= set(range(len(plan.rows))):
+        raise ValueError(f"rows must be from 0 to {len(plan.rows) - 1}, got {numbers}. See: list {matrix}")
+    data = prepare(plan, output)
+    failed = []
+    for number in numbers:
+        row = plan.rows[number]
+        with _lock(output / "rows" / row.name / LOCK, wait=False) as held:
+            if held is None:
+                logger.info("[%d] %s: another process is at it.", number, row.name)
+            elif not (output / "rows" / row.name / RECORD).is_file():
+                logger.info("[%d] %s starts; %s", number, row.name, progress(plan.rows, output))
+                if not _execute_after_initial(row, output, data[row.fold], plan, held):
+                    failed.append(row.name)
+    logger.info("%s", progress(plan.rows, output))
+    if failed:
+        sys.exit("".join(f"{name} failed: see {output / 'rows' / name / 'log.txt'}\n" for name in failed))
+
+
+def _execute_after_initial(row: Row, output: Path, data: Mapping[str, str], matrix: Matrix, held: int) -> bool:
+    """Do what is missing of a row, and before it of the row that it starts from, for which other processes wait."""
+    initial = row.initial
+    if initial is not None:
+        with _lock(output / "rows" / initial.name / LOCK, wait=True) as first:
+            done = read_record(output, initial) is not None
+            if not done and not execute(initial, output / "rows" / initial.name, data, matrix, first):
+                return False
+    return execute(row, output / "rows" / row.name, data, matrix, held)
+
+
+def overview(matrix: str, dataset_dir: str | None = None, output_dir: str | None = None) -> None:
+    """Print the rows, in the order in which they run, and what is done; for the arguments see :func:`run`."""
+    plan = read_matrix(matrix, dataset_dir)
+    output = default_output(plan) if output_dir is None else Path(output_dir).resolve()
+    for number, row in enumerate(plan.rows):
+        record = read_record(output, row)
+        print(f"{number:3d}  {row.name:60s}  {'done' if record else ''}")
+    print(progress(plan.rows, output))
+
+
+def default_output(matrix: Matrix) -> Path:
+    """Where the rows' folders are if nobody says otherwise."""
+    return ROOT / "outputs" / "benchmark" / matrix.name
+
+
+def read_record(output: Path, row: Row) -> dict[str, Any] | None:
+    """What a complete row recorded; None for one that is not complete."""
+    path = output / "rows" / row.name / RECORD
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def prepare(matrix: Matrix, output: Path) -> dict[str, dict[str, str]]:
+    """Make the cohort and the datalists, once for all processes.
+
+    Returns:
+        for each fold (empty name: the only one) ``datalist``, its file, and ``digest``, that of its scans.
+    """
+    data = {}
+    with _lock(output / LOCK, wait=True):
+        source = matrix.content.get("dataset_dir")
+        if source is None and "cohort" not in matrix.content:
+            raise ValueError(f"{matrix.path}: expected --dataset_dir, for the matrix generates no cohort, got none.")
+        if source is None:
+            source = generate_cohort(output / "cohort", **matrix.content["cohort"])
+        for fold, groups in matrix.content.get("folds", {"": None}).items():
+            path = output / "datalists" / f"{fold or 'all'}.json"
+            options = {**matrix.content.get("datalist", {}), **({} if groups is None else {"groups": groups})}
+            unpaired_datalist(ROOT / source, **options, output=path)  # an absolute source stays absolute
+            datalist = add_lesions(path, matrix.content.get("lesions", {}), output / "datalists" / "lesions")
+            digest = data_digest(datalist, output / "datalists" / "digests" / "files.json")
+            data[fold] = {"datalist": str(path), "digest": digest}
+    return data
+
+
+def progress(rows: Sequence[Row], output: Path) -> str:
+    """How many rows are done, and for how long the others will take if they are like those."""
+    seconds = {row: record["seconds"] for row in rows if (record := read_record(output, row))}
+    missing = [row for row in rows if row not in seconds]
+    told = f"{len(seconds)} of {len(rows)} rows done"
+    if not missing:
+        return f"{told}."
+    if not seconds:
+        return f"{told}; the time left is known after the first ones."
+    minutes = sum(estimate(row, seconds) for row in missing) / 60
+    return f"{told}; about {minutes:.0f} minutes left for one process."
+
+
+def estimate(row: Row, seconds: Mapping[Row, float]) -> float:
+    """Seconds that a row will take: what its system took, or else rows that are (or are not) trained, or else any."""
+    alike = (
+        [t for other, t in seconds.items() if other.system == row.system and other.network == row.network],
+        [t for other, t in seconds.items() if bool(other.stages()) == bool(row.stages())],
+        list(seconds.values()),
+    )
+    return mean(next(times for times in alike if times))
+
+
+@contextlib.contextmanager
+def _lock(path: Path, wait: bool) -> Iterator[int | None]:
+    """Hold a file's lock; yields its descriptor, or None when another process holds it and ``wait`` is false.
+
+    Children that inherit the descriptor hold the lock too, so that an orphan's row is not started again.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield None
+            return
+        yield file.fileno()

@@ -1,0 +1,138 @@
+"""What the benchmarks share: the machine in words, its limits, repeated timings, results as JSON and Markdown."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from experiments import RESULTS, ROOT
+
+BUNDLE = ROOT / "bundle"
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # as the configs take it
+ON_GPU = DEVICE.type == "cuda"
+RESULTS = RESULTS / ("speed_gpu" if ON_GPU else "speed")
+MATRIX = 8192 if ON_GPU else 2048  # rows and columns, enough to keep the device busy
+PAPERS, SHIPPED = ("networks/paper_network.yaml",), ()  # what is stacked on a trunk for a network
+
+
+def machine() -> dict[str, Any]:
+    """The machine in words, and how busy it was with other work when the measurement began."""
+    cpus = [line.split(":")[1].strip() for line in _cpu_info() if line.startswith("model name")]
+    units = [name for name, present in getattr(torch.cpu, "get_capabilities", dict)().items() if present is True]
+    return {
+        "processor": cpus[0] if cpus else platform.processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "matrix units": sorted(unit for unit in units if unit in ("avx512_bf16", "amx_bf16", "avx512_f", "avx2")),
+        "GPU": torch.cuda.get_device_name(DEVICE) if ON_GPU else None,
+        "torch": torch.__version__,
+        "load average before": round(os.getloadavg()[0], 2),
+    }
+
+
+def _cpu_info() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+
+
+def spread(values: Sequence[float], digits: int = 4) -> dict[str, float]:
+    """Median and range of repeated measurements."""
+    rounded = [float(f"{value:.{digits}g}") for value in (median(values), min(values), max(values))]
+    return {**dict(zip(("median", "least", "most"), rounded, strict=True)), "repeats": len(values)}
+
+
+def clock() -> float:
+    """Processor time of this process: on a shared machine what others do does not count, as it would in wall time.
+
+    With a GPU it is wall time, read when the GPU has done what it was given.
+    """
+    if ON_GPU:
+        torch.cuda.synchronize(DEVICE)
+        return time.perf_counter()
+    return time.process_time()
+
+
+def seconds_of(function: Callable[[], Any]) -> float:
+    """Time of one call, see :func:`clock`."""
+    started = clock()
+    function()
+    return clock() - started
+
+
+def interleaved(functions: Mapping[str, Callable[[], Any]], repeats: int, warm: bool = True) -> dict[str, list[float]]:
+    """Times of several functions, called in turn so that the state of the machine meets all of them alike."""
+    if warm:
+        for function in functions.values():
+            function()
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(repeats):
+        for name, function in functions.items():
+            times[name].append(seconds_of(function))
+    return times
+
+
+def matmul_rates(repeats: int = 5) -> dict[str, float]:
+    """GFLOP/s of a large matrix product, the best of some, by type: what a core or the GPU can do at most."""
+    rates = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        a, b = (torch.randn((MATRIX, MATRIX), device=DEVICE).to(dtype) for _ in range(2))
+        a @ b
+        rates[str(dtype).removeprefix("torch.")] = round(
+            2 * MATRIX**3 / min(seconds_of(lambda a=a, b=b: a @ b) for _ in range(repeats)) / 1e9
+        )
+    return rates
+
+
+def in_child(function: Callable[..., Any], *args: Any) -> Any:
+    """Call a function in a fresh process, so that its peak memory and its first-time costs are its own."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(function, args)
+
+
+def peak_gpu_memory() -> float | None:
+    """Of this process's tensors on the GPU so far, in GiB; None without one."""
+    return round(torch.cuda.max_memory_allocated(DEVICE) / 2**30, 3) if ON_GPU else None
+
+
+def peak_memory() -> float:
+    """Of this process so far, in GiB."""
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3)  # kibibytes on Linux
+
+
+def memory(run: Mapping[str, Any]) -> str:
+    """The peak of a run for a table."""
+    gpu = run["peak GPU memory"]
+    return f"{run['peak memory']:.2f}" + ("" if gpu is None else f", and {gpu:.2f} on the GPU")
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(str(cell) for cell in line)} |" for line in lines) + "\n"
+
+
+def save(name: str, record: Mapping[str, Any], text: str) -> None:
+    """``NAME.json`` for programs and ``NAME.md`` for the page, under experiments/results/speed/."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+    (RESULTS / f"{name}.md").write_text(f"{text}\n{_measured_on(record['machine'])}\n", encoding="utf-8")
+    print(text)
+
+
+def _measured_on(told: Mapping[str, Any]) -> str:
+    gpu = f"{told['GPU']}, beside " if told["GPU"] else ""
+    return (
+        f"- on {gpu}{told['processor']}, {told['threads']} of {told['cores']} cores "
+        f"({', '.join(told['matrix units'])}), "
+        f"PyTorch {told['torch']}; load average before: {told['load average before']}"
+    )

@@ -1,0 +1,1 @@
+"""Studies: one program per question about the physics, the estimates and the limits."""

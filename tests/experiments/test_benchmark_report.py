@@ -1,0 +1,479 @@
+"""The benchmark of experiments/benchmark: its statistics, the layout of its tables, and the committed report."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import wilcoxon
+
+from experiments.benchmark import page, reading, tables
+from experiments.benchmark.decisions import decisions, decisions_table
+from experiments.benchmark.figures import draw_figures
+from experiments.benchmark.results import Results, collect, read_results
+from experiments.benchmark.significance import best_two, holm, paired_tests, sign_test, signed_rank_test
+
+LAYOUT = {
+    "lines": [
+        {"title": "Zero-filling", "system": "zero_filling"},
+        {"title": "UDEAN", "system": "udean", "ssim": [0.9242, 0.0083], "psnr": [33.5159, 1.7234]},
+        {"title": "DASR", "system": "dasr", "ssim": [0.8931, 0.0094], "psnr": [32.3309, 1.4671]},
+    ]
+}
+
+
+LEARNED = {"udean", "dasr", "contrastive", "without_contrastive", "supervised_oracle"}
+
+
+def results(psnr: dict[str, list[float]]) -> Results:
+    """Rows of one system each, with the PSNR of their subjects in deep tissue and an SSIM of a hundredth of it."""
+    setting = {"scale_factor": [2, 2, 2], "assignment": "unpaired", "hr_fraction": 1.0, "network": "ours", "fold": ""}
+    record = {"seconds": 60.0, "costs": {"network": "Net", "parameters": "7"}, "training": {"max_iterations": 3000}}
+    rows = []
+    for name in psnr:
+        system, _, seed = name.partition("_seed")
+        initial = f"initial_seed{seed}" if f"initial_seed{seed}" in psnr and system in LEARNED else None
+        row = {"name": name, "setting": {**setting, "system": system, "seed": int(seed)}}
+        rows.append({**row, "record": {**record, "initial": initial}})
+    scores = [
+        {
+            "row": name,
+            "evaluation": "evaluation",
+            "subject": f"sub-{i:02d}.nii.gz",
+            "method": method,
+            "psnr_deep": str(value + gain),
+            "ssim_deep": str((value + gain) / 100),
+            "psnr": str(value + gain + 1),
+            "ssim": str((value + gain + 1) / 100),
+            "psnr_corrected_deep": str(value + gain + (0.5 if name.startswith("dasr") else 0.1)),
+            "hfen": "0.1",
+            "psnr_own_maximum": str(value + gain + 2),
+            "ssim_own_maximum": str((value + gain + 2) / 100),
+            "psnr_lesion": str(value + gain - 5) if name.startswith("udean") and i == 0 else "",
+        }
+        for name, values in psnr.items()
+        for i, value in enumerate(values)
+        for method, gain in (("pred", 0.0), ("consistent", 0.1), ("zero_filling", -1.0))
+    ]
+    return Results(rows, scores, [], [])
+
+
+# Statistics
+
+
+def test_holm_is_that_of_the_textbook():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, 0.8]) == [1, 1]
+
+
+def test_pairs_are_tested_as_scipy_tests_them():
+    rng = np.random.default_rng(0)
+    values = rng.normal(30, 1, (3, 15)) + np.array([[0.0], [0.3], [2.0]])
+    scores = {name: dict(enumerate(v)) for name, v in zip("abc", values, strict=True)}
+    pairs = [("a", "b"), ("a", "c"), ("b", "c")]
+    plain = [wilcoxon(values["abc".index(x)], values["abc".index(y)]).pvalue for x, y in pairs]
+    assert paired_tests(scores) == pytest.approx(dict(zip(pairs, holm(plain), strict=True)))
+
+
+def test_twelve_subjects_can_support_a_difference_and_eleven_none():
+    scores = {"a": {i: 30 + 0.01 * i for i in range(12)}, "b": {i: 29.0 for i in range(12)}}
+    assert paired_tests(scores) == {("a", "b"): pytest.approx(2 / 2**12)}
+    assert best_two(scores) == ("a", None)
+    fewer = {name: {i: v for i, v in values.items() if i < 11} for name, values in scores.items()}
+    assert paired_tests(fewer) == {}
+    assert best_two(fewer) == (None, None)
+
+
+def test_equal_systems_share_no_first_place_but_a_third_can_lose_to_both():
+    even = {i: 30 + (-1) ** i * 0.1 * (i + 1) for i in range(12)}
+    scores = {"a": even, "b": {i: 60.001 - v for i, v in even.items()}, "c": {i: 20.0 + 0.01 * i for i in range(12)}}
+    assert best_two(scores) == (None, None)
+    scores["b"] = {i: v - 1 - 0.01 * i for i, v in even.items()}
+    assert best_two(scores) == ("a", "b")
+
+
+# Tables
+
+
+def test_the_table_in_three_formats():
+    known = results({"zero_filling_seed0": [], "udean_seed0": [30.0, 32.0], "udean_seed1": [31.0, 33.0]})
+    del known.rows[0]["record"]
+    lines = tables.paper_table(LAYOUT, known)
+    assert tables.as_markdown(lines) == (
+        "| method | subjects | seeds | iterations | network | SSIM | PSNR (dB) | SSIM, paper | PSNR (dB), paper |\n"
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |\n"
+        "| Zero-filling | - | - | - | - | not run | not run | - | - |\n"
+        "| UDEAN | 2 | 2 | 3,000 | Net, 7 parameters | 0.3150 ± 0.0141 | 31.50 ± 1.41 | 0.9242 ± 0.0083 | "
+        "33.52 ± 1.72 |\n"
+    )
+    assert tables.as_latex(lines).splitlines()[5] == (
+        r"UDEAN & 2 & 2 & 3,000 & Net, 7 parameters & "
+        r"0.3150 $\pm$ 0.0141 & 31.50 $\pm$ 1.41 & 0.9242 $\pm$ 0.0083 & 33.52 $\pm$ 1.72 \\"
+    )
+    assert (
+        tables.as_csv(lines)
+        .splitlines()[2]
+        .startswith('UDEAN,2x2x2,unpaired,2,udean_seed0 udean_seed1,"3,000","Net, 7 parameters",0.315,0.0141')
+    )
+
+
+def with_seeds(psnr: dict[str, list[float]], count: int) -> dict[str, list[float]]:
+    return {f"{system}_seed{seed}": values for system, values in psnr.items() for seed in range(count)}
+
+
+def test_best_and_second_best_are_marked_where_subjects_and_seeds_support_it():
+    values = [30 + 0.1 * i for i in range(12)]
+    scores = {"zero_filling": values, "udean": [v + 2 for v in values], "dasr": [v + 1 for v in values]}
+    lines = tables.paper_table(LAYOUT, results(with_seeds(scores, 3)))
+    assert "| **0.3255 ± 0.0036** | **32.55 ± 0.36** |" in tables.as_markdown(lines)
+    assert "| *0.3155 ± 0.0036* | *31.55 ± 0.36* |" in tables.as_markdown(lines)
+    assert r"\textbf{32.55 $\pm$ 0.36}" in tables.as_latex(lines)
+    assert r"\underline{31.55 $\pm$ 0.36}" in tables.as_latex(lines)
+    eleven = with_seeds({name: v[:11] for name, v in scores.items()}, 3)
+    for fewer in (with_seeds(scores, 2), eleven):
+        assert "*" not in tables.as_markdown(tables.paper_table(LAYOUT, results(fewer)))
+
+
+def test_settings_of_a_grouped_table_are_not_compared_with_each_other():
+    layout = {"grouped": True, "lines": [*LAYOUT["lines"][:2], {**LAYOUT["lines"][2], "assignment": "misaligned"}]}
+    scores = {"udean": [30 + 0.1 * i for i in range(12)], "dasr": [20.0 + i for i in range(12)]}
+    known = results(with_seeds(scores, 3))
+    for row in known.rows[3:]:
+        row["setting"]["assignment"] = "misaligned"
+    text = tables.as_markdown(tables.paper_table(layout, known))
+    assert "*" not in text
+    assert "| DASR | 2x2x2 | misaligned | 12 | 3 |" in text
+
+
+def test_another_order_than_the_paper_s_is_said_where_it_is_above_a_tenth_and_its_spread():
+    def order(**psnr: list[float]) -> str | None:
+        return tables.order(tables.paper_table(LAYOUT, results({f"{name}_seed0": v for name, v in psnr.items()})))
+
+    assert order(udean=[30.5, 31.5], dasr=[30.0, 31.0]) is None
+    assert order(udean=[30.0, 31.0], dasr=[30.5, 31.5]) == (
+        "2x2x2, unpaired: DASR is 0.50 dB above UDEAN, in the paper 1.19 dB below it."
+    )
+    assert order(udean=[30.0, 31.0], dasr=[30.09, 31.09]) is None
+    assert order(udean=[30.0, 31.0], dasr=[31.5, 30.5]) is None  # +1.5 and -0.5 dB
+
+
+def test_the_papers_figures_stand_beside_their_own_scale_factor_alone():
+    known = results({"udean_seed0": [30.0, 31.0], "dasr_seed0": [30.5, 31.5]})
+    for row in known.rows:
+        row["setting"]["scale_factor"] = [2, 2, 1]
+    lines = tables.paper_table(LAYOUT, known)
+    assert [(line["title"], line["setting"], line["printed"]) for line in lines] == [
+        ("UDEAN", ("2x2x1", "unpaired"), {}),
+        ("DASR", ("2x2x1", "unpaired"), {}),
+    ]
+    assert tables.order(lines) is None
+
+
+def test_lines_are_compared_on_the_subjects_that_all_of_them_have():
+    lines = tables.paper_table(LAYOUT, results({"zero_filling_seed0": [30.0, 20.0], "udean_seed0": [31.0]}))
+    assert [line["scores"]["psnr"] for line in lines] == [{"sub-00.nii.gz": 30.0}, {"sub-00.nii.gz": 31.0}]
+    assert lines[0]["left_out"] == 1
+
+
+def test_the_differences_are_from_the_row_s_own_zero_filling():
+    assert tables.differences(results({"udean_seed0": [30.0, 32.0]}), "psnr_deep") == (
+        "| system | sub-00 | sub-01 | mean |\n| --- | --- | --- | --- |\n| udean | +1.00 | +1.00 | +1.00 |\n"
+    )
+
+
+def test_the_table_of_all_rows_has_the_metrics_that_some_row_has():
+    known = results({"udean_seed0": [30.0, 32.0]})
+    assert tables.costs(known).splitlines()[0] == (
+        "| row | PSNR in deep tissue (dB) | SSIM in deep tissue | shift and gain corrected (dB) | "
+        "data-consistent (dB) | PSNR (dB) | SSIM | HFEN | parameters | "
+        "GMAC per slab of 64 x 64 | seconds per volume | peak memory (GiB) | minutes for the row |"
+    )
+    known.scores.append({**known.scores[0], "method": "automatic", "psnr_deep": "33"})
+    header, _, row = (line.split(" | ") for line in tables.costs(known).splitlines())
+    assert row[header.index("as inference gives it (dB)")] == "33.00"
+
+
+def test_the_last_loss_of_the_discriminator_on_the_made_pair_is_in_the_table_of_all_rows():
+    known = results({"udean_seed0": [30.0], "zero_filling_seed0": [29.0]})
+    point = {"row": "udean_seed0", "tag": "low_res_discriminator_degraded", "stage": "1"}
+    known.curves.extend({**point, "step": step, "value": value} for step, value in (("9", "0.3"), ("10", "0.2")))
+    header, _, *rows = (line.split(" | ") for line in tables.costs(known).splitlines())
+    place = header.index("discriminator's loss on made LR images at the end (0.25: blind)")
+    assert [row[place] for row in rows] == ["0.200", "-"]
+
+
+def test_folds_that_test_the_same_scans_are_told_apart_by_what_they_learn_from():
+    known = results({"pooled_seed0": [30.0], "pooled_seed1": [30.0], "pooled_seed2": [30.0], "pooled_seed3": [30.0]})
+    for row, fold in zip(known.rows, ("two", "two", "a_alone", "a_alone"), strict=True):
+        row["setting"]["fold"] = fold
+    for score, gain in zip((s for s in known.scores if s["method"] == "pred"), (1.0, 1.2, 0.5, 0.9), strict=True):
+        score["psnr_deep"] = str(29.0 + gain)
+    assert tables.sources(known) == (
+        "| system | two | a alone | change |\n| --- | --- | --- | --- |\n"
+        "| pooled | +1.10 (+1.00 to +1.20) | +0.70 (+0.50 to +0.90) | -0.40 |\n"
+    )
+    assert tables.sources(results({"pooled_seed0": [30.0]})) is None
+    assert [tables.label(known, rows) for rows in known.kinds().values()] == ["pooled", "pooled, a alone"]
+    assert known.names(system="pooled") == ["pooled_seed0", "pooled_seed1"]
+
+
+def test_a_table_is_in_deep_tissue_then_in_the_whole_volume_then_in_the_papers_normalisation():
+    found = [
+        tables.as_markdown(tables.paper_table(LAYOUT, results({"udean_seed0": [30.0, 32.0]}), metrics=metrics))
+        for metrics, _ in tables.SCALES.values()
+    ]
+    expected = ("0.3100 ± 0.0141 | 31.00", "0.3200 ± 0.0141 | 32.00", "0.3300 ± 0.0141 | 33.00")
+    assert all(cells in text for cells, text in zip(expected, found, strict=True))
+
+
+def test_psnr_in_lesions_is_shown_for_the_scans_that_have_one():
+    shown = tables.lesions(results({"udean_seed0": [30.0, 32.0], "dasr_seed0": [30.0, 32.0]}))
+    assert shown == ("| system | sub-00 |\n| --- | --- |\n| udean | 25.00 (+1.00) |\n| dasr | - |\n")
+    assert tables.lesions(results({"dasr_seed0": [30.0, 32.0]})) is None
+
+
+def test_the_oracle_bounds_spectral_and_an_alarm_fires_where_it_does_not():
+    values = {"supervised_oracle_seed0": [31.0, 31.0], "spectral_seed0": [30.8, 30.6], "udean_seed0": [33.0, 33.0]}
+    (said,) = [sentence for sentence in reading.reading(results(values)) if sentence.startswith("The oracle")]
+    assert said.endswith(
+        "+1.00 dB (+1.00 to +1.00) above zero-filling; it is +0.30 dB (+0.20 to +0.40) above spectral itself."
+    )
+    assert tables.alarms(results(values)) == []
+    (alarm,) = tables.alarms(results({**values, "spectral_seed0": [31.5, 31.5], "spectral_seed1": [32.0, 32.0]}))
+    assert alarm.startswith("spectral_seed0 is 0.50 dB above supervised_oracle_seed0, which is the same with the true")
+
+
+def test_an_alarm_fires_where_a_shift_or_gain_is_measured():
+    (alarm,) = tables.alarms(results({"udean_seed0": [31.5, 31.5], "dasr_seed0": [30.0, 30.0]}))
+    assert alarm.startswith("dasr_seed0: PSNR rises by 0.50 dB when shift and gain are corrected")
+
+
+def test_an_alarm_fires_where_the_features_vanish_and_none_for_the_initial_network():
+    known = results({"initial_seed0": [32.0], "supervised_oracle_seed0": [31.0], "udean_seed0": [30.0]})
+    point = {"row": "udean_seed0", "tag": "feature_norm", "stage": "1"}
+    known.curves.extend({**point, "step": str(step), "value": str(value)} for step, value in ((10, 0.04), (9, 1.0)))
+    assert tables.alarms(known) == ["udean_seed0: the norm of the features fell from 1 to 0.04."]
+
+
+# What the page says
+
+
+def test_a_row_is_measured_from_the_initial_network_of_its_own_seed():
+    known = results(
+        {
+            "initial_seed0": [30 + 0.01 * i for i in range(12)],
+            "initial_seed1": [31 + 0.01 * i for i in range(12)],
+            "udean_seed0": [29.9 + 0.011 * i for i in range(12)],
+            "udean_seed1": [30.9 + 0.011 * i for i in range(12)],
+            "dasr_seed0": [30.2 + 0.011 * i for i in range(12)],
+        }
+    )
+    lines = reading.effects(known).splitlines()[2:]
+    assert lines[0].startswith("| udean | 2 | -0.095 | 0 of 12 | 0.00098 |")  # twice 2 / 2^12, by Holm
+    assert lines[1].startswith("| dasr | 1 | +0.205 | 12 of 12 | 0.00098 |")
+    said = " ".join(reading.reading(known))
+    assert "above it: dasr (+0.205 dB, p = 0.00098); below it: none; within 0.1 dB of it: udean (-0.095 dB" in said
+    assert "are +1.00 dB (+1.00 to +1.00) above zero-filling, on 12 of 12 test subjects" in said
+
+
+def test_a_system_of_one_fold_is_not_averaged_beside_those_of_all():
+    known = results({"zero_filling_seed0": [30.0], "udean_seed0": [31.0], "dasr_seed0": [29.0]})
+    for number, name in enumerate(("zero_filling_seed0", "udean_seed0")):
+        other = {**known.rows[number], "name": f"{name}_b", "setting": {**known.rows[number]["setting"], "fold": "b"}}
+        known.rows.append(other)
+        known.scores.extend(
+            {**score, "row": f"{name}_b", "subject": "sub-09"} for score in known.scores[:] if score["row"] == name
+        )
+    lines = tables.paper_table(LAYOUT, known, "ours")
+    assert [line["title"] for line in lines] == ["Zero-filling", "UDEAN"]
+    assert lines[0]["in_some_folds"] == ["DASR"]
+
+
+def test_ours_are_compared_with_the_best_of_the_papers_on_each_subject():
+    known = results({"spectral_seed0": [31.0, 31.0], "udean_seed0": [30.5, 30.0], "cyclegan_seed0": [30.0, 31.5]})
+    other = {**known.rows[2], "name": "in_plane", "setting": {**known.rows[2]["setting"], "scale_factor": [2, 2, 1]}}
+    known.rows.append(other)
+    known.scores.extend({**score, "row": "in_plane", "psnr_deep": "40"} for score in known.scores[-6:])
+    (said,) = [sentence for sentence in reading.reading(known) if "ours" in sentence]
+    assert said.endswith("spectral on 1 of 2, by +0.00 dB (-0.50 to +0.50).")
+
+
+@pytest.mark.parametrize(("seeds", "verdict"), [(3, "support a difference"), (2, "supports no claim")])
+def test_a_claim_about_the_contrastive_loss_takes_three_seeds(seeds, verdict):
+    values = {"contrastive": 31.0, "without_contrastive": 30.0}
+    known = results(
+        {f"{name}_seed{s}": [v + 0.01 * i * v for i in range(12)] for name, v in values.items() for s in range(seeds)}
+    )
+    (said,) = reading.reading(known)
+    assert verdict in said
+    assert said.count("dB with seed") == seeds
+
+
+def test_what_is_lost_with_fewer_source_subjects_and_what_data_consistency_undoes():
+    known = results({"initial_seed0": [30.0, 31.0], "udean_seed0": [30.5, 31.5], "contrastive_seed0": [29.0, 31.0]})
+    few = {
+        **known.rows[2],
+        "name": "contrastive_hr25_seed0",
+        "setting": {**known.rows[2]["setting"], "hr_fraction": 0.25},
+    }
+    known.rows.append(few)
+    for score in [score for score in known.scores if score["row"] == "contrastive_seed0"]:
+        known.scores.append({**score, "row": few["name"], "psnr_deep": str(float(score["psnr_deep"]) - 2)})
+    for score in known.scores:
+        if score["row"] == "udean_seed0" and score["method"] == "consistent":
+            score["psnr_deep"] = str(float(score["psnr_deep"]) - 0.5)
+    said = " ".join(reading.reading(known))
+    assert (
+        "With 25 % of the source subjects instead of all, same seed: contrastive -2.000 dB (+1.00 above zero-filling)."
+        in said
+    )
+    assert "udean +0.000 instead of +0.500, contrastive -0.500 instead of -0.500" in said
+
+
+def test_every_figure_is_drawn_where_its_numbers_are(tmp_path):
+    known = results(
+        {"initial_seed0": [30.0, 31.0], "contrastive_seed0": [30.1, 31.0], "contrastive_seed1": [30.1, 31.0]}
+    )
+    few = {
+        **known.rows[1],
+        "name": "contrastive_hr25_seed0",
+        "setting": {**known.rows[1]["setting"], "hr_fraction": 0.25},
+    }
+    known.rows.append(few)
+    known.scores.extend(
+        [{**score, "row": few["name"]} for score in known.scores if score["row"] == "contrastive_seed0"]
+    )
+    known.scores.extend(
+        [{**s, "evaluation": "mismatches/hamming"} for s in known.scores if s["row"].endswith("_seed0")]
+    )
+    point = {"row": "contrastive_seed0", "tag": "psnr_gain", "stage": "1"}
+    known.curves.extend({**point, "step": str(step), "value": "0.1"} for step in (1, 2))
+    transfer = {"row": "contrastive_seed0", "learned": "0.9", "true": "1.0"}
+    known.transfers.extend({**transfer, "axis": str(axis), "frequency": f} for axis in range(3) for f in ("0.1", "0.2"))
+    pairs = ("low_res_discriminator_degraded", "low_res_discriminator_cycled_image", "feature_discriminator_degraded")
+    known.curves.extend({**point, "tag": tag, "step": step, "value": "0.2"} for tag in pairs for step in ("1", "2"))
+    drawn = {"gains", "hr_fractions", "training_curves", "degradation", "discriminators", "mismatch"}
+    assert set(draw_figures(known, tmp_path)) == drawn
+
+
+def test_fewer_than_twelve_subjects_have_no_p_value():
+    known = results({"initial_seed0": [30.0, 31.0], "udean_seed0": [30.5, 31.0]})
+    assert reading.effects(known).splitlines()[2].startswith("| udean | 1 | +0.250 | 1 of 2 | - |")
+    assert "p =" not in " ".join(reading.reading(known))
+
+
+def test_the_papers_figures_are_complete():
+    printed = [(name, line) for name, layout in tables.PAPERS.items() for line in layout["lines"] if "psnr" in line]
+    assert len(printed) == 5 + 5 + 20 + 7
+    for name, line in printed:
+        assert 0.89 < line["ssim"][0] < 0.95, (name, line)
+        assert 31 < line["psnr"][0] < 36.1, (name, line)
+
+
+def test_equal_results_give_equal_figures(tmp_path):
+    known = results({"udean_seed0": [30.0, 32.0]})
+    for name in "ab":
+        assert list(draw_figures(known, tmp_path / name)) == ["gains"]
+    for file in ("gains.pdf", "gains.png"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+
+
+# The decisions that were fixed before the run
+
+
+def test_the_sign_test_of_thirteen_of_sixteen_is_significant_and_of_twelve_is_not():
+    assert sign_test([1.0] * 13 + [-1.0] * 3) == pytest.approx(2 * (1 + 16 + 120 + 560) / 2**16)
+    assert sign_test([1.0] * 12 + [-1.0] * 4) == pytest.approx(2 * (1 + 16 + 120 + 560 + 1820) / 2**16)
+    assert sign_test([0.0, 1.0]) == 1
+    assert sign_test([]) == 1
+    assert signed_rank_test([0.0, 0.0]) == 1
+
+
+def decided(contrastive: list[list[float]], without: list[list[float]], inverse: list[float] | None = None) -> Results:
+    """Rows of the pair, a list of 16 differences to zero-filling per seed; zero-filling itself has 30 dB."""
+    rows = {f"contrastive_seed{seed}": [30 + v for v in values] for seed, values in enumerate(contrastive)}
+    rows |= {f"without_contrastive_seed{seed}": [30 + v for v in values] for seed, values in enumerate(without)}
+    rows |= {"linear_inverse_estimated_seed0": [30 + v for v in inverse]} if inverse else {}
+    known = results(rows)
+    for score in known.scores:
+        score["psnr_deep"] = "30" if score["method"] == "zero_filling" else score["psnr_deep"]
+    return known
+
+
+UP = [0.2 + 0.01 * i for i in range(16)]  # mean 0.275
+
+
+def test_thirteen_subjects_above_zero_filling_decide_if_the_mean_is_a_tenth():
+    thirteen, twelve = ([0.5] * count + [-0.1] * (16 - count) for count in (13, 12))
+    first = decisions(decided([thirteen], []))[0]
+    assert (first.subjects, first.above, first.verdict) == (16, 13, "yes")
+    assert first.mean == pytest.approx((13 * 0.5 - 3 * 0.1) / 16)
+    assert first.p_value == pytest.approx(0.02127, abs=1e-5)
+    assert decisions(decided([twelve], []))[0].verdict == "no"
+    assert decisions(decided([[0.09] * 16], []))[0].verdict == "no"
+    assert decisions(decided([[-0.5] * 16], []))[0].verdict == "no"
+    assert decisions(decided([UP[:15]], []))[0][1:] == (15, pytest.approx(0.27), 15, None, "not run")
+
+
+def test_all_three_decisions_of_a_pair_of_three_seeds():
+    without = [[value - 0.15 - 0.002 * i for i, value in enumerate(UP)]] * 3
+    told = decisions(decided([UP] * 3, without, [0.0] * 16))
+    assert [decision.verdict for decision in told] == ["yes", "yes", "yes"]
+    assert told[0].p_value == pytest.approx(2 / 2**16)
+    assert [decision.p_value for decision in told[1:]] == pytest.approx([4 / 2**16] * 2)  # by Holm
+    assert told[2].mean == pytest.approx(0.165)
+    assert decisions_table(decided([UP] * 3, without)).splitlines()[2:] == [
+        "| 1. The papers' method beats zero-filling | 16 | +0.275 | 16 | 3.1e-05 | **yes** |",
+        "| 2. Unpaired adversarial learning helps | 0 | - | - | - | **not run** |",
+        "| 3. The contrastive loss helps | 16 | +0.165 | 16 | 6.1e-05 | **yes** |",
+    ]
+
+
+def test_the_loss_needs_three_seeds_of_one_sign_and_what_is_below_zero_filling_helps_nobody():
+    lower = [[value - 0.3 for value in UP]] * 2
+    assert decisions(decided([UP] * 2, lower))[2].verdict == "not run"
+    opposite = [*lower, [value + 0.01 for value in UP]]
+    third = decisions(decided([UP] * 3, opposite))[2]
+    assert (third.above, third.verdict) == (16, "no")
+    below = [-value for value in UP]
+    first, second, _ = decisions(decided([below], [], [-1.0] * 16))
+    assert (first.verdict, second.above, second.verdict) == ("no", 16, "no")
+
+
+def test_a_subject_is_averaged_over_seeds_before_the_test():
+    odd = [1.0 if i % 2 else -0.5 for i in range(16)]
+    even = [-0.5 if i % 2 else 1.0 for i in range(16)]
+    first = decisions(decided([odd, even], []))[0]
+    assert (first.above, first.mean, first.verdict) == (16, pytest.approx(0.25), "yes")
+
+
+def test_losses_of_discriminators_are_kept_as_means_of_blocks(tmp_path):
+    matrix = page.read_matrix(page.MATRICES / "mechanics.yaml")
+    folder = tmp_path / "rows" / matrix.rows[1].name
+    (folder / "evaluation").mkdir(parents=True)
+    (folder / "record.json").write_text('{"row": {}}')
+    (folder / "evaluation" / "summary.md").write_text("- network: Net\n")
+    lines = [f"1,{tag},{step},{step}" for tag in ("ssim", "low_res_discriminator_degraded") for step in range(1, 201)]
+    (folder / "curves.csv").write_text("\n".join(["stage,tag,step,value", *lines, "1,restoration_l1,1,1"]))
+    collect(matrix, tmp_path, tmp_path / "results")
+    found = read_results(tmp_path / "results")
+    assert found.ends(matrix.rows[1].name, "ssim") == (1, 200)
+    assert found.ends(matrix.rows[1].name, "low_res_discriminator_degraded") == (3, 198)
+    assert len(found.curves) == 200 + 40
+
+
+# The committed report
+
+
+def test_the_page_says_what_the_committed_results_say():
+    assert page.PAGE.read_text(encoding="utf-8") == page.results_page(), (
+        "run: python -m experiments.benchmark report MATRIX"
+    )
+
+
+@pytest.mark.parametrize("folder", sorted(page.RESULTS.glob("*")), ids=lambda folder: folder.name)
+def test_the_committed_tables_are_those_of_the_committed_scores(folder, tmp_path):
+    for name in ("rows.json", "subjects.csv", "curves.csv", "transfers.csv"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    page.write_tables(page.read_matrix(page.MATRICES / f"{folder.name}.yaml"), tmp_path)
+    for path in (folder / "tables").glob("*"):  # a matrix may have none
+        assert (tmp_path / "tables" / path.name).read_bytes() == path.read_bytes(), path.name

@@ -1,0 +1,47 @@
+"""What is kept of a training, also of one that goes on where the folder of its beginning is gone."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from torch.utils.tensorboard import SummaryWriter
+
+from experiments import record as record_run
+
+
+def trained(folder: Path, gains: list[float]) -> Path:
+    """The folder of a training of ten iterations between validations."""
+    with SummaryWriter(str(folder / "tensorboard")) as writer:
+        for epoch, gain in enumerate(gains):
+            writer.add_scalar("psnr_gain", gain, epoch)
+            writer.add_scalar("restoration_l1", 0.1, 10 * (epoch + 1))
+    scans = {"training": [{"reals": "a.nii", "subject": "a"}], "validation": [], "test": []}
+    (folder / "datalist.json").write_text(json.dumps(scans), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setattr(record_run, "RESULTS", tmp_path / "results")
+    (tmp_path / "evaluation").mkdir()
+    return tmp_path / "results" / "run"
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_stages_are_recorded_one_after_the_other(tmp_path, results, at_once):
+    first, second = trained(tmp_path / "first", [0.0, 0.5]), trained(tmp_path / "second", [0.6])
+    evaluation = tmp_path / "evaluation"
+    if at_once:
+        record_run.record("run", evaluation, first, second)
+    else:
+        record_run.record("run", evaluation, first)
+        record_run.record("run", evaluation, second, append=True)
+    summary = json.loads((results / "training.json").read_text(encoding="utf-8"))
+    with open(results / "curves.csv", newline="", encoding="utf-8") as file:
+        curves = [(row["stage"], row["epoch"], float(row["psnr_gain"])) for row in csv.DictReader(file)]
+    assert [stage["iterations"] for stage in summary["stages"]] == [20, 10]
+    assert summary["subjects"]["source"] == ["a"]
+    assert curves == [("1", "0", 0.0), ("1", "1", 0.5), ("2", "0", 0.6)]
