@@ -1,11 +1,11 @@
-# Two commands for a newcomer: `make demo` shows the whole, `make test` proves it. Both build their own environment.
+# Two commands for a newcomer: `make demo` shows the whole, `make test` tests it. Both build their own environment.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
 BUNDLE := $(BIN)/python -m monai.bundle
 
-.PHONY: demo test test-all test-reliability test-label test-deploy release clean
+.PHONY: demo test test-all test-reliability test-label test-deploy pages release clean
 
 $(VENV)/.complete: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -13,9 +13,9 @@ $(VENV)/.complete: pyproject.toml constraints.txt
 	touch $@
 
 demo: $(VENV)/.complete  ## train briefly on the demonstration cohort, super-resolve an unseen subject, table and picture
-	$(BUNDLE) run training --config_file "['bundle/configs/train.yaml','bundle/configs/recipes/fine_tuning.yaml','bundle/configs/recipes/demonstration.yaml']" \
-	  --output_dir $(DEMO)/training
-	$(BUNDLE) run evaluating --config_file "['bundle/configs/inference.yaml','bundle/configs/evaluate.yaml']" \
+	$(BUNDLE) run training --config_file "['bundle/configs/train.yaml','bundle/configs/recipes/fine_tuning.yaml']" \
+	  --batch_size 4 --max_iterations 60 --iterations_per_epoch 30 --warmup_iterations 10 --output_dir $(DEMO)/training
+	$(BUNDLE) run evaluating --config_file bundle/configs/evaluate.yaml \
 	  --dataset_dir $(DEMO)/training/datalist.json --ckpt_path $(DEMO)/training/model.pt --output_dir $(DEMO)/evaluation
 
 test: $(VENV)/.complete  ## what continuous integration runs
@@ -26,7 +26,7 @@ test: $(VENV)/.complete  ## what continuous integration runs
 test-all: $(VENV)/.complete  ## with the tests that take minutes
 	$(BIN)/python -m pytest -n auto
 
-test-reliability: $(VENV)/.complete  ## try to break it, some minutes, and refresh the counts of docs/reliability.md
+test-reliability: $(VENV)/.complete  ## some minutes: try to break it, and refresh the counts of docs/reliability.md
 	$(BIN)/python -m experiments.studies.reliability -n auto
 	$(BIN)/python -m experiments.pages
 
@@ -42,6 +42,9 @@ test-label: $(VENV)-label/.complete  ## the bundle in MONAI Label's own server, 
 test-deploy: $(VENV)-deploy/.complete  ## the MONAI Deploy application on synthetic DICOM, in an environment of its own
 	$(VENV)-deploy/bin/python -m pytest tests/deploy
 	$(VENV)-deploy/bin/python -m experiments.pages
+
+pages: $(VENV)/.complete  ## put the committed results into the pages that quote them
+	$(BIN)/python -m experiments.pages
 
 release: $(VENV)/.complete  ## dist/<name>.zip: the bundle as the model zoo distributes it, configs in YAML and JSON
 	$(BIN)/python -m deploy.release dist

@@ -2,8 +2,8 @@
 
 Usage: python -m experiments.pages
 
-Between ``<!-- begin NAME/FILE -->`` and ``<!-- end -->`` of a page stands what ``experiments/results/NAME/FILE`` says, or, for
-``configs/SHIPPED``, how the configs train the shipped weights. The model card gets the test subject's picture as well.
+A page quotes a result between ``<!-- begin NAME/FILE -->`` and ``<!-- end -->``: the text of
+``experiments/results/NAME/FILE``. For ``configs/SHIPPED`` it is a table of the trainings of the shipped weights.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import json
 import re
 from statistics import mean
 
-from monai.bundle import ConfigParser
-
 from experiments import RESULTS, ROOT
+from experiments.benchmark.stacks import SHIPPED, TRUNK
+from experiments.bundle import CONFIGS, read_configs
 
 PAGES = (
     "README.md",
@@ -25,20 +25,13 @@ PAGES = (
     "docs/reliability.md",
     "docs/speed.md",
 )
-CONFIGS = ROOT / "bundle" / "configs"
-STAGES = (  # the second went on from the first, the others from the second
-    "recipes/shipped_weights.yaml",
-    "recipes/shipped_weights_continued.yaml",
-    "recipes/shipped_weights_grown.yaml",
-    "recipes/shipped_weights_all_scans.yaml",
-)
 SETTINGS = {
     "scale_factor": "scale factor",
-    "slab_size": "slices of a slab",
-    "num_features": "features",
-    "num_groups": "groups",
-    "num_blocks": "blocks of a group",
-    "skip": "skip by interpolation",
+    "architecture::slab_size": "slices of a slab",
+    "architecture::num_features": "features",
+    "architecture::num_groups": "groups",
+    "architecture::num_blocks": "blocks of a group",
+    "architecture::skip": "skip by interpolation",
     "patch_size": "patch (LR voxels)",
     "batch_size": "batch",
     "slab_axes": "slab axes",
@@ -47,35 +40,23 @@ SETTINGS = {
     "discriminator_learning_rate": "of the discriminators",
     "seed": "seed",
 }
-PICTURE = ROOT / "bundle" / "docs" / "comparison.png"
-METADATA = ROOT / "bundle" / "configs" / "metadata.json"
+METADATA = CONFIGS / "metadata.json"
 BLOCK = re.compile(r"(<!-- begin (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def shipped_training() -> str:
-    """A table of the settings with which each stage of the shipped weights is trained, as its config says it is run."""
-    stacks = []
-    for stage in STAGES:
-        (command,) = re.findall(r"^# Run: .*", (CONFIGS / stage).read_text(encoding="utf-8"), re.M)
-        parser = ConfigParser()
-        parser.read_config([CONFIGS / file for file in re.findall(r"bundle/configs/([\w/]+\.yaml)", command)])
-        stacks.append(parser)
-    objectives = [parser["objective_def::_target_"].rpartition(".")[2] for parser in stacks]
-    rows = [["", *(f"`{stage}`" for stage in STAGES)], ["---"] * (1 + len(STAGES)), ["objective", *objectives]]
-    for parser in stacks:
-        parser["discriminator_learning_rate"] = parser["d_optimizer"] and parser["discriminator_learning_rate"]
-    rows += [[title, *(str(parser[key]) for parser in stacks)] for key, title in SETTINGS.items()]
+    """A table of the settings of each stage of the shipped weights' training."""
+    parsers = [read_configs(TRUNK, *stack) for stack in SHIPPED]
+    rows = [["", *(f"`{stack[-1]}`" for stack in SHIPPED)], ["---"] * (1 + len(SHIPPED))]
+    rows.append(["objective", *(parser["objective_def::_target_"].rpartition(".")[2] for parser in parsers)])
+    for parser in parsers:
+        parser["discriminator_learning_rate"] = parser["train::d_optimizer"] and parser["discriminator_learning_rate"]
+    rows += [[title, *(str(parser[key]) for parser in parsers)] for key, title in SETTINGS.items()]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def shipped_picture() -> bytes:
-    """The picture of the test subject."""
-    (path,) = (RESULTS / "real_scans").glob("*_comparison.png")
-    return path.read_bytes()
-
-
 def quote(name: str) -> str:
-    """A result as Markdown: a table as it is, a training record as a list; or what the configs say."""
+    """A result as Markdown: a table as it is, a training record as a list, or the settings of the configs."""
     if name == "configs/SHIPPED":
         return shipped_training()
     path = RESULTS / name
@@ -107,7 +88,6 @@ def refreshed_metadata(metadata: str) -> str:
 
 
 if __name__ == "__main__":
-    PICTURE.write_bytes(shipped_picture())
     METADATA.write_text(refreshed_metadata(METADATA.read_text(encoding="utf-8")), encoding="utf-8")
     for name in PAGES:
         page = ROOT / name

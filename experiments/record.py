@@ -1,8 +1,8 @@
-"""Keep what a training and its evaluation measured, small enough to commit, under experiments/results/NAME.
+"""Keep the measurements of a training and its evaluation, small enough to commit, under experiments/results/NAME.
 
 Usage: python -m experiments.record [--append] NAME EVALUATION_DIR TRAINING_DIR [TRAINING_DIR ...], one per stage
 
-With --append the stages follow those that are recorded, whose folders need not exist any more.
+With --append the stages follow those that are recorded. The folders of the recorded stages are not needed.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from pathlib import Path
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from experiments import RESULTS
+from experiments.pictures import save_small
 
-TERMS = ("restoration_l1", "image_cycle_l1")  # one of which every iteration logs
+TERMS = ("restoration_l1", "image_cycle_l1")  # every method logs one of them
 CURVES = ("psnr_gain", "ssim", "degradation_psnr", "degradation_gain", "degradation_shift", "consistency_psnr")
 
 
@@ -56,7 +57,7 @@ def stage_curves(scalars: dict[str, list], stage: int) -> list[dict[str, str | i
 
 
 def record(name: str, evaluation: Path, *stages: Path, append: bool = False) -> None:
-    """Write training.json and curves.csv, copy the table, the CSV and the pictures."""
+    """Write training.json and curves.csv; copy the table, the CSV and smaller pictures."""
     target = RESULTS / name
     target.mkdir(parents=True, exist_ok=True)
     times, rows = read_record(target) if append else ([], [])
@@ -72,8 +73,10 @@ def record(name: str, evaluation: Path, *stages: Path, append: bool = False) -> 
         writer.writeheader()
         writer.writerows(rows)
     for path in evaluation.iterdir():
-        if path.suffix in {".csv", ".md", ".png"}:
+        if path.suffix in {".csv", ".md"}:
             shutil.copy(path, target / path.name)
+        elif path.suffix == ".png":
+            save_small(path, target / path.name)
 
 
 def read_record(folder: Path) -> tuple[list[dict], list[dict]]:

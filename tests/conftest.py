@@ -40,14 +40,14 @@ TINY_TRAINING = {
     "amp_dtype": None,
     "patch_size": [32, 32],
     "batch_size": 2,
-    "slab_size": 5,
+    "architecture::slab_size": 5,
     "slab_axes": [2],
     "groups": None,
     "init_weights": None,
-    "num_features": 16,
-    "num_groups": 1,
-    "num_blocks": 1,
-    "discriminator_features": 4,
+    "architecture::num_features": 16,
+    "architecture::num_groups": 1,
+    "architecture::num_blocks": 1,
+    "architecture::discriminator_features": 4,
     "max_iterations": 2,
     "iterations_per_epoch": 2,
     "warmup_iterations": 1,
@@ -160,12 +160,19 @@ def tiny_udean() -> Callable[..., UDEAN]:
         geometry = {"scale_factor": scale_factor, "slab_size": 3, "skip": skip, **TINY_NETWORK}
         terms = (*UDEAN.generator_terms, *UDEAN.discriminator_terms)
         return UDEAN(
-            network=SuperResolutionNet(**geometry, seed=seed),
-            degradation=DegradationNet(**geometry, seed=seed + 10),
-            high_res_discriminator=VGGDiscriminator(3 * scale_factor[2], scale_factor[0], 4, seed=seed + 20),
-            low_res_discriminator=VGGDiscriminator(3, 1, 4, seed=seed + 30),
-            feature_discriminator=VGGDiscriminator(16, 1, 4, seed=seed + 40),
             weights={**dict.fromkeys(terms, 1.0), **weights},
+            generators={
+                "network": SuperResolutionNet(**geometry, seed=seed),
+                "degradation": DegradationNet(**geometry, seed=seed + 10),
+            },
+            discriminators={
+                "high_res_discriminator": VGGDiscriminator(3 * scale_factor[2], scale_factor[0], 4, seed=seed + 20),
+                "low_res_discriminator": VGGDiscriminator(3, 1, 4, seed=seed + 30),
+                "feature_discriminator": VGGDiscriminator(16, 1, 4, seed=seed + 40),
+            },
+            ssim_form="abs",
+            image_adaptation=True,
+            cycle_to_degradation=True,
         )
 
     return make

@@ -2,9 +2,10 @@
 
 Usage: python -m experiments.benchmark COMMAND MATRIX.yaml [--dataset_dir DIR] [--output_dir OUT] [--rows "[0,3]"]
 
-    list     the rows, in the order in which they run, and what is done
-    run      what is missing; stop it in any way and run it again. Several processes on one folder share the rows
-    report   tables, figures and docs/results.md of the rows that are done
+    list     print the rows, in the order in which they run, and which are done
+    run      execute the missing rows. Stop it in any way and run it again. Processes on one folder share the rows
+    pictures evaluate the median test subject again and draw its error maps, for the report
+    report   write tables, figures and docs/results.md of the rows that are done
 
 With torchrun (``torchrun --nproc_per_node=2 -m experiments.benchmark run MATRIX.yaml``) or from the array of a
 scheduler (``python -m experiments.benchmark run MATRIX.yaml --rows $SLURM_ARRAY_TASK_ID``) nothing else is needed.
@@ -16,9 +17,10 @@ import fire
 
 
 def main() -> None:
-    from experiments.benchmark import page, runner
+    from experiments.benchmark import error_maps, page, runner
 
-    fire.Fire({"list": runner.overview, "run": runner.run, "report": page.report})
+    commands = {"list": runner.overview, "run": runner.run, "pictures": error_maps.draw, "report": page.report}
+    fire.Fire(commands)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The three decisions that were fixed before the experiment was run: what its rows say of the papers' method."""
+"""The three decisions about the papers' method that were fixed before the experiment was run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from experiments.benchmark.results import Results
 from experiments.benchmark.significance import LEVEL, holm, sign_test, signed_rank_test
 from experiments.benchmark.tables import FEWEST_SEEDS, NOT_RUN, TELLING, markdown
 
-__all__ = ["Decision", "decisions", "decisions_table"]
+__all__ = ["Decision", "contrastive_by_seed", "decisions", "decisions_table"]
 
 METRIC = "psnr_deep"
 SUBJECTS = 16  # of which 13 on one side are significant by a two-sided sign test
@@ -18,7 +18,7 @@ ABSENT = 1.0  # p-value with which a decision that has not been run counts in Ho
 
 
 class Decision(NamedTuple):
-    """One decision and what it rests on: differences of PSNR (dB) in deep tissue, a subject's averaged over seeds.
+    """One decision and its evidence: differences of PSNR (dB) in deep tissue, averaged over seeds for each subject.
 
     Args:
         claim: what is decided.
@@ -38,19 +38,19 @@ class Decision(NamedTuple):
 
 
 def decisions(results: Results) -> list[Decision]:
-    """All three, of the first fold and scale factor of the matrix, with all source subjects and unpaired groups.
+    """All three, for the first fold and scale factor of the matrix, with all source subjects and unpaired groups.
 
-    1. The contrastive model is above zero-filling: two-sided sign test, and 0.1 dB on average.
-    2. It is above the Wiener inverse of the estimated degradation too, in the same way, adjusted by Holm with 3.
-    3. It is above the same model without its loss: Wilcoxon's signed-rank test, adjusted by Holm with 2, 0.1 dB on
-       average, and at least three seeds, all of one sign.
+    1. The contrastive model is above zero-filling, by a two-sided sign test and by 0.1 dB on average.
+    2. It is also above the Wiener inverse of the estimated degradation, by the same test, adjusted by Holm with 3.
+    3. It is above the same model without its loss, by Wilcoxon's signed-rank test, adjusted by Holm with 2, and by
+       0.1 dB on average. At least three seeds must all have one sign.
     """
     contrastive = _names(results, "contrastive")
     ours = results.by_subject(contrastive.values(), METRIC)
     above_base = results.gains(contrastive.values())
     inverse = results.by_subject(_names(results, "linear_inverse_estimated").values(), METRIC)
     above_inverse = _minus(ours, inverse)
-    by_seed = _by_seed(results)
+    by_seed = contrastive_by_seed(results)
     subjects = sorted(set.intersection(*map(set, by_seed.values()))) if by_seed else []
     above_without = {subject: mean(change[subject] for change in by_seed.values()) for subject in subjects}
     one_sign = len(by_seed) >= FEWEST_SEEDS and all(mean(change.values()) > 0 for change in by_seed.values())
@@ -75,16 +75,16 @@ def decisions(results: Results) -> list[Decision]:
 def decisions_table(results: Results) -> str:
     """For pages."""
     lines = []
-    for number, told in enumerate(decisions(results), start=1):
-        difference = "-" if told.mean is None else f"{told.mean:+.3f}"
-        p_value = "-" if told.p_value is None else f"{told.p_value:.2g}"
-        counts = [str(told.subjects), difference, str(told.above) if told.subjects else "-", p_value]
-        lines.append([f"{number}. {told.claim}", *counts, f"**{told.verdict}**"])
+    for number, one in enumerate(decisions(results), start=1):
+        difference = "-" if one.mean is None else f"{one.mean:+.3f}"
+        p_value = "-" if one.p_value is None else f"{one.p_value:.2g}"
+        counts = [str(one.subjects), difference, str(one.above) if one.subjects else "-", p_value]
+        lines.append([f"{number}. {one.claim}", *counts, f"**{one.verdict}**"])
     return markdown(["decision", "subjects", "difference (dB)", "subjects above", "p", "verdict"], lines)
 
 
 def _names(results: Results, system: str) -> dict[int, str]:
-    """The complete rows of a system by seed, in the setting that is usual in the matrix, with any network."""
+    """The complete rows of a system by seed, in the usual setting of the matrix, with any network."""
     return {
         row["setting"]["seed"]: row["name"]
         for kind, rows in results.kinds().items()
@@ -97,8 +97,8 @@ def _minus(ours: Mapping[str, float], base: Mapping[str, float]) -> dict[str, fl
     return {subject: ours[subject] - base[subject] for subject in ours if subject in base}
 
 
-def _by_seed(results: Results) -> dict[int, dict[str, float]]:
-    """The contrastive model minus the same without its loss, by seed and subject, of the seeds that both have."""
+def contrastive_by_seed(results: Results) -> dict[int, dict[str, float]]:
+    """PSNR in deep tissue with the contrastive loss above that without it, by seed and subject."""
     ours, base = _names(results, "contrastive"), _names(results, "without_contrastive")
     return {
         seed: _minus(*(results.by_subject([names[seed]], METRIC) for names in (ours, base)))
@@ -113,7 +113,7 @@ def _is_complete(change: Mapping[str, float]) -> bool:
 def _decision(
     claim: str, change: Mapping[str, float], p_value: float, complete: bool, condition: bool = True
 ) -> Decision:
-    """The verdict: significant, at least 0.1 dB on average, and what else the decision asks for."""
+    """The verdict: significant, at least 0.1 dB on average, and the further condition of the decision."""
     average = mean(change.values()) if change else None
     above = sum(value > 0 for value in change.values())
     if not complete:

@@ -1,4 +1,4 @@
-"""Executing one row: its trainings, each resumed where it stopped, its evaluations, and the record of it all."""
+"""Executing one row: its trainings, each resumed where it stopped, its evaluation and its record."""
 
 from __future__ import annotations
 
@@ -17,31 +17,32 @@ from typing import Any
 from scripts.handlers.checkpoints import saved_checkpoints
 from scripts.utils.atomic import write_atomically, write_text_atomically
 
-from experiments.benchmark.matrix import MODEL, ROOT, Matrix, Row, Stage
+from experiments.benchmark.matrix import CONFIGS, MODEL, ROOT, Row, Stage
 from experiments.benchmark.provenance import code_version, machine, save_config
+from experiments.benchmark.stacks import ESTIMATION, TRUNK
 from experiments.record import read_scalars
 
-__all__ = ["RECORD", "execute"]
+__all__ = ["RECORD", "command", "evaluation_options", "execute"]
 
 logger = logging.getLogger(__name__)
 
 RECORD = "record.json"  # written last: a folder that has it is complete
-STARTED = "started.json"  # written first: what the folder was made from
+STARTED = "started.json"  # written first: the settings of the folder
 LOG = "log.txt"
+EVALUATION = "evaluation"
 DIAGNOSTICS = "experiments/benchmark/diagnostics.yaml"
-TRAIN = "bundle/configs/train.yaml"
-ESTIMATE = "degradation/degradation.json"  # what `run estimating` leaves behind
+ESTIMATING = [f"{CONFIGS}/{name}" for name in (TRUNK, ESTIMATION)]
+ESTIMATE = "degradation/degradation.json"  # which `run estimating` writes
 DISTRIBUTED = ("RANK", "LOCAL_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
-def execute(row: Row, folder: Path, data: Mapping[str, str], matrix: Matrix, lock: int) -> bool:
+def execute(row: Row, folder: Path, data: Mapping[str, str], lock: int) -> bool:
     """Do what is missing of a row.
 
     Args:
         row: what to train and evaluate.
         folder: of the row.
         data: its ``datalist`` and the ``digest`` of the scans.
-        matrix: that the row is of, for its evaluations.
         lock: descriptor that the commands inherit.
 
     Returns:
@@ -51,16 +52,15 @@ def execute(row: Row, folder: Path, data: Mapping[str, str], matrix: Matrix, loc
         ValueError: when the folder holds a row that was started with other settings or scans.
     """
     settings = {"row": row.setting, "training": dict(row.training), "evaluation": dict(row.evaluation)}
-    settings |= {"data": data["digest"], "initial": row.initial and row.initial.name}
+    settings["data"] = data["digest"]
     attempts, codes = _start(folder, settings)
     for stage in row.stages():
         if not (folder / stage.weights).is_file() and not _train(row, stage, folder, data["datalist"], lock):
             return False
     if row.needs_estimate and not (folder / ESTIMATE).is_file() and not _estimate(row, folder, data["datalist"], lock):
         return False
-    for name, options in matrix.evaluations(row).items():
-        if not (folder / name).is_dir() and not _evaluate(row, folder, name, options, data["datalist"], lock):
-            return False
+    if not (folder / EVALUATION).is_dir() and not _evaluate(row, folder, data["datalist"], lock):
+        return False
     _write_curves(row, folder)
     record = {**settings, "attempts": attempts, "seconds": _seconds(folder), "code": codes[-1], "codes": codes}
     write_text_atomically(folder / RECORD, json.dumps({**record, "machine": machine()}, indent=2) + "\n")
@@ -70,7 +70,7 @@ def execute(row: Row, folder: Path, data: Mapping[str, str], matrix: Matrix, loc
 
 
 def _start(folder: Path, settings: Mapping[str, Any]) -> tuple[int, list[dict[str, str]]]:
-    """Record what the folder is made from, or compare it with what it was.
+    """Record the settings of the folder, or compare them with those that are recorded.
 
     Returns:
         how often it was started, and with which versions of the code, the present one last.
@@ -95,22 +95,20 @@ def _train(row: Row, stage: Stage, folder: Path, datalist: str, lock: int) -> bo
     checkpoints = _checkpoints(folder, stage)
     options = {
         **_data_options(row, folder, datalist),
-        "ckpt_dir": str(checkpoints),
-        "summary_writer#log_dir": str(folder / "tensorboard" / f"stage_{stage.number}"),
+        "train::checkpoints::directory": str(checkpoints),
+        "train::summary_writer::log_dir": str(folder / "tensorboard" / f"stage_{stage.number}"),
         **stage.options(row.training),
     }
-    if row.initial is not None and stage.weights == MODEL:
-        options["init_weights"] = str(folder.parent / row.initial.name / MODEL)
     configs = [*stage.configs, DIAGNOSTICS]
     save_config(folder / f"training_{stage.number}.yaml", configs, options)
     resume = {"resume": "latest"} if saved_checkpoints(checkpoints) else {}
-    return _command("training", configs, {**options, **resume}, folder, lock)
+    return command("training", configs, {**options, **resume}, folder, lock)
 
 
 def _estimate(row: Row, folder: Path, datalist: str, lock: int) -> bool:
     """Estimate the degradation between the unpaired groups of the row."""
     options = {**_data_options(row, folder, datalist), **row.training}
-    return _command("estimating", [TRAIN], options, folder, lock)
+    return command("estimating", ESTIMATING, options, folder, lock)
 
 
 def _data_options(row: Row, folder: Path, datalist: str) -> dict[str, Any]:
@@ -123,44 +121,52 @@ def _data_options(row: Row, folder: Path, datalist: str) -> dict[str, Any]:
     }
 
 
-def _evaluate(row: Row, folder: Path, name: str, options: Mapping[str, Any], datalist: str, lock: int) -> bool:
-    """Evaluate on the test subjects what the last training left behind; the folder takes its name when complete."""
+def _evaluate(row: Row, folder: Path, datalist: str, lock: int) -> bool:
+    """Evaluate the last network on the test subjects; the folder takes its name when it is complete."""
     unfinished = folder / "unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
-    options = {
-        "dataset_dir": datalist,
-        "output_dir": str(unfinished),
-        "pictures": False,
-        "scale_factor": list(row.scale_factor),
-        **({"ckpt_path": MODEL} if row.stages() else {}),
-        **({"degradation": str(folder / ESTIMATE)} if row.needs_estimate else {}),
-        **row.evaluation,
-        **options,
-    }
-    if "ckpt_path" in options:
-        options["ckpt_path"] = str(folder / options["ckpt_path"])
-    configs = row.evaluating()
-    save_config(folder / f"{name.replace('/', '_')}.yaml", configs, options)
-    if not _command("evaluating", configs, options, folder, lock):
+    configs, options = row.evaluating(), evaluation_options(row, folder, datalist, unfinished)
+    save_config(folder / f"{EVALUATION}.yaml", configs, options)
+    if not command("evaluating", configs, options, folder, lock):
         return False
-    (folder / name).parent.mkdir(exist_ok=True)
-    unfinished.replace(folder / name)
+    unfinished.replace(folder / EVALUATION)
     return True
 
 
-def _command(run_id: str, configs: Sequence[str], options: Mapping[str, Any], folder: Path, lock: int) -> bool:
-    """One command of the bundle, as a user would type it at the repository's root."""
+def evaluation_options(row: Row, folder: Path, data: str, output: Path) -> dict[str, Any]:
+    """Options of the command that evaluates the last network of a row's folder."""
+    return {
+        "dataset_dir": data,
+        "output_dir": str(output),
+        "pictures": False,
+        "scale_factor": list(row.scale_factor),
+        **({"ckpt_path": str(folder / MODEL)} if row.stages() else {}),
+        **({"degradation": str(folder / ESTIMATE)} if row.needs_estimate else {}),
+        **row.evaluation,
+    }
+
+
+def command(
+    run_id: str, configs: Sequence[str], options: Mapping[str, Any], folder: Path, lock: int | None = None
+) -> bool:
+    """Run one command of the bundle, as a user would type it at the repository's root, and say whether it succeeded."""
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    command = [sys.executable, "-m", "monai.bundle", "run", run_id, "--config_file", str(list(configs)), *words]
+    line = [sys.executable, "-m", "monai.bundle", "run", run_id, "--config_file", str(list(configs)), *words]
     environment = {name: value for name, value in os.environ.items() if name not in DISTRIBUTED}
     if "LOCAL_RANK" in os.environ:  # each process of torchrun has a GPU of its own
         environment["CUDA_VISIBLE_DEVICES"] = os.environ["LOCAL_RANK"]
     started = time.time()
     with open(folder / LOG, "a", encoding="utf-8") as log:
-        log.write(f"$ {' '.join(command)}\n")
+        log.write(f"$ {' '.join(line)}\n")
         log.flush()
         result = subprocess.run(
-            command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT, pass_fds=[lock], check=False
+            line,
+            cwd=ROOT,
+            env=environment,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            pass_fds=[] if lock is None else [lock],
+            check=False,
         )
     with open(folder / "times.csv", "a", newline="", encoding="utf-8") as file:
         csv.writer(file).writerow([run_id, f"{time.time() - started:.1f}", result.returncode])
@@ -175,7 +181,7 @@ def _checkpoints(folder: Path, stage: Stage) -> Path:
 
 
 def _seconds(folder: Path) -> float:
-    """Of all commands that came to an end; what a killed one had done is not counted, see ``attempts``."""
+    """Of all commands that ended. The time of a killed command is not counted; see ``attempts``."""
     with open(folder / "times.csv", newline="", encoding="utf-8") as file:
         return round(sum(float(seconds) for _, seconds, _ in csv.reader(file)), 1)
 

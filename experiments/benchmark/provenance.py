@@ -1,4 +1,4 @@
-"""Provenance: where a number comes from, down to the bytes of the scans and of the code."""
+"""Provenance: the machine, the code and the scans behind a number, down to their bytes."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def data_digest(datalist: Mapping[str, Any], cache: Path) -> str:
     entries = set()
     for section in (name for name, items in datalist.items() if isinstance(items, list)):
         for item in datalist[section]:
-            for key in sorted({"image", "reals", "label", "lesion"} & item.keys()):
+            for key in sorted({"image", "reals", "label"} & item.keys()):
                 entries.add(f"{section} {key} {item['subject']} {_file_digest(Path(item[key]), known)}")
     write_text_atomically(cache, json.dumps(known, indent=2))
     return hashlib.sha256("\n".join(sorted(entries)).encode()).hexdigest()[:16]

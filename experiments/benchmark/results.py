@@ -1,4 +1,4 @@
-"""Results: what the rows measured, small enough to commit, and read again for tables and figures."""
+"""Results: the measurements of the rows, small enough to commit, and read again for tables and figures."""
 
 from __future__ import annotations
 
@@ -16,13 +16,11 @@ from experiments.benchmark.runner import read_record
 
 __all__ = ["INTERPOLATIONS", "Results", "collect", "read_results"]
 
-METHODS = ("pred", "consistent", "automatic", "zero_filling")  # of each evaluation, what is kept
-DISCRIMINATOR = re.compile(r".*discriminator.*")  # what every iteration logs
-CURVES = re.compile(
-    rf"psnr_gain|ssim|degradation_.*|intensity_drift|position_drift|feature_norm|{DISCRIMINATOR.pattern}"
-)
-FEWEST_POINTS = 40  # of a curve whose points are averaged in blocks, to be light
-TRANSFER = "degradation_mtf.csv"  # what training leaves behind where a degradation is learned
+METHODS = ("pred", "consistent", "automatic", "zero_filling")  # what is kept of each evaluation
+BLOCKS = re.compile(r".*discriminator.*")  # curves of thousands of noisy points, which are averaged in blocks
+CURVES = re.compile(rf"psnr_gain|degradation_.*|gradient_.*|feature_norm|{BLOCKS.pattern}")
+FEWEST_POINTS = 40  # of a curve that is averaged in blocks
+TRANSFER = "degradation_mtf.csv"  # which training writes where it learns a degradation
 INTERPOLATIONS = (  # without a backbone
     "zero_filling",
     "tricubic",
@@ -34,7 +32,7 @@ USUAL = {"assignment": "unpaired", "hr_fraction": 1.0, "network": "ours"}
 
 
 class Kind(NamedTuple):
-    """What rows have in common that differ in seed alone, or in a fold that tests other subjects."""
+    """What rows share that differ only in seed, or in a fold that tests other subjects."""
 
     system: str
     assignment: str
@@ -50,7 +48,7 @@ class Results:
 
     Args:
         rows: for each row of the matrix, in its order, ``name``, ``setting`` and, where it is done, its record.
-        scores: one mapping per row, evaluation, subject and method, with the metrics.
+        scores: one mapping per row, subject and method, with the metrics.
         curves: one mapping per row, stage, tag and step.
         transfers: one mapping per row, axis and frequency, with the modulation transfer of the learned and of the true
             degradation.
@@ -80,22 +78,16 @@ class Results:
 
     @property
     def usual(self) -> dict[str, Any]:
-        """What a line of a table is of, if it says nothing else: ``USUAL`` at the scale factor of the first row."""
+        """The default setting of a table's line: ``USUAL`` at the scale factor of the first row."""
         return {**USUAL, "scale_factor": self.rows[0]["setting"]["scale_factor"]}
 
     @property
     def has_one_test(self) -> bool:
-        """Whether all rows test the same subjects, so that folds differ in what is learned from alone."""
-        tested = {tuple(sorted(subjects)) for subjects in self._tested().values() if subjects}
-        return len(tested) == 1
-
-    def _tested(self) -> dict[str, set[str]]:
-        """The test subjects by row."""
-        found: dict[str, set[str]] = {row["name"]: set() for row in self.done}
+        """Whether all rows test the same subjects, so that folds only differ in their training scans."""
+        found: dict[str, set[str]] = {}
         for score in self.scores:
-            if score["evaluation"] == "evaluation":
-                found[score["row"]].add(score["subject"])
-        return found
+            found.setdefault(score["row"], set()).add(score["subject"])
+        return len({tuple(sorted(subjects)) for subjects in found.values()}) == 1
 
     def is_usual(self, kind: Kind) -> bool:
         """Whether rows are of the first row's scale factor and fold, unpaired, with all source subjects."""
@@ -123,42 +115,49 @@ class Results:
         return name.replace("_", " ")
 
     def names(self, **setting: Any) -> list[str]:
-        """The complete rows of a setting, all seeds; what is not said is as usual (unpaired, ...)."""
+        """The complete rows of a setting, all seeds; see :func:`planned`."""
         return [row["name"] for row in self.planned(**setting) if "record" in row]
 
     def planned(self, **setting: Any) -> list[Mapping[str, Any]]:
-        """The rows of a setting, complete or not; of the first fold alone where all folds test the same subjects."""
+        """The rows of a setting, complete or not; what ``setting`` leaves out is as usual.
+
+        Where all folds test the same subjects, the first fold alone counts.
+        """
         fold = {"fold": self.rows[0]["setting"]["fold"]} if self.has_one_test else {}
         wanted = {**self.usual, **fold, **setting}
         return [row for row in self.rows if all(row["setting"][key] == value for key, value in wanted.items())]
 
-    def by_subject(
-        self, names: Iterable[str], metric: str, method: str = "pred", evaluation: str = "evaluation"
-    ) -> dict[str, float]:
+    def by_subject(self, names: Iterable[str], metric: str, method: str = "pred") -> dict[str, float]:
         """A metric by subject: its mean over the rows, that is over seeds. Subjects without it are left out."""
         names, values = set(names), {}
         for score in self.scores:
-            wanted = score["row"] in names and (score["method"], score["evaluation"]) == (method, evaluation)
-            if wanted and score.get(metric):
+            if score["row"] in names and score["method"] == method and score.get(metric):
                 values.setdefault(score["subject"], []).append(float(score[metric]))
         return {subject: mean(several) for subject, several in sorted(values.items())}
 
-    def gains(
-        self, names: Iterable[str], metric: str = "psnr_deep", evaluation: str = "evaluation"
-    ) -> dict[str, float]:
+    def gains(self, names: Iterable[str], metric: str = "psnr_deep") -> dict[str, float]:
         """How far a metric is above that of zero-filling, by subject: its mean over the rows."""
-        ours, base = (self.by_subject(names, metric, method, evaluation) for method in ("pred", "zero_filling"))
+        ours, base = (self.by_subject(names, metric, method) for method in ("pred", "zero_filling"))
         return {subject: ours[subject] - base[subject] for subject in ours}
+
+    def points(self, name: str, tag: str) -> list[tuple[int, float]]:
+        """Step and value of a row's curve, in time."""
+        found = [point for point in self.curves if (point["row"], point["tag"]) == (name, tag)]
+        found = sorted(found, key=lambda point: (int(point["stage"]), int(point["step"])))
+        return [(int(point["step"]), float(point["value"])) for point in found]
 
     def ends(self, name: str, tag: str) -> tuple[float, float] | None:
         """The first and the last value of a row's curve."""
-        found = [point for point in self.curves if (point["row"], point["tag"]) == (name, tag)]
-        in_time = sorted(found, key=lambda point: (int(point["stage"]), int(point["step"])))
-        return (float(in_time[0]["value"]), float(in_time[-1]["value"])) if found else None
+        points = self.points(name, tag)
+        return (points[0][1], points[-1][1]) if points else None
+
+    def tags(self) -> list[str]:
+        """The names of all curves."""
+        return sorted({point["tag"] for point in self.curves})
 
 
 def collect(matrix: Matrix, output: Path, results_dir: Path) -> None:
-    """Gather what the rows' folders hold as ``rows.json`` and three tables in CSV."""
+    """Gather the records, scores and curves of the rows' folders in ``rows.json`` and three tables in CSV."""
     rows, scores, curves, transfers = [], [], [], []
     for row in matrix.rows:
         record = read_record(output, row)
@@ -169,10 +168,8 @@ def collect(matrix: Matrix, output: Path, results_dir: Path) -> None:
         summary = (folder / "evaluation" / "summary.md").read_text(encoding="utf-8")
         costs = dict(re.findall(r"^- (.+?): (.+)$", summary, re.M))
         rows[-1]["record"] = {**{key: value for key, value in record.items() if key != "row"}, "costs": costs}
-        for path in sorted(folder.rglob("subjects.csv")):
-            evaluation = path.parent.relative_to(folder).as_posix()
-            found = [score for score in _read_csv(path) if score["method"] in METHODS]
-            scores += [{"row": row.name, "evaluation": evaluation, **score} for score in found]
+        found = [score for score in _read_csv(folder / "evaluation" / "subjects.csv") if score["method"] in METHODS]
+        scores += [{"row": row.name, **score} for score in found]
         kept = [point for point in _read_csv(folder / "curves.csv") if CURVES.fullmatch(point["tag"])]
         curves += [{"row": row.name, **point} for point in _in_blocks(kept)]
         if (folder / TRANSFER).is_file():
@@ -184,12 +181,9 @@ def collect(matrix: Matrix, output: Path, results_dir: Path) -> None:
 
 
 def _in_blocks(points: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
-    """Points of the curves, but the discriminators' losses as means of equal blocks of iterations, at their last step.
-
-    A single iteration's loss is noise, and thousands of them are heavy.
-    """
-    found = [point for point in points if not DISCRIMINATOR.fullmatch(point["tag"])]
-    for key in dict.fromkeys((p["stage"], p["tag"]) for p in points if DISCRIMINATOR.fullmatch(p["tag"])):
+    """Points of the curves; those of ``BLOCKS`` as means of equal blocks of iterations, at their last step."""
+    found = [point for point in points if not BLOCKS.fullmatch(point["tag"])]
+    for key in dict.fromkeys((p["stage"], p["tag"]) for p in points if BLOCKS.fullmatch(p["tag"])):
         curve = sorted((p for p in points if (p["stage"], p["tag"]) == key), key=lambda point: int(point["step"]))
         size = max(1, len(curve) // FEWEST_POINTS)
         for end in range(len(curve), 0, -size):
@@ -199,7 +193,7 @@ def _in_blocks(points: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
 
 
 def read_results(results_dir: Path) -> Results:
-    """What :func:`collect` wrote."""
+    """Read the files of :func:`collect`."""
     rows = json.loads((results_dir / "rows.json").read_text(encoding="utf-8"))
     return Results(rows, *(_read_csv(results_dir / f"{name}.csv") for name in ("subjects", "curves", "transfers")))
 

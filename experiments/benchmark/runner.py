@@ -1,8 +1,8 @@
-"""The runner: executes the rows that are missing, one after the other, whatever interrupted it before.
+"""The runner: executes the missing rows of a matrix, one after the other.
 
-What a row has done is seen from its folder alone, so that a run can be killed at any point and goes on from the last
-checkpoint. Who works on a row holds a lock on its folder, which the system releases when the last of its processes
-ends: any number of processes, on machines that share the folder, may run the same matrix.
+A row's folder alone shows what is done, so that a killed run goes on from its last checkpoint. A process that works on
+a row holds a lock on its folder. The system releases the lock when the last of its processes ends. Any number of
+processes may run the same matrix, also on machines that share the folder.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from scripts.data.datalist import unpaired_datalist
 from scripts.data.demonstration import generate_cohort
 
 from experiments.benchmark.execution import RECORD, execute
-from experiments.benchmark.lesions import add_lesions
 from experiments.benchmark.matrix import ROOT, Matrix, Row, read_matrix
 from experiments.benchmark.provenance import data_digest
 
@@ -62,22 +61,11 @@ def run(
                 logger.info("[%d] %s: another process is at it.", number, row.name)
             elif not (output / "rows" / row.name / RECORD).is_file():
                 logger.info("[%d] %s starts; %s", number, row.name, progress(plan.rows, output))
-                if not _execute_after_initial(row, output, data[row.fold], plan, held):
+                if not execute(row, output / "rows" / row.name, data[row.fold], held):
                     failed.append(row.name)
     logger.info("%s", progress(plan.rows, output))
     if failed:
         sys.exit("".join(f"{name} failed: see {output / 'rows' / name / 'log.txt'}\n" for name in failed))
-
-
-def _execute_after_initial(row: Row, output: Path, data: Mapping[str, str], matrix: Matrix, held: int) -> bool:
-    """Do what is missing of a row, and before it of the row that it starts from, for which other processes wait."""
-    initial = row.initial
-    if initial is not None:
-        with _lock(output / "rows" / initial.name / LOCK, wait=True) as first:
-            done = read_record(output, initial) is not None
-            if not done and not execute(initial, output / "rows" / initial.name, data, matrix, first):
-                return False
-    return execute(row, output / "rows" / row.name, data, matrix, held)
 
 
 def overview(matrix: str, dataset_dir: str | None = None, output_dir: str | None = None) -> None:
@@ -91,7 +79,7 @@ def overview(matrix: str, dataset_dir: str | None = None, output_dir: str | None
 
 
 def default_output(matrix: Matrix) -> Path:
-    """Where the rows' folders are if nobody says otherwise."""
+    """Where the rows' folders are by default."""
     return ROOT / "outputs" / "benchmark" / matrix.name
 
 
@@ -118,27 +106,27 @@ def prepare(matrix: Matrix, output: Path) -> dict[str, dict[str, str]]:
             path = output / "datalists" / f"{fold or 'all'}.json"
             options = {**matrix.content.get("datalist", {}), **({} if groups is None else {"groups": groups})}
             unpaired_datalist(ROOT / source, **options, output=path)  # an absolute source stays absolute
-            datalist = add_lesions(path, matrix.content.get("lesions", {}), output / "datalists" / "lesions")
+            datalist = json.loads(path.read_text(encoding="utf-8"))
             digest = data_digest(datalist, output / "datalists" / "digests" / "files.json")
             data[fold] = {"datalist": str(path), "digest": digest}
     return data
 
 
 def progress(rows: Sequence[Row], output: Path) -> str:
-    """How many rows are done, and for how long the others will take if they are like those."""
+    """How many rows are done, and an estimate of the time for the others."""
     seconds = {row: record["seconds"] for row in rows if (record := read_record(output, row))}
     missing = [row for row in rows if row not in seconds]
-    told = f"{len(seconds)} of {len(rows)} rows done"
+    count = f"{len(seconds)} of {len(rows)} rows done"
     if not missing:
-        return f"{told}."
+        return f"{count}."
     if not seconds:
-        return f"{told}; the time left is known after the first ones."
+        return f"{count}; the time left is known after the first ones."
     minutes = sum(estimate(row, seconds) for row in missing) / 60
-    return f"{told}; about {minutes:.0f} minutes left for one process."
+    return f"{count}; about {minutes:.0f} minutes left for one process."
 
 
 def estimate(row: Row, seconds: Mapping[Row, float]) -> float:
-    """Seconds that a row will take: what its system took, or else rows that are (or are not) trained, or else any."""
+    """Seconds that a row will take: the mean of its system, else of rows that are trained too (or not), else of any."""
     alike = (
         [t for other, t in seconds.items() if other.system == row.system and other.network == row.network],
         [t for other, t in seconds.items() if bool(other.stages()) == bool(row.stages())],

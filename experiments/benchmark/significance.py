@@ -1,4 +1,4 @@
-"""Statistics of paired results: which differences between systems do the subjects support?"""
+"""Statistics of paired results: which differences between systems the subjects support."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scipy.stats import binomtest, wilcoxon
 
 __all__ = ["FEWEST_SUBJECTS", "LEVEL", "best_two", "holm", "paired_tests", "sign_test", "signed_rank_test"]
 
-FEWEST_SUBJECTS = 12  # below, a rank test over all pairs of systems cannot tell anything
+FEWEST_SUBJECTS = 12  # with fewer, a rank test over all pairs of systems has no power
 LEVEL = 0.05
 
 
@@ -25,7 +25,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def sign_test(differences: Iterable[float]) -> float:
-    """Two-sided p-value of as many positive among the differences that are not zero; 1 where all are."""
+    """Two-sided p-value of the number of positive differences among those that are not zero; 1 where all are zero."""
     signs = [difference > 0 for difference in differences if difference]
     return float(binomtest(sum(signs), len(signs)).pvalue) if signs else 1.0
 

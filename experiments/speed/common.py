@@ -1,4 +1,4 @@
-"""What the benchmarks share: the machine in words, its limits, repeated timings, results as JSON and Markdown."""
+"""What the measurements share: the machine in words, its limits, repeated timings, results as JSON and Markdown."""
 
 from __future__ import annotations
 
@@ -15,18 +15,17 @@ from typing import Any
 
 import torch
 
-from experiments import RESULTS, ROOT
+from experiments import RESULTS as ALL_RESULTS
 
-BUNDLE = ROOT / "bundle"
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # as the configs take it
 ON_GPU = DEVICE.type == "cuda"
-RESULTS = RESULTS / ("speed_gpu" if ON_GPU else "speed")
+RESULTS = ALL_RESULTS / ("speed_gpu" if ON_GPU else "speed")
 MATRIX = 8192 if ON_GPU else 2048  # rows and columns, enough to keep the device busy
-PAPERS, SHIPPED = ("networks/paper_network.yaml",), ()  # what is stacked on a trunk for a network
+PAPERS, SHIPPED = ("networks/paper_network.yaml",), ()  # the overlays of a network
 
 
 def machine() -> dict[str, Any]:
-    """The machine in words, and how busy it was with other work when the measurement began."""
+    """The machine in words, with its load from other work when the measurement began."""
     cpus = [line.split(":")[1].strip() for line in _cpu_info() if line.startswith("model name")]
     units = [name for name, present in getattr(torch.cpu, "get_capabilities", dict)().items() if present is True]
     return {
@@ -52,9 +51,9 @@ def spread(values: Sequence[float], digits: int = 4) -> dict[str, float]:
 
 
 def clock() -> float:
-    """Processor time of this process: on a shared machine what others do does not count, as it would in wall time.
+    """Processor time of this process, to which other work on a shared machine does not add.
 
-    With a GPU it is wall time, read when the GPU has done what it was given.
+    With a GPU it is wall time, read when the GPU has finished.
     """
     if ON_GPU:
         torch.cuda.synchronize(DEVICE)
@@ -70,7 +69,7 @@ def seconds_of(function: Callable[[], Any]) -> float:
 
 
 def interleaved(functions: Mapping[str, Callable[[], Any]], repeats: int, warm: bool = True) -> dict[str, list[float]]:
-    """Times of several functions, called in turn so that the state of the machine meets all of them alike."""
+    """Times of several functions, called in turn so that all meet the same states of the machine."""
     if warm:
         for function in functions.values():
             function()
@@ -129,10 +128,10 @@ def save(name: str, record: Mapping[str, Any], text: str) -> None:
     print(text)
 
 
-def _measured_on(told: Mapping[str, Any]) -> str:
-    gpu = f"{told['GPU']}, beside " if told["GPU"] else ""
+def _measured_on(machine: Mapping[str, Any]) -> str:
+    gpu = f"{machine['GPU']}, beside " if machine["GPU"] else ""
     return (
-        f"- on {gpu}{told['processor']}, {told['threads']} of {told['cores']} cores "
-        f"({', '.join(told['matrix units'])}), "
-        f"PyTorch {told['torch']}; load average before: {told['load average before']}"
+        f"- on {gpu}{machine['processor']}, {machine['threads']} of {machine['cores']} cores "
+        f"({', '.join(machine['matrix units'])}), "
+        f"PyTorch {machine['torch']}; load average before: {machine['load average before']}"
     )

@@ -1,4 +1,4 @@
-"""Several devices: two processes on this machine, and on paper what GPUs would have to communicate.
+"""Several devices: two processes on this machine, and an estimate of the communication between GPUs.
 
 Usage: python -m experiments.speed.devices [ITERATIONS]
 
@@ -22,7 +22,8 @@ import torch
 import torch.distributed as dist
 from torch.utils.flop_counter import FlopCounterMode
 
-from experiments.speed.common import PAPERS, ROOT, SHIPPED, in_child, machine, save, table
+from experiments import ROOT
+from experiments.speed.common import PAPERS, SHIPPED, in_child, machine, save, table
 from experiments.speed.training import WARM_UP, Stopwatch, prepare, write_dataset
 
 BATCH, PROCESSES = 8, 2
@@ -36,12 +37,12 @@ ASSUMED = {  # none of it was measured here
 def count(dataset: Path, overlays: Sequence[str], output: Path) -> dict[str, float]:
     """Operations and parameters of one contrastive iteration of ``BATCH`` samples, counted at two and scaled."""
     parser = prepare(dataset, {"batch_size": 2}, 1, output, *overlays)
-    trainer = parser.get_parsed_content("train#trainer")
+    trainer = parser.get_parsed_content("train::trainer")
     with FlopCounterMode(display=False) as counter:
         trainer.run()
     groups = {"generators": trainer.g_optimizer, "discriminators": trainer.d_optimizer}
     sizes = {n: sum(p.numel() for group in o.param_groups for p in group["params"]) for n, o in groups.items()}
-    embeddings = parser.get_parsed_content("contrastive_weights")
+    embeddings = parser.get_parsed_content("contrastive_terms::weights")
     return {
         "tflop": counter.get_total_flops() * BATCH / 2 / 1e12,
         "gradients (MB)": 4 * sum(sizes.values()) / 1e6,
@@ -75,7 +76,7 @@ def one_rank(dataset: Path, output: Path, iterations: int, batch_size: int) -> N
     """Train in this process, of one or of several, and let the first write the seconds per iteration."""
     overrides = {"batch_size": batch_size, "rank": int(os.environ.get("RANK", 0))}
     parser = prepare(dataset, overrides, iterations + WARM_UP, output, "launch/multi_gpu_train.yaml")
-    trainer, watch = parser.get_parsed_content("train#trainer"), Stopwatch()
+    trainer, watch = parser.get_parsed_content("train::trainer"), Stopwatch()
     watch.attach(trainer)
     trainer.run()
     if int(os.environ.get("RANK", 0)) == 0:

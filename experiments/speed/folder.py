@@ -2,8 +2,8 @@
 
 Usage: python -m experiments.speed.folder [SCANS]
 
-By inference.yaml on synthetic scans, with the shipped weights and all cores; seconds are those of the clock on the
-wall, so the machine should do nothing else.
+By inference.yaml on synthetic scans, with the shipped weights and all cores. Seconds are those of the clock on the
+wall. The machine should do nothing else.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from experiments.speed.inference import AT_ONCE, CHANNELS_FIRST, CUBES, FLOAT32,
 from experiments.speed.workflows import super_resolve, write_scan
 
 SIZE = (96, 96, 96)
-ONE_BY_ONE = {"evaluator#overlap": False, "dataloader": {"_target_": "DataLoader", "dataset": "@dataset"}}
+ONE_BY_ONE = {"evaluator::overlap": False, "dataloader": {"_target_": "DataLoader", "dataset": "@dataset"}}
 WAYS: Mapping[str, Mapping[str, Any]] = {
     f"float32, channels first, {WINDOWS}, one after the other: plain": {
         **FLOAT32,

@@ -2,10 +2,9 @@
 
 Usage: python -m experiments.speed.growth [LARGEST]
 
-By inference.yaml from reading to writing, on synthetic scans, with the shipped weights and data consistency, which
-takes most of the memory; LARGEST is the edge of the largest low-resolution cube in voxels (default 256). Each run is a
-process of its own. Without a cube of 512 voxels the last line of the table is not measured but extrapolated from the
-largest one.
+By inference.yaml from reading to writing, on synthetic scans, with the shipped weights. Data consistency is on, as it
+takes most of the memory. LARGEST is the edge of the largest low-resolution cube in voxels (default 256). Each run is a
+process of its own. Without a cube of 512 voxels the last line of the table is extrapolated from the largest one.
 """
 
 from __future__ import annotations
@@ -23,14 +22,14 @@ from experiments.speed.workflows import super_resolve, write_scan
 EDGES = (64, 128, 256, 512)
 EXTRAPOLATED = 512
 TURNED = {"orientations": [[0, 1, 2], [1, 2, 0], [2, 0, 1]]}
-CONSISTENT = {"data_consistency": "soft"}  # on its own it would be off, as the synthetic scans are none of a head
-TILED = {"inferer#inferer#roi_size": [32, 32, 32]}
+CONSISTENT = {"data_consistency": "soft"}  # the default would switch it off: a synthetic scan is no head
+TILED = {"inferer::inferer::roi_size": [32, 32, 32]}
 
 
 def settings() -> dict[str, tuple[int, int, dict[str, Any]]]:
     """Edge, number of volumes and overrides by title, at one edge."""
     overlaps = {
-        f"64^3, windows of 32^3, overlap {overlap}": (64, 1, {**TILED, "inferer#inferer#overlap": overlap})
+        f"64^3, windows of 32^3, overlap {overlap}": (64, 1, {**TILED, "inferer::inferer::overlap": overlap})
         for overlap in (0, 0.5)
     }
     volumes = {f"64^3, {n} volumes": (64, n, {}) for n in (2, 4)}
@@ -38,7 +37,7 @@ def settings() -> dict[str, tuple[int, int, dict[str, Any]]]:
 
 
 def extrapolated(run: dict[str, Any], edge: int) -> dict[str, Any]:
-    """What a larger cube would take if all grew with its voxels, but for what was there before."""
+    """Cost of a larger cube, if everything above the memory before the run grows with its voxels."""
     times = edge**3 / run["voxels"]
     grown = {name: times * run[name] for name in ("seconds", "network", "voxels", "output (GiB)")}
     above = times * (run["peak memory"] - run["memory before"])
@@ -47,11 +46,11 @@ def extrapolated(run: dict[str, Any], edge: int) -> dict[str, Any]:
 
 
 def tables(record: Mapping[str, Any]) -> str:
-    """Markdown, with a last line for what was not measured."""
-    told = dict(record["runs"])
-    if f"{EXTRAPOLATED}^3" not in told:
-        largest = max(n for n in EDGES if f"{n}^3" in told)
-        told[f"{EXTRAPOLATED}^3, extrapolated, not measured"] = extrapolated(told[f"{largest}^3"], EXTRAPOLATED)
+    """Markdown, with a last line for the cube that was not measured."""
+    runs = dict(record["runs"])
+    if f"{EXTRAPOLATED}^3" not in runs:
+        largest = max(n for n in EDGES if f"{n}^3" in runs)
+        runs[f"{EXTRAPOLATED}^3, extrapolated, not measured"] = extrapolated(runs[f"{largest}^3"], EXTRAPOLATED)
     rows = [
         [
             title,
@@ -62,7 +61,7 @@ def tables(record: Mapping[str, Any]) -> str:
             f"{run['peak memory'] - run['memory before']:.2f}",
             f"{run['output (GiB)']:.3f}",
         ]
-        for title, run in told.items()
+        for title, run in runs.items()
     ]
     header = ["low-resolution volume", "seconds", "in the network", "microseconds per voxel", "peak memory (GiB)"]
     return table([*header, "above the start (GiB)", "outputs in float32 (GiB)"], rows)
@@ -75,7 +74,8 @@ def main(largest: int = 256) -> None:
         with tempfile.TemporaryDirectory() as folder:
             for seed in range(count):
                 scan = Path(folder) / "scans" / f"scan{seed}.nii.gz"
-                in_child(partial(write_scan, scan, (edge,) * 3, seed=seed))  # as children begin with this one's peak
+                # in a child, as the measured process begins with the peak memory of this one
+                in_child(partial(write_scan, scan, (edge,) * 3, seed=seed))
             run = in_child(super_resolve, Path(folder) / "scans", Path(folder) / "output", {**CONSISTENT, **overrides})
         run["output (GiB)"] = round(count * (2 * edge) ** 3 * 4 / 2**30, 3)
         run["voxels"] = count * edge**3

@@ -1,4 +1,4 @@
-"""A whole brain from reading to writing: the plain way, ours, and what lies between.
+"""A whole brain from reading to writing: the plain way, ours, and the ways between.
 
 Usage: python -m experiments.speed.inference [shipped | papers]
 
@@ -23,8 +23,8 @@ from experiments.speed.workflows import super_resolve, write_scan
 HCP = (128, 160, 160)
 CHANNELS_FIRST = {"network": "$@network_def.to(@device)"}
 FLOAT32 = {"amp_dtype": "$None"}
-AT_ONCE = {"network_def#voxels_per_pass": 2**30}
-CUBES, TILES = ({"inferer#inferer#roi_size": [64, 64, depth]} for depth in (64, -1))
+AT_ONCE = {"network_def::voxels_per_pass": 2**30}
+CUBES, TILES = ({"inferer::inferer::roi_size": [64, 64, depth]} for depth in (64, -1))
 WINDOWS = "windows of 64^3, overlap 0.25"
 Ways = Mapping[str, Mapping[str, Any]]
 VOLUMETRIC: Ways = {  # the first is the plain way, the second the reference
@@ -35,13 +35,13 @@ VOLUMETRIC: Ways = {  # the first is the plain way, the second the reference
     "bfloat16, channels_last, whole volume at once": AT_ONCE,
     "bfloat16, channels_last, whole volume in parts that fit the cache: ours": {},
 }
-SINGLE = {**FLOAT32, **CHANNELS_FIRST, "network_def#slabs_per_pass": 1}
+SINGLE = {**FLOAT32, **CHANNELS_FIRST, "network_def::slabs_per_pass": 1}
 SLABS: Ways = {
     "float32, channels first, one slab at once, tiles of 64 x 64, overlap 0.25: plain": {**SINGLE, **TILES},
     "float32, channels first, one slab at once, whole planes: reference": SINGLE,
     "bfloat16, channels_last, several slabs at once, tiles of 64 x 64, overlap 0.25": TILES,
     "bfloat16, channels_last, several slabs at once, whole planes: ours": {},
-    "ours, a slab every three slices": {"network_def#slab_step": 3},
+    "ours, a slab every three slices": {"network_def::slab_step": 3},
 }
 FLOAT16: Ways = {"ours, in float16": {"amp_dtype": "float16"}} if ON_GPU else {}  # which processors compute slowly
 CASES = {"shipped": (SHIPPED, {**VOLUMETRIC, **FLOAT16}), "papers": (PAPERS, {**SLABS, **FLOAT16})}

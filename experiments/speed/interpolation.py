@@ -1,9 +1,9 @@
-"""Beside the network what a user could pick instead: interpolation by SciPy, ITK, stock MONAI and this bundle.
+"""The network beside interpolation by SciPy, ITK, stock MONAI and this bundle.
 
 Usage: python -m experiments.speed.interpolation SCAN [REPEATS]
 
-SCAN is a real high-resolution scan that the weights have not seen; k-space truncation makes it low-resolution. Every
-method but the one that is marked puts LR voxel l on HR voxel 2l.
+SCAN is a real high-resolution scan that the weights have not seen. K-space truncation makes it low-resolution. Every
+method puts LR voxel l on HR voxel 2l, but for the one that is marked. Scores are those of deep tissue.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ import numpy as np
 import torch
 from monai.transforms import Resize
 from scipy import ndimage
-from scripts.metrics import psnr, ssim
+from scripts.metrics import masked_psnr, masked_ssim
 from scripts.physics.interpolation import interpolate_cubic
 from scripts.physics.kspace import zero_fill
 from torch import Tensor
 
-from experiments.speed.choices import VOLUMETRIC, predict
+from experiments.bundle import degraded, trained_network
+from experiments.speed.choices import CHOICES, predict
 from experiments.speed.common import interleaved, machine, save, spread, table
-from experiments.speed.workflows import degraded, trained_network
 
 SPATIAL = (1, 2, 3)
 RADIUS = 3  # of the window in LR voxels, the largest that ITK's Python packages hold for volumes
@@ -70,7 +70,7 @@ def methods(image: Tensor) -> dict[str, Callable[[], Tensor]]:
         f"ITK, windowed sinc (Hamming, radius {RADIUS})": lambda: by_itk(image, windowed_sinc),
         "this bundle, tricubic": lambda: interpolate_cubic(image, 2, SPATIAL),
         "this bundle, zero-filling": lambda: zero_fill(image, size, SPATIAL),
-        **{title: lambda choice=choice: predict(image, network, VOLUMETRIC[choice]) for title, choice in ours.items()},
+        **{title: lambda choice=choice: predict(image, network, CHOICES[choice]) for title, choice in ours.items()},
     }
 
 
@@ -81,19 +81,24 @@ def _keep(made: dict[str, Tensor], title: str, function: Callable[[], Tensor]) -
 def main(scan: Path, repeats: int = 3) -> None:
     record: dict[str, Any] = {"machine": machine(), "scan": scan.name.split(".")[0]}
     itk.MultiThreaderBase.SetGlobalMaximumNumberOfThreads(torch.get_num_threads())
-    image, label = degraded(scan)
+    item = degraded(scan)
+    image, label = item["image"].as_tensor(), item["label"]
     made: dict[str, Tensor] = {}
     functions = {title: partial(_keep, made, title, function) for title, function in methods(image).items()}
     times = interleaved(functions, repeats, warm=False)
     record["methods"] = {
-        title: {"seconds": spread(times[title]), "psnr": float(psnr(pred, label)), "ssim": float(ssim(pred, label))}
+        title: {
+            "seconds": spread(times[title]),
+            "psnr_deep": float(masked_psnr(pred, label)),
+            "ssim_deep": float(masked_ssim(pred, label)),
+        }
         for title, pred in made.items()
     }
     rows = [
-        [title, f"{row['seconds']['median']:.2f}", f"{row['psnr']:.2f}", f"{row['ssim']:.4f}"]
+        [title, f"{row['seconds']['median']:.2f}", f"{row['psnr_deep']:.2f}", f"{row['ssim_deep']:.4f}"]
         for title, row in record["methods"].items()
     ]
-    save("interpolation", record, table(["method", "seconds", "PSNR (dB)", "SSIM"], rows))
+    save("interpolation", record, table(["method", "seconds", "PSNR in deep tissue (dB)", "SSIM in deep tissue"], rows))
 
 
 if __name__ == "__main__":

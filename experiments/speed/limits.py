@@ -1,4 +1,4 @@
-"""What the machine can do: matrix products and the networks' own convolution, by type and memory format.
+"""The speed of the machine: matrix products and the networks' own convolution, by type and memory format.
 
 Usage: python -m experiments.speed.limits
 """

@@ -2,9 +2,9 @@
 
 Usage: python -m experiments.speed.precision DATASET [ITERATIONS [SEEDS]]
 
-By train.yaml, methods/kspace_pairs.yaml and shipped_weights.yaml, with a small network, on the scans of DATASET that
-the latter names. The validation subject is truncated in k-space; seconds are those of the training iterations alone.
-Each run ends its own schedule of the learning rate, also the one that is as long as bfloat16 takes.
+By the first stage of the shipped weights' training, with a small network, on the scans of DATASET that its recipe
+names. The validation subject is truncated in k-space. Seconds are those of the training iterations.
+Each run ends its own schedule of the learning rate.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from typing import Any
 
 import torch
 
+from experiments.benchmark.stacks import SHIPPED
 from experiments.speed.common import ON_GPU, in_child, machine, save, table
 from experiments.speed.training import Stopwatch
 from experiments.speed.workflows import workflow
 
-OVERLAYS = ("methods/kspace_pairs.yaml", "recipes/shipped_weights.yaml")
-SMALL = {"num_features": 16, "num_groups": 2, "num_blocks": 2, "copies_per_scan": 1, "warmup_iterations": 20}
+OVERLAYS = SHIPPED[0]  # of the first stage of the shipped weights
+SMALL = {f"architecture::num_{name}": number for name, number in (("features", 16), ("groups", 2), ("blocks", 2))}
+SMALL |= {"copies_per_scan": 1, "warmup_iterations": 20}
 FLOAT32, BFLOAT16 = "$None", "bfloat16"
 OTHERS = ("float16",) if ON_GPU else ()  # types that only a GPU computes fast
 Run = dict[str, float]
@@ -37,11 +39,11 @@ def learn(dataset: Path, amp_dtype: str, iterations: int, seed: int) -> Run:
     with tempfile.TemporaryDirectory() as output:
         settings = {**SMALL, **budget, "amp_dtype": amp_dtype, "seed": seed, "output_dir": output}
         made = workflow("train", "training", "train.yaml", *OVERLAYS, dataset_dir=str(dataset), **settings)
-        trainer, watch = made.parser.get_parsed_content("train#trainer"), Stopwatch()
-        made.parser.get_parsed_content("ema").attach(trainer)
+        trainer, watch = made.parser.get_parsed_content("train::trainer"), Stopwatch()
+        made.parser.get_parsed_content("train::ema").attach(trainer)
         watch.attach(trainer)
         trainer.run()
-        metrics = made.parser.get_parsed_content("validate#evaluator").state.metrics
+        metrics = made.parser.get_parsed_content("validate::evaluator").state.metrics
     return {"iterations": iterations, "seconds": sum(watch.iterations), "gain": metrics["psnr_gain"]}
 
 

@@ -1,4 +1,4 @@
-"""How long it takes until the first window reaches the network, over what MONAI's own import takes.
+"""How long it takes until the first window reaches the network, beside the imports of MONAI alone.
 
 Usage: python -m experiments.speed.startup [REPEATS]
 """
@@ -12,7 +12,9 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from experiments.speed.common import BUNDLE, ROOT, machine, save, spread, table
+from experiments import ROOT
+from experiments.bundle import BUNDLE
+from experiments.speed.common import machine, save, spread, table
 from experiments.speed.workflows import write_scan
 
 FIRST_WINDOW = """

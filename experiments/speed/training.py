@@ -1,9 +1,8 @@
-"""A full contrastive iteration: the plain way and ours, the loader's share, and the cost of each term.
+"""A full contrastive iteration: the plain way and ours, the share of the loader, and the cost of each part.
 
 Usage: python -m experiments.speed.training [ITERATIONS [papers | shipped]]
 
-On synthetic scans, by train.yaml, batches of 8: with the papers' network and its slabs of 64 x 64, or with the network
-that is shipped and its slabs.
+On synthetic scans, by train.yaml, in batches of 8. The network and its slabs are the papers' or the shipped ones.
 """
 
 from __future__ import annotations
@@ -19,19 +18,18 @@ import torch
 from ignite.engine import Engine, Events
 from ignite.utils import convert_tensor
 from scripts.handlers.contrastive import ContrastiveHandler
-from scripts.losses import absolute_error, adaptation_loss, adversarial_loss, info_nce, ssim_loss
-from scripts.objectives.base import discrimination, frozen
+from scripts.objectives.base import frozen
 from torch import Tensor
 
 from experiments.speed.common import DEVICE, PAPERS, SHIPPED, clock, machine, matmul_rates, save, spread, table
 from experiments.speed.workflows import workflow, write_scan
 
 SIZES = {"papers": PAPERS, "shipped": SHIPPED}
-UNFUSED = {"g_optimizer#fused": False, "d_optimizer#fused": False}
+UNFUSED = {"train::g_optimizer::fused": False, "train::d_optimizer::fused": False}
 CHANNELS_FIRST = {
     "network": "$@network_def.to(@device)",
     "objective": "$@objective_def.to(@device)",
-    "contrastive_heads": "$@contrastive_heads_def.to(@device)",
+    "contrastive_terms::network": "$torch.nn.ModuleDict(@contrastive_terms::heads).to(@device)",
 }
 WARM_UP = 1
 PLAIN, OURS = "float32, channels first, optimisers not fused: plain", "bfloat16, channels_last, fused optimisers: ours"
@@ -42,37 +40,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     OURS: {},
 }
 COMPILED = "ours, with torch.compile of the networks' parts"
-
-# what UDEAN's generator_loss and discriminator_loss compute, term by term, of the objective and its images
-Term = Callable[[Any, Mapping[str, Tensor]], Tensor]
-GENERATOR_TERMS: dict[str, Term] = {
-    "image_cycle_l1": lambda o, x: absolute_error(x["cycled"], x["reals"]),
-    "image_cycle_ssim": lambda o, x: ssim_loss(x["cycled"], x["reals"]),
-    "image_cycle_adversarial": lambda o, x: adversarial_loss(o.high_res_discriminator(x["cycled"])),
-    "feature_cycle_l1": lambda o, x: absolute_error(x["cycled_features"], x["features"]),
-    "high_res_consistency_l1": lambda o, x: absolute_error(x["reconstructed"], x["reals"]),
-    "high_res_consistency_ssim": lambda o, x: ssim_loss(x["reconstructed"], x["reals"]),
-    "high_res_consistency_adversarial": lambda o, x: adversarial_loss(o.high_res_discriminator(x["reconstructed"])),
-    "low_res_consistency_l1": lambda o, x: absolute_error(x["reconstructed_image"], x["image"]),
-    "low_res_consistency_ssim": lambda o, x: ssim_loss(x["reconstructed_image"], x["image"]),
-    "low_res_consistency_adversarial": lambda o, x: adversarial_loss(o.low_res_discriminator(x["reconstructed_image"])),
-    "image_adaptation": lambda o, x: (
-        adaptation_loss(o.low_res_discriminator(x["degraded"]))
-        + adaptation_loss(o.low_res_discriminator(x["image"])).detach()
-    ),
-    "feature_adaptation": lambda o, x: sum(
-        adaptation_loss(o.feature_discriminator(x[name])) for name in ("target_features", "features")
-    ),
-}
-DISCRIMINATOR_TERMS: dict[str, Term] = {
-    "high_res_discriminator": lambda o, x: discrimination(
-        o.high_res_discriminator, x["reals"], x["reconstructed"], x["cycled"]
-    ),
-    "low_res_discriminator": lambda o, x: discrimination(
-        o.low_res_discriminator, x["image"], x["degraded"], x["reconstructed_image"]
-    ),
-    "feature_discriminator": lambda o, x: discrimination(o.feature_discriminator, x["features"], x["target_features"]),
-}
 
 
 class Stopwatch:
@@ -98,7 +65,7 @@ class Stopwatch:
 def prepare(dataset: Path, overrides: Mapping[str, Any], iterations: int, output: Path, *overlays: str) -> Any:
     """The parser of a training that is ready to run."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count())))
-    budget = {"max_iterations": iterations, "iterations_per_epoch": iterations, "validate#dataset#data": []}
+    budget = {"max_iterations": iterations, "iterations_per_epoch": iterations, "validate::dataset::data": []}
     made = workflow(
         "train",
         "training",
@@ -121,11 +88,11 @@ def train(
 ) -> dict[str, Any]:
     """Seconds per iteration, loader's share and memory of one way of training."""
     parser = prepare(dataset, overrides, iterations + WARM_UP, output, *overlays)
-    trainer, watch = parser.get_parsed_content("train#trainer"), Stopwatch()
-    parser.get_parsed_content("ema").attach(trainer)
+    trainer, watch = parser.get_parsed_content("train::trainer"), Stopwatch()
+    parser.get_parsed_content("train::ema").attach(trainer)
     watch.attach(trainer)
     if compiled:
-        for network in (*trainer.objective.generators, *trainer.objective.discriminators):
+        for network in (*trainer.objective.generators.values(), *trainer.objective.discriminators.values()):
             for part in network.children():
                 part.compile()
     trainer.run()
@@ -139,13 +106,17 @@ def train(
     return measured
 
 
-def cost_by_term(dataset: Path, overlays: Sequence[str], repeats: int, output: Path) -> dict[str, Any]:
-    """Seconds of each part of an iteration, ours: terms forth and back to the images, generators once for all terms."""
+def cost_by_part(dataset: Path, overlays: Sequence[str], repeats: int, output: Path) -> dict[str, Any]:
+    """Seconds of each part of an iteration, ours.
+
+    The terms of a step are computed together. Those of the generators go back to the images that they compare. The way
+    from there through the generators is a part of its own.
+    """
     parser = prepare(dataset, {}, repeats, output, *overlays)
-    trainer = parser.get_parsed_content("train#trainer")
+    trainer = parser.get_parsed_content("train::trainer")
     objective = trainer.objective.train()
-    (contrastive,) = (h for h in parser.get_parsed_content("train#handlers") if isinstance(h, ContrastiveHandler))
-    batch = convert_tensor(next(iter(parser.get_parsed_content("train#dataloader"))), device=DEVICE)
+    (contrastive,) = (h for h in parser.get_parsed_content("train::handlers") if isinstance(h, ContrastiveHandler))
+    batch = convert_tensor(next(iter(parser.get_parsed_content("train::dataloader"))), device=DEVICE)
     times: dict[str, list[float]] = {}
 
     def clocked(name: str, function: Callable[[], Any]) -> Any:
@@ -154,35 +125,31 @@ def cost_by_term(dataset: Path, overlays: Sequence[str], repeats: int, output: P
         times.setdefault(name, []).append(clock() - started)
         return value
 
-    def forth_and_back(term: Term, images: Mapping[str, Tensor]) -> None:
+    def forth_and_back(terms: Callable[[], Mapping[str, Tensor]]) -> None:
         with trainer._autocast():
-            value = term(objective, images)
-        value.backward()
+            loss = objective.total(terms())
+        loss.backward()
 
-    def contrast(head: str, first: str, second: str) -> Term:
-        def term(_: Any, x: Mapping[str, Tensor]) -> Tensor:
-            return info_nce(*contrastive.heads[head](torch.cat([x[first], x[second]])).chunk(2))
+    def contrast() -> Mapping[str, Tensor]:
+        trainer.state.terms = {}
+        contrastive(trainer)
+        return trainer.state.terms
 
-        return term
-
-    terms = GENERATOR_TERMS | {name: contrast(*pair) for name, pair in contrastive.pairs.items()}
-    assert set(GENERATOR_TERMS) == set(objective.generator_terms), "the benchmark's terms must be the objective's"
     for _ in range(repeats + 1):
         with trainer._autocast():
             made = clocked("images: forward of the generators", lambda: objective(batch))
-        leaves = {name: image.detach().requires_grad_() for name, image in made.items()}
-        for name, term in DISCRIMINATOR_TERMS.items():
-            images = {key: image.detach() for key, image in made.items()}
-            clocked(name, lambda term=term, images=images: forth_and_back(term, images))
+        images = {name: image.detach() for name, image in made.items()}
+        clocked("discriminators' terms", lambda x=images: forth_and_back(lambda: objective.discriminator_loss(x)))
         clocked("discriminators' optimiser", trainer.d_optimizer.step)
+        leaves = trainer.state.output = {name: image.clone().requires_grad_() for name, image in images.items()}
         with frozen(objective.discriminators):
-            for name, term in terms.items():
-                clocked(name, lambda term=term, leaves=leaves: forth_and_back(term, leaves))
+            clocked("generators' terms", lambda x=leaves: forth_and_back(lambda: objective.generator_loss(x)))
+        clocked("contrastive terms", lambda: forth_and_back(contrast))
         compared = [name for name, image in made.items() if image.requires_grad and leaves[name].grad is not None]
-        images, gradients = [made[name] for name in compared], [leaves[name].grad for name in compared]
+        ends, gradients = [made[name] for name in compared], [leaves[name].grad for name in compared]
         clocked(
             "images: back through the generators",
-            lambda images=images, gradients=gradients: torch.autograd.backward(images, gradients),
+            lambda ends=ends, gradients=gradients: torch.autograd.backward(ends, gradients),
         )
         clocked("generators' optimiser", trainer.g_optimizer.step)
     return {name: spread(values[1:]) for name, values in times.items()}
@@ -204,7 +171,7 @@ def main(iterations: int = 3, size: str = "papers") -> None:
         ways = {title: train(dataset, overrides, iterations, output, overlays) for title, overrides in VARIANTS.items()}
         ways[COMPILED] = train(dataset, {}, iterations, output, overlays, compiled=True)
         record["ways"] = ways
-        record["terms"] = cost_by_term(dataset, overlays, iterations, output)
+        record["parts"] = cost_by_part(dataset, overlays, iterations, output)
     plain = ways[PLAIN]["seconds"]["median"]
     rows = []
     for title, way in ways.items():
@@ -221,8 +188,8 @@ def main(iterations: int = 3, size: str = "papers") -> None:
         )
     header = ["way", "seconds per iteration", "times as fast as plain", "waiting for data", "first iteration (s)"]
     text = table(header, rows)
-    total = sum(part["median"] for part in record["terms"].values())
-    parts = [[n, f"{p['median']:.3f}", f"{100 * p['median'] / total:.1f} %"] for n, p in record["terms"].items()]
+    total = sum(part["median"] for part in record["parts"].values())
+    parts = [[n, f"{p['median']:.3f}", f"{100 * p['median'] / total:.1f} %"] for n, p in record["parts"].items()]
     text += "\n" + table(["part of an iteration, ours", "seconds", "share"], parts)
     save(f"training_{size}", record, text)
 

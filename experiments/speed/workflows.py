@@ -1,4 +1,4 @@
-"""The bundle's own workflows and networks, set up for measurement."""
+"""The bundle's own workflows, set up for measurement, and synthetic scans."""
 
 from __future__ import annotations
 
@@ -11,38 +11,12 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import torch
-from monai.bundle import ConfigParser, ConfigWorkflow
+from monai.bundle import ConfigWorkflow
 from scripts.handlers.costs import multiply_adds
-from torch import Tensor, nn
+from torch import Tensor
 
-from experiments.speed.common import BUNDLE, clock, peak_gpu_memory, peak_memory, seconds_of
-
-CONFIGS = BUNDLE / "configs"
-
-
-def trained_network(*overlays: str, **overrides: Any) -> nn.Module:
-    """The network of inference.yaml, by default with the shipped weights.
-
-    Args:
-        overlays: configs to stack on it, from below bundle/configs/.
-        overrides: entries to set, such as ``ckpt_path``.
-    """
-    parser = ConfigParser()
-    parser.read_config([str(CONFIGS / name) for name in ("inference.yaml", *overlays)])
-    parser.update({"bundle_root": str(BUNDLE), **overrides})
-    network = parser.get_parsed_content("network")
-    network.load_state_dict(torch.load(parser.get_parsed_content("ckpt_path"), weights_only=True))
-    return network.eval()
-
-
-def degraded(scan: Path) -> tuple[Tensor, Tensor]:
-    """LR volume and its reference, each ``(1, H, W, D)`` on the network's scale, as evaluate.yaml has them."""
-    parser = ConfigParser()
-    parser.read_config([str(CONFIGS / name) for name in ("inference.yaml", "evaluate.yaml")])
-    parser["bundle_root"] = str(BUNDLE)
-    item = parser.get_parsed_content("preprocessing")({"image": str(scan), "label": str(scan)})
-    image, label = item["image"], item["label"]
-    return image.as_tensor(), label.as_tensor() / float(image.meta["intensity_scale"])
+from experiments.bundle import BUNDLE, CONFIGS
+from experiments.speed.common import clock, peak_gpu_memory, peak_memory, seconds_of
 
 
 def workflow(kind: str, run_id: str, *files: str, **overrides: Any) -> ConfigWorkflow:
@@ -90,12 +64,12 @@ def super_resolve(
         overlays: configs to stack on inference.yaml; with any, the network is untrained.
 
     Returns:
-        ``seconds`` in all by :func:`benchmarks.common.clock` and ``wall seconds``, those of the ``network`` alone, its
-        ``gflop``, the process's ``peak memory`` in GiB and what of it was there before the first scan, the ``peak GPU
-        memory``, and the ``set-up`` seconds.
+        ``seconds`` by :func:`experiments.speed.common.clock` and ``wall seconds``, both in all; seconds in the
+        ``network`` and its ``gflop``; ``set-up`` seconds; in GiB the ``memory before`` the first scan, the ``peak
+        memory`` of the process and the ``peak GPU memory``.
     """
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count())))
-    settings = {"load_pretrain": not overlays, "overwrite": True, "inferer#inferer#progress": False, **overrides}
+    settings = {"load_pretrain": not overlays, "overwrite": True, "inferer::inferer::progress": False, **overrides}
     settings |= {"dataset_dir": str(scans), "output_dir": str(output)}
     started = clock()
     made = workflow("infer", "run", "inference.yaml", *overlays, **settings)

@@ -1,37 +1,37 @@
-"""Compare the disagreement of the slab orientations with the true error, in experiments/results/disagreement/summary.md.
+"""Compare the disagreement of the slab orientations with the true error, in experiments/results/disagreement.
 
 Usage: python -m experiments.studies.calibrate_disagreement SCAN ...
 
-The scans are high-resolution ones that the shipped weights were not trained on; the evaluation degrades them.
+The scans are high-resolution ones that the shipped weights were not trained on. Each is degraded by k-space truncation.
 """
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from monai.bundle import ConfigParser
+from scripts.metrics import foreground_percentile
 
-from experiments import RESULTS, ROOT
+from experiments import RESULTS
+from experiments.bundle import degraded, read_configs, trained_network
 
-CONFIGS = ROOT / "bundle" / "configs"
 SUMMARY = RESULTS / "disagreement" / "summary.md"
 ORIENTATIONS = [[0, 1, 2], [1, 2, 0], [2, 0, 1]]
 TENTHS = 10
 
 
 def measured(parser: ConfigParser, scan: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Disagreement and absolute error of each voxel of the head, in units of the reference's maximum."""
-    item = parser.get_parsed_content("preprocessing")({"image": scan, "label": scan})
-    network = parser.get_parsed_content("network").eval()
-    network.load_state_dict(torch.load(ROOT / "bundle" / "models" / "model.pt", weights_only=True))
+    """Disagreement and absolute error of each voxel of deep tissue, on the common scale."""
+    item = degraded(Path(scan))
     with torch.no_grad():
-        both = parser.get_parsed_content("inferer")(item["image"][None].as_tensor(), network)[0]
-    pred, disagreement = both * item["image"].meta["intensity_scale"]
-    label = item["label"][0].as_tensor()
-    head = label > label.mean()
-    return (disagreement / label.max())[head], ((pred - label).abs() / label.max())[head]
+        both = parser.get_parsed_content("inferer")(item["image"][None].as_tensor(), trained_network(device="cpu"))[0]
+    pred, disagreement = both / foreground_percentile(item["label"][0])
+    label = item["label"][0] / foreground_percentile(item["label"][0])
+    deep = item["label"][1] > 0.5
+    return disagreement[deep], (pred - label).abs()[deep]
 
 
 def rows(disagreement: torch.Tensor, error: torch.Tensor) -> list[str]:
@@ -42,12 +42,9 @@ def rows(disagreement: torch.Tensor, error: torch.Tensor) -> list[str]:
     return [f"| {tenth} | {100 * d:.2f} | {100 * e:.2f} | {e / d:.1f} |" for tenth, (d, e) in enumerate(rms, start=1)]
 
 
-def main(scans: list[str]) -> None:
-    parser = ConfigParser()
-    parser.read_config([str(CONFIGS / name) for name in ("inference.yaml", "evaluate.yaml")])
-    parser.update(
-        {"bundle_root": str(ROOT / "bundle"), "device": "cpu", "orientations": ORIENTATIONS, "disagreement": True}
-    )
+def main(scans: Sequence[str]) -> None:
+    options = {"device": "cpu", "orientations": ORIENTATIONS, "disagreement": True}
+    parser = read_configs("inference.yaml", **options)
     values = [torch.cat(parts) for parts in zip(*(measured(parser, scan) for scan in scans), strict=True)]
     ranks = torch.stack([value.argsort().argsort().double() for value in values])
     correlation = float(torch.corrcoef(ranks)[0, 1])

@@ -1,11 +1,11 @@
-"""Compare the modes of data consistency on scans acquired as it assumes, and otherwise, in experiments/results/consistency.
+"""Compare the modes of data consistency on scans that were acquired as they assume, and on others.
 
 Usage: python -m experiments.studies.compare_consistency NAME SCAN ...
        python -m experiments.studies.compare_consistency NAME --generated NUMBER
 
-NAME is that of the table, such as validation. The scans are high-resolution ones that the shipped weights were not
-trained on, or generated subjects; each is degraded in every way of ``CASES``, super-resolved once, and the prediction
-is compared with the scan under every mode. Writes NAME.csv and NAME.md.
+NAME is that of the table in experiments/results/consistency, such as validation. The scans are high-resolution ones
+that the shipped weights were not trained on, or generated subjects. Each is degraded in every way of ``CASES`` and
+super-resolved once. PSNR is measured in deep tissue.
 """
 
 from __future__ import annotations
@@ -14,31 +14,28 @@ import argparse
 import csv
 import hashlib
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from monai.bundle import ConfigParser
 from monai.data import MetaTensor
-
-from experiments import RESULTS, ROOT
-
-CONFIGS = ROOT / "bundle" / "configs"
-WEIGHTS = ROOT / "bundle" / "models" / "model.pt"
-RESULTS = RESULTS / "consistency"
-
 from scripts.data.demonstration import generate_cohort
-from scripts.metrics import psnr
+from scripts.metrics import masked_psnr
 from scripts.physics.kspace import truncate, zero_fill
 from scripts.transforms import DataConsistencyd
+from torch import Tensor
 
+from experiments import RESULTS
+from experiments.bundle import BUNDLE, degraded, read_configs, trained_network
+
+FOLDER = RESULTS / "consistency"
+WEIGHTS = BUNDLE / "models" / "model.pt"
 MODES = ("off", "hard", "soft", "auto")
 DIM = (1, 2, 3)
 SOFTER = 0.75  # of the matrix, of a scan that was interpolated to its own
-# name: options of evaluate.yaml, and what is done to the scan or the prediction afterwards
-CASES: dict[str, dict[str, Any]] = {
+ACQUISITIONS: Mapping[str, Mapping[str, Any]] = {  # of evaluate.yaml
     "plain truncation": {},
     "noise, signal 50": {"snr": 50},
     "noise, signal 20": {"snr": 20},
@@ -46,67 +43,62 @@ CASES: dict[str, dict[str, Any]] = {
     "partial Fourier 7/8": {"partial_fourier": [0.875, 1, 1]},
     "Hamming": {"hamming": True},
     "Hamming, noise, signal 20": {"hamming": True, "snr": 20},
-    "Hamming, partial Fourier 7/8, noise, signal 20": {
-        "hamming": True,
-        "partial_fourier": [0.875, 1, 1],
-        "snr": 20,
-    },
-    "zero-filled from 3/4": {"scan": "zero_filled"},
-    "interpolated from 3/4": {"scan": "interpolated"},
-    "prediction 5 % too bright": {"prediction": "brighter"},
-    "prediction half a voxel off": {"prediction": "shifted"},
+    "Hamming, partial Fourier 7/8, noise, signal 20": {"hamming": True, "partial_fourier": [0.875, 1, 1], "snr": 20},
 }
-AFTERWARDS = {
-    "zero_filled": lambda x: zero_fill(_smaller(x), x.shape[1:], DIM),
-    "interpolated": lambda x: F.interpolate(_smaller(x)[None], size=x.shape[1:], mode="trilinear")[0],
-    "brighter": lambda x: 1.05 * x,
-    "shifted": lambda x: x.roll(1, dims=1),  # a voxel of the prediction is half a voxel of the scan
+RESAMPLED: Mapping[str, Callable[[Tensor], Tensor]] = {  # of the plain truncation
+    "zero-filled from 3/4": lambda x: zero_fill(_smaller(x), x.shape[1:], DIM),
+    "interpolated from 3/4": lambda x: F.interpolate(_smaller(x)[None], size=x.shape[1:], mode="trilinear")[0],
 }
+SPOILT: Mapping[str, Callable[[Tensor], Tensor]] = {  # predictions of the plain truncation
+    "prediction 5 % too bright": lambda x: 1.05 * x,
+    "prediction half a voxel off": lambda x: x.roll(1, dims=1),  # half a voxel of the scan
+}
+CASES = (*ACQUISITIONS, *RESAMPLED, *SPOILT)
 
 
-def _smaller(x: torch.Tensor) -> torch.Tensor:
+def _smaller(x: Tensor) -> Tensor:
     return truncate(x, [int(SOFTER * n) for n in x.shape[1:]], DIM)
 
 
 def rows(scan: Path, subject: str) -> Iterator[dict[str, Any]]:
-    """For each case the PSNR of every mode, and what ``auto`` said."""
-    for case, options in CASES.items():
-        options = dict(options)
-        changes = {key: AFTERWARDS[options.pop(key)] for key in ("scan", "prediction") if key in options}
-        parser = ConfigParser()
-        parser.read_config([str(CONFIGS / name) for name in ("inference.yaml", "evaluate.yaml")])
-        parser.update(
-            {"bundle_root": str(ROOT / "bundle"), "device": "cpu", "inferer#inferer#progress": False, **options}
-        )
-        item = parser.get_parsed_content("preprocessing")({"image": str(scan), "label": str(scan)})
-        scale, label = item["image"].meta["intensity_scale"], item["label"].as_tensor()
-        image = changes.get("scan", lambda x: x)(item["image"].as_tensor())
-        pred = changes.get("prediction", lambda x: x)(_predicted(parser, image))
-        yield {
-            "subject": subject,
-            "case": case,
-            **_compared(pred, MetaTensor(image, meta=item["image"].meta), label, scale),
-        }
+    """For each case the PSNR of every mode, and what ``auto`` reports."""
+    network = trained_network(device="cpu")
+    inferer = read_configs("inference.yaml", device="cpu", **{"inferer::inferer::progress": False}).get_parsed_content(
+        "inferer"
+    )
+
+    def predict(image: Tensor) -> Tensor:
+        with torch.no_grad():
+            return inferer(image[None], network)[0]
+
+    def row(case: str, image: MetaTensor, pred: Tensor, label: Tensor) -> dict[str, Any]:
+        return {"subject": subject, "case": case, **_compared(pred, image, label)}
+
+    plain: list[Any] = []
+    for case, options in ACQUISITIONS.items():
+        item = degraded(scan, **options)
+        found = [item["image"], predict(item["image"].as_tensor()), item["label"]]
+        plain = plain or found
+        yield row(case, *found)
+    image, pred, label = plain
+    for case, change in RESAMPLED.items():
+        changed = MetaTensor(change(image.as_tensor()), meta=dict(image.meta))
+        yield row(case, changed, predict(changed.as_tensor()), label)
+    for case, change in SPOILT.items():
+        yield row(case, image, change(pred), label)
 
 
-def _predicted(parser: ConfigParser, image: torch.Tensor) -> torch.Tensor:
-    network = parser.get_parsed_content("network").eval()
-    network.load_state_dict(torch.load(WEIGHTS, weights_only=True))
-    with torch.no_grad():
-        return parser.get_parsed_content("inferer")(image[None], network)[0]
-
-
-def _compared(pred: torch.Tensor, image: MetaTensor, label: torch.Tensor, scale: float) -> dict[str, str]:
+def _compared(pred: Tensor, image: MetaTensor, label: Tensor) -> dict[str, str]:
     values = {}
     for mode in MODES:
-        out = DataConsistencyd(mode=mode)({"image": image, "pred": pred})["pred"]
-        values[mode] = f"{float(psnr(scale * out, label)):.4f}"
-    return {**values, "said": image.meta["data_consistency"]}
+        copy = MetaTensor(image.as_tensor(), meta=dict(image.meta))
+        out = DataConsistencyd(mode=mode)({"image": copy, "pred": pred})["pred"]
+        values[mode] = f"{float(masked_psnr(out, label)):.4f}"
+    return {**values, "reported": copy.meta["data_consistency"]}
 
 
 def summary(results: Sequence[dict[str, Any]]) -> str:
-    """Per case the mean over the subjects: PSNR without, and what each mode adds; the least gain of ``auto``."""
-    subjects = list(dict.fromkeys(row["subject"] for row in results))
+    """Per case the mean over the subjects: PSNR without data consistency, and what each mode adds."""
     lines = [
         "| acquisition | off (dB) | hard | soft | auto | auto, least of all |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -117,24 +109,25 @@ def summary(results: Sequence[dict[str, Any]]) -> str:
         off = sum(float(row["off"]) for row in same) / len(same)
         cells = [f"{sum(gains[mode]) / len(same):+.2f}" for mode in MODES[1:]]
         lines.append(f"| {case} | {off:.2f} | {' | '.join(cells)} | {min(gains['auto']):+.3f} |")
+    subjects = dict.fromkeys(row["subject"] for row in results)
     weights = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()[:8]
-    notes = [f"- subjects: {', '.join(subjects)}", f"- weights: model.pt, SHA256 {weights}"]
+    notes = ["- PSNR in deep tissue", f"- subjects: {', '.join(subjects)}", f"- weights: model.pt, SHA256 {weights}"]
     return "\n".join([*lines, "", *notes]) + "\n"
 
 
 def main(name: str, scans: Sequence[Path]) -> None:
     torch.set_num_threads(1)
+    FOLDER.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, Any]] = []
-    RESULTS.mkdir(parents=True, exist_ok=True)
     for scan in scans:
         for row in rows(scan, scan.name.partition("_")[0]):
             print(row, flush=True)
             results.append(row)
-    with open(RESULTS / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(results[0]))
+    with open(FOLDER / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(results[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(results)
-    (RESULTS / f"{name}.md").write_text(summary(results), encoding="utf-8")
+    (FOLDER / f"{name}.md").write_text(summary(results), encoding="utf-8")
 
 
 if __name__ == "__main__":
@@ -144,7 +137,8 @@ if __name__ == "__main__":
     arguments.add_argument("--generated", type=int, default=0, metavar="NUMBER", help="of subjects to generate")
     given = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
+        made: list[Path] = []
         if given.generated:
             cohort = generate_cohort(folder, 1, 1, 1, given.generated, seed=1, progress=False)
-        made = sorted((cohort / "test").glob("*.nii.gz")) if given.generated else []
+            made = sorted((cohort / "test").glob("*.nii.gz"))
         main(given.name, [*given.scans, *made])

@@ -1,10 +1,10 @@
-"""How well the spectra of other people tell how a scan was acquired: known degradations of real scans, estimated.
+"""How well the estimator finds a known degradation of real scans from the spectra of other subjects.
 
 Usage: python -m experiments.studies.known_degradations BIDS [SUFFIX], for the scans of a contrast, by default T1w
 
-Each scan in turn is the target group, degraded; the two that follow are the source group. With what their spectra tell,
-the scan after those, seen by neither, is degraded, and compared (dB PSNR) with its true degradation without noise, as
-is its plain truncation.
+Each scan in turn is the target group, degraded. The two scans that follow are the source group. The scan after those is
+in neither group. It is degraded by the estimate and compared (dB PSNR) with its true degradation without noise. Its
+plain truncation is compared in the same way.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from monai.transforms import Compose, DivisiblePad, EnsureChannelFirst, LoadImag
 from scripts.data.layouts import one_scan_per_subject
 from scripts.metrics import psnr
 from scripts.physics.degradation import Degradation
-from scripts.physics.spectral_fit import estimate_degradation
+from scripts.physics.estimation import estimate_degradation
 from scripts.transforms import KSpaceSpacing, KSpaceTruncate, RandDegraded, ScaleIntensityRobust
 
 from experiments import RESULTS
 
-RESULTS = RESULTS / "known_degradations"
+FOLDER = RESULTS / "known_degradations"
 MM = 1.0
 ACQUISITIONS: Mapping[str, Mapping] = {
     "truncation alone": {},
@@ -49,7 +49,7 @@ def estimated(target: MetaTensor, source: Sequence[MetaTensor], acquisition: Map
 
 
 def agreement(found: Degradation, test: MetaTensor, acquisition: Mapping) -> dict[str, float]:
-    """PSNR (dB) of an unseen scan's truncation, and of what the estimate makes of it, to its true degradation."""
+    """PSNR (dB) of an unseen scan's truncation, and of its estimated degradation, to its true degradation."""
     true = KSpaceTruncate(2, **{**acquisition, "noise_std": 0.0})(test)
     made = RandDegraded("image", found._replace(noise_std=0.0), (2, 2, 2), strength=0)({"image": test})["image"]
     return {
@@ -72,16 +72,16 @@ def main(dataset: Path, suffix: str = "T1w") -> None:
             row |= {"noise_std": round(found.noise_std, 4)}
             row |= {name: round(value, 2) for name, value in agreement(found, scans[test], acquisition).items()}
             rows.append(row)
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    with open(RESULTS / f"{suffix}.csv", "w", newline="", encoding="utf-8") as file:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with open(FOLDER / f"{suffix}.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    (RESULTS / f"{suffix}.md").write_text(table(rows), encoding="utf-8")
+    (FOLDER / f"{suffix}.md").write_text(table(rows), encoding="utf-8")
 
 
 def table(rows: Sequence[Mapping]) -> str:
-    """One line per acquisition: what was found how often, and the lowest and highest PSNR over the scans."""
+    """One line per acquisition: how often each family was found, and the lowest and highest PSNR over the scans."""
     header = ("true degradation of the target", "families found along the axes", "truncation (dB)", "estimate (dB)")
     lines = [f"| {' | '.join(header)} |", "| --- | --- | --- | --- |"]
     for title in ACQUISITIONS:

@@ -1,12 +1,12 @@
-"""How far noise alone keeps any restoration from the reference: its power beyond the low-resolution band of each scan.
+"""How close to the reference noise lets any restoration come: the noise beyond the low-resolution band of each scan.
 
 Usage: python -m experiments.studies.noise_floor BIDS [SUFFIX], for the scans of a contrast, by default T1w
 
-Noise is taken as white, and as strong as all the power in the corners of k-space, where every axis is within a fifth of
-its Nyquist frequency: detail that is still there counts as noise. Noise beyond the acquired box cannot be restored; a
-restoration without any other error would reach ``limit`` (dB PSNR), and hardly more than ``ssim_limit``: the SSIM of
-the scan with as much such noise again where it was not masked. A scanner that samples an ellipsoid or filters leaves
-the corners emptier than the rest, and the limits are then too high.
+Noise is taken as white. Its power is that of the corners of k-space, where every axis is within a fifth of its Nyquist
+frequency. Detail in the corners counts as noise. Nothing can restore the noise beyond the acquired box, so that a
+restoration without any other error would reach ``limit`` (dB PSNR). It would hardly surpass ``ssim_limit``, the SSIM
+of the scan with as much such noise again where it was not masked. A scanner that samples an ellipsoid or filters leaves
+the corners emptier than the rest. The limits are then too high.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from pathlib import Path
 import torch
 from monai.transforms import Compose, EnsureChannelFirst, LoadImage, Orientation
 from scripts.data.layouts import one_scan_per_subject
-from scripts.metrics import ssim
+from scripts.metrics import foreground_percentile, psnr, ssim
 from scripts.physics.kspace import fftc, truncate, zero_fill
 
 from experiments import RESULTS
 
-RESULTS = RESULTS / "noise_floor"
+FOLDER = RESULTS / "noise_floor"
 CORNER = 0.8  # of the Nyquist frequency
 
 
@@ -54,11 +54,11 @@ def limits(volume: torch.Tensor) -> dict[str, float]:
     """PSNR (dB) and SSIM of zero-filling after truncation by 2x2x2, and the most that noise allows."""
     volume = volume.double()
     volume = volume[tuple(slice(0, n - n % 4) for n in volume.shape)]
-    peak, power = float(volume.max()) ** 2, noise_power(volume)
+    power, scale = noise_power(volume), foreground_percentile(volume)
     filled, noise = zero_filled(volume), noise_beyond(volume, power)
     return {
-        "zero_filling": 10 * math.log10(peak / float((filled - volume).square().mean())),
-        "limit": 10 * math.log10(peak / (7 / 8 * power)),
+        "zero_filling": float(psnr(filled[None], volume[None])),
+        "limit": 10 * math.log10(scale**2 / (7 / 8 * power)),
         "ssim_zero_filling": float(ssim(filled[None], volume[None])),
         "ssim_limit": float(ssim((volume + noise)[None], volume[None])),
     }
@@ -70,9 +70,9 @@ def main(dataset: Path, suffix: str = "T1w") -> None:
         {"subject": subject, **limits(load(path)[0].as_tensor())}
         for subject, path in sorted(one_scan_per_subject(dataset, suffix).items())
     ]
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    with open(RESULTS / f"{suffix}.csv", "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    with open(FOLDER / f"{suffix}.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
         writer.writerow(rows[0])
         writer.writerows([row["subject"], *(f"{row[name]:.4f}" for name in list(row)[1:])] for row in rows)
     header = "scan | zero-filling (dB) | limit by noise (dB) | zero-filling, SSIM | limit by noise, SSIM"
@@ -81,7 +81,7 @@ def main(dataset: Path, suffix: str = "T1w") -> None:
         cells = [f"{row['zero_filling']:.2f}", f"{row['limit']:.2f}"]
         cells += [f"{row['ssim_zero_filling']:.4f}", f"{row['ssim_limit']:.4f}"]
         lines.append(f"| {row['subject']} | {' | '.join(cells)} |")
-    (RESULTS / f"{suffix}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (FOLDER / f"{suffix}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A machine with one GPU for a quarter of an hour: the papers' own network, trained twice, timed and evaluated.
+"""One GPU for a quarter of an hour: the papers' own network, trained twice, timed and evaluated.
 
 Usage: python -m experiments.studies.quarter_hour [--prepare] [--dataset_dir DIR] [--output_dir DIR] [--parts PART ...]
 
@@ -30,7 +30,8 @@ import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import TimeLimit
 
-from experiments.speed.common import ON_GPU, PAPERS, ROOT, machine
+from experiments import ROOT
+from experiments.speed.common import ON_GPU, PAPERS, machine
 from experiments.speed.inference import HCP, SINGLE, TILES
 from experiments.speed.training import PLAIN, VARIANTS, Stopwatch, write_dataset
 from experiments.speed.training import train as time_training
@@ -40,9 +41,14 @@ GROUPS = {"source": ["sub-01", "sub-02"], "target": ["sub-03", "sub-04"], "valid
 GROUPS["test"] = ["sub-08", "sub-09", "sub-13"]
 SUBSET = ROOT / "shared_subset"
 LIMIT, RESERVE = 64.0, 8.0  # MiB that may travel to the machine, and its share for packages that the machine lacks
-METHODS = {"contrastive": PAPERS, "without_contrastive": (*PAPERS, "methods/without_contrastive.yaml")}
-DEGRADATION = {"elliptical": True, "exponential": [0.9, 0, 0], "fermi": [None, [0.9, 0.05], None]}
-DEGRADATION |= {"snr": 20, "rician": True}  # outside the dictionary of the estimator
+METHODS = {"contrastive": PAPERS, "without_contrastive": ("methods/without_contrastive.yaml", *PAPERS)}
+DEGRADATION = {  # outside the families of the estimator
+    "acquisition::elliptical": True,
+    "acquisition::exponential": [0.9, 0, 0],
+    "acquisition::fermi": [None, [0.9, 0.05], None],
+    "acquisition::snr": 20,
+    "acquisition::rician": True,
+}
 NETWORK: dict[str, Any] = {}  # changes to the papers' network; the tests make it small
 TRAINING: dict[str, Any] = {}  # and to its training
 SECONDS = {"contrastive": 270, "without_contrastive": 270, "speed": 120, "evaluate": 100}  # the most that a part takes
@@ -57,7 +63,7 @@ WAYS = {
 
 
 class Run:
-    """Where a run reads and writes, and what its record holds. ``iterations`` stands for a rehearsal."""
+    """The folders of a run and its record. ``iterations`` stands for a rehearsal."""
 
     def __init__(self, dataset: Path, output: Path, scratch: Path, iterations: int | None) -> None:
         self.dataset, self.output, self.scratch, self.iterations = dataset, output, scratch, iterations
@@ -110,11 +116,11 @@ def train(method: str, run: Run, iterations: int, epochs: int, seconds: float, p
     """One training by the bundle's own workflow. All but a probe writes its averaged network and its curves."""
     begun, per_epoch = time.monotonic(), max(1, iterations // epochs)
     settings = {"degrade_target": True, **DEGRADATION, "groups": run.groups, **run.training}
-    settings |= {"max_iterations": epochs * per_epoch, "iterations_per_epoch": per_epoch, "saver#save_interval": 0}
+    settings |= {"max_iterations": epochs * per_epoch, "iterations_per_epoch": per_epoch}
     settings |= {"dataset_dir": str(run.dataset), "output_dir": tempfile.mkdtemp(dir=run.scratch)}
     made = workflow("train", "training", "train.yaml", *METHODS[method], **settings)
-    trainer, validator = (made.parser.get_parsed_content(key) for key in ("train#trainer", "validate#evaluator"))
-    average, watch, ready = made.parser.get_parsed_content("ema").ema_model, Stopwatch(), time.monotonic()
+    trainer, validator = (made.parser.get_parsed_content(key) for key in ("train::trainer", "validate::evaluator"))
+    average, watch, ready = made.parser.get_parsed_content("train::ema").ema_model, Stopwatch(), time.monotonic()
     target = run.output / f"{method}.pt"
     with open(os.devnull if probe else run.output / f"curves_{method}.csv", "w", newline="", encoding="utf-8") as file:
         curves = csv.writer(file)
@@ -146,7 +152,7 @@ def train(method: str, run: Run, iterations: int, epochs: int, seconds: float, p
 
 
 def train_in_time(method: str, run: Run, seconds: float) -> dict[str, Any]:
-    """As many iterations as a short training says fit into the time; the second method gets as many as the first."""
+    """As many iterations as fit into the time by a short training. The second method gets as many as the first."""
     begun = time.monotonic()
     budget = [run.iterations, 1] if run.iterations else run.record.get("contrastive", {}).get("budget")
     told: dict[str, Any] = {}
@@ -183,13 +189,13 @@ def evaluate(_: str, run: Run, seconds: float) -> dict[str, Any]:
     """The measures of evaluate.yaml for each network that is there, with those of the baselines, in subjects.csv."""
     end, last, rows = time.monotonic() + seconds, 0.0, []
     settings = {"dataset_dir": str(run.dataset), "groups": run.groups, "output_dir": str(run.scratch)}
-    workflow("train", "training", "train.yaml", **settings).parser.get_parsed_content("datalist")  # and its file
+    workflow("train", "training", "train.yaml", **settings).parser.get_parsed_content("data::datalist")  # and its file
     settings = {"dataset_dir": str(run.scratch / "datalist.json"), **DEGRADATION, **NETWORK}
     for method in (method for method in METHODS if (run.output / f"{method}.pt").is_file() and run.groups["test"]):
         begun, output = time.monotonic(), run.scratch / method
         if begun + last < end:
             settings |= {"ckpt_path": str(run.output / f"{method}.pt"), "output_dir": str(output)}
-            workflow("infer", "evaluating", "inference.yaml", "evaluate.yaml", *PAPERS, **settings).run()
+            workflow("infer", "evaluating", "evaluate.yaml", *PAPERS, **settings).run()
             header, *lines = (output / "subjects.csv").read_text(encoding="utf-8").splitlines()
             rows += [f"{method},{line}" for line in lines]
             text = "\n".join([f"network,{header}", *rows, ""])

@@ -1,8 +1,8 @@
-"""Try to break the software, and count what came of it in experiments/results/reliability/summary.md.
+"""Try to break the software, and count the outcomes in experiments/results/reliability/summary.md.
 
 Usage: python -m experiments.studies.reliability [pytest's arguments]
 
-A case whose outcome is wrong fails its test, and nothing is written then.
+A case with a wrong outcome fails its test. Then nothing is written.
 """
 
 from __future__ import annotations
@@ -18,13 +18,22 @@ from pathlib import Path
 from experiments import RESULTS, ROOT
 
 SUMMARY = RESULTS / "reliability" / "summary.md"
-TESTS = ("atomic", "checkpoints", "weights", "errors", "familiarity", "geometry", "intensities", "faults")
+TESTS = (
+    "utils/test_atomic.py",
+    "utils/test_errors.py",
+    "handlers/test_checkpoints.py",
+    "handlers/test_weights.py",
+    "transforms/test_familiarity.py",
+    "transforms/test_geometry.py",
+    "transforms/test_intensities.py",
+    "workflows/test_faults.py",
+)
 OUTCOMES = ("right", "recovered", "warned", "harmless", "refused")
 
 
 def run_tests(tally: Path, arguments: list[str]) -> int:
-    """Every test of reliability, the slow ones among them, with many more random cases than in `make test`."""
-    files = [str(ROOT / "tests" / f"test_{name}.py") for name in TESTS]
+    """Every test of reliability, also the slow ones, with many more random cases than in `make test`."""
+    files = [str(ROOT / "tests" / name) for name in TESTS]
     command = [sys.executable, "-m", "pytest", "-q", "--hypothesis-profile=thorough", *files, *arguments]
     return subprocess.run(
         command, cwd=ROOT, env={**os.environ, "RELIABILITY_TALLY": str(tally)}, check=False

@@ -34,20 +34,16 @@ class Toy(Objective):
     discriminator_terms = ("criticism",)
 
     def __init__(self, weights: Mapping[str, float] | None = None, adversarial: bool = True) -> None:
-        super().__init__(weights or {"fidelity": 1.0, "adversarial": 0.1, "criticism": 1.0})
-        self.adversarial = adversarial
+        critic = {"critic": nn.Linear(4, 1)}
+        self.discriminator_names, self.fixed_names = (("critic",), ()) if adversarial else ((), ("critic",))
+        super().__init__(
+            weights or {"fidelity": 1.0, "adversarial": 0.1, "criticism": 1.0},
+            generators={"network": nn.Linear(4, 4)},
+            **{"discriminators" if adversarial else "fixed": critic},
+        )
         generator = torch.Generator().manual_seed(0)
-        self.network, self.critic = nn.Linear(4, 4), nn.Linear(4, 1)
         for parameter in self.parameters():
             nn.init.normal_(parameter, generator=generator)
-
-    @property
-    def generators(self) -> nn.ModuleList:
-        return nn.ModuleList([self.network])
-
-    @property
-    def discriminators(self) -> nn.ModuleList:
-        return nn.ModuleList([self.critic] if self.adversarial else [])
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         image = batch["image"]
@@ -237,9 +233,12 @@ def test_networks_compute_in_the_chosen_type_and_terms_in_float32(tiny_udean, am
     [
         (
             {"g_optimizer": torch.optim.Adam([nn.Parameter(torch.zeros(1))])},
-            r"g_optimizer must hold .* 2 are not in it",
+            r"g_optimizer must hold .* lacks 2, first 'network\.weight'",
         ),
-        ({"d_optimizer": None}, r"d_optimizer must hold .* 2 are not in it, the first being '0\.weight'"),
+        (
+            {"d_optimizer": None},
+            r"d_optimizer must hold every parameter of \['critic'\], but lacks 2, first 'critic\.weight'",
+        ),
     ],
 )
 def test_optimisers_that_miss_a_network_are_refused_before_the_first_iteration(optimizers, message):

@@ -10,20 +10,19 @@ import sys
 import time
 from pathlib import Path
 
-import nibabel as nib
-import numpy as np
 import pytest
 import yaml
 from conftest import REPOSITORY, head_phantom, write_scan
 from scripts.handlers.checkpoints import saved_checkpoints
+from scripts.utils.composition import check_order
 
-from experiments.benchmark import execution, runner
-from experiments.benchmark.lesions import box_mask
+from experiments.benchmark import execution, runner, stacks
 from experiments.benchmark.matrix import Row, read_matrix
 
-MATRICES = sorted((REPOSITORY / "docs" / "benchmark" / "matrices").glob("*.yaml"))
-TRAIN, METHODS = "bundle/configs/train.yaml", "bundle/configs/methods"
-TRUNK = ["bundle/configs/inference.yaml", "bundle/configs/evaluate.yaml"]
+MATRICES = sorted((REPOSITORY / "experiments" / "benchmark" / "matrices").glob("*.yaml"))
+CONFIGS = "bundle/configs"
+TRAIN, METHODS = f"{CONFIGS}/train.yaml", f"{CONFIGS}/methods"
+TRUNK = [f"{CONFIGS}/evaluate.yaml"]
 
 
 def write_matrix(folder: Path, **content) -> Path:
@@ -50,87 +49,41 @@ def test_the_first_seed_and_fold_of_everything_comes_first(tmp_path):
     ]
 
 
-def test_learned_rows_start_from_a_row_of_their_backbone_fold_share_and_seed(tmp_path):
-    matrix = write_matrix(
-        tmp_path,
-        training={"max_iterations": 10, "iterations_per_epoch": 5},
-        initial={"max_iterations": 50},
-        rows=[
-            {"system": ["zero_filling", "contrastive", "dasr", "pseudo_sr"]},
-            {"system": "udean", "assignment": "misaligned", "seed": [0, 1]},
-            {"system": "udean", "hr_fraction": 0.5},
-        ],
-    )
-    rows = {row.name: row for row in read_matrix(matrix).rows}
-    assert [(name, row.initial and row.initial.name) for name, row in rows.items()] == [
-        ("zero_filling_seed0", None),
-        ("initial_seed0", None),
-        ("contrastive_seed0", "initial_seed0"),
-        ("dasr_seed0", "initial_seed0"),
-        ("pseudo_sr_seed0", None),  # a network around another
-        ("udean_misaligned_seed0", "initial_seed0"),
-        ("initial_hr50_seed0", None),
-        ("udean_hr50_seed0", "initial_hr50_seed0"),
-        ("initial_seed1", None),
-        ("udean_misaligned_seed1", "initial_seed1"),
-    ]
-    assert rows["initial_seed0"].training == {"max_iterations": 50, "iterations_per_epoch": 5}
-    (stage,) = rows["initial_seed0"].stages()
-    assert list(stage.configs) == [TRAIN, f"{METHODS}/kspace_pairs.yaml"]
-    assert rows["initial_seed0"].evaluating() == TRUNK
-
-
-def test_other_acquisitions_are_evaluated_where_seed_fold_and_groups_are_the_usual_ones(tmp_path):
-    rows = [{"system": "udean", "seed": [0, 1]}, {"system": "udean", "hr_fraction": 0.5}]
-    rows += [{"system": "cyclegan", "mismatches": False}]
-    matrix = read_matrix(
-        write_matrix(tmp_path, rows=rows, mismatches={"noise": {"noise_std": 1}}, best_validation=True)
-    )
-    few = {"methods": {"zero_filling": "zero-filling", "pred": "super-resolution"}}
-    usual = {"evaluation": {}, "best_validation": {"ckpt_path": "best_model.pt", **few}}
-    assert [matrix.evaluations(row) for row in matrix.rows] == [
-        {**usual, "mismatches/noise": {"noise_std": 1, **few}},
-        usual,
-        usual,
-        usual,
-    ]
-
-
-def test_a_lesion_s_box_is_in_millimetres_of_the_world():
-    scan = nib.Nifti1Image(
-        np.zeros((10, 12, 14)), np.diag([-2.0, 1.0, 1.0, 1.0]) + np.outer([6, 0, 0, 0], [0, 0, 0, 1])
-    )
-    mask = np.asarray(box_mask(scan, [[-2, 2], [3, 4], [0, 1]]).dataobj)
-    assert np.argwhere(mask).min(axis=0).tolist() == [2, 3, 0]
-    assert np.argwhere(mask).max(axis=0).tolist() == [4, 4, 1]
-    with pytest.raises(ValueError, match=r"\[\[50, 60\].*holds none"):
-        box_mask(scan, [[50, 60], [3, 4], [0, 1]])
-
-
 @pytest.mark.parametrize(
     ("row", "trainings", "evaluation"),
     [
         (Row("contrastive"), [[TRAIN]], TRUNK),
-        (Row("zero_filling"), [], [*TRUNK, f"{METHODS}/zero_filling.yaml"]),
+        (Row("zero_filling"), [], [*TRUNK, f"{CONFIGS}/baselines/zero_filling.yaml"]),
         (
             Row("udean", assignment="misaligned", network="paper_network"),
-            [[TRAIN, f"{METHODS}/udean.yaml", f"{METHODS}/paper_network.yaml", "bundle/configs/data/misaligned.yaml"]],
-            [*TRUNK, f"{METHODS}/paper_network.yaml"],
-        ),
-        (Row("fine_tuning"), [[TRAIN, "bundle/configs/recipes/fine_tuning.yaml"]], TRUNK),
-        (
-            Row("spectral_tuning"),
             [
                 [
                     TRAIN,
-                    f"{METHODS}/kspace_pairs.yaml",
-                    f"{METHODS}/spectral.yaml",
-                    "bundle/configs/recipes/spectral_tuning.yaml",
+                    f"{METHODS}/udean.yaml",
+                    f"{CONFIGS}/networks/paper_network.yaml",
+                    f"{CONFIGS}/data/misaligned.yaml",
                 ]
             ],
+            [*TRUNK, f"{CONFIGS}/networks/paper_network.yaml"],
+        ),
+        (Row("fine_tuning"), [[TRAIN, f"{CONFIGS}/recipes/fine_tuning.yaml"]], TRUNK),
+        (
+            Row("supervised_oracle", network="slab_network"),
+            [
+                [
+                    TRAIN,
+                    f"{METHODS}/spectral.yaml",
+                    f"{METHODS}/supervised_oracle.yaml",
+                    f"{CONFIGS}/networks/slab_network.yaml",
+                ]
+            ],
+            [*TRUNK, f"{CONFIGS}/networks/slab_network.yaml"],
+        ),
+        (
+            Row("supervised_misaligned", assignment="misaligned"),
+            [[TRAIN, f"{METHODS}/supervised_misaligned.yaml"]],
             TRUNK,
         ),
-        (Row("supervised_misaligned"), [[TRAIN, f"{METHODS}/supervised_misaligned.yaml"]], TRUNK),
         (Row("pseudo_sr"), [[TRAIN, f"{METHODS}/pseudo_sr.yaml"]], [*TRUNK, f"{METHODS}/pseudo_sr.yaml"]),
         (
             Row("dasr"),
@@ -140,7 +93,7 @@ def test_a_lesion_s_box_is_in_millimetres_of_the_world():
     ],
     ids=lambda value: value.name if isinstance(value, Row) else "",
 )
-def test_a_row_runs_by_the_commands_of_its_overlay_s_header(row, trainings, evaluation):
+def test_a_row_runs_with_the_config_files_of_its_system(row, trainings, evaluation):
     assert [list(stage.configs) for stage in row.stages()] == trainings
     assert row.evaluating() == evaluation
 
@@ -158,6 +111,8 @@ def test_stages_share_one_budget():
         ({"system": "srgan"}, "srgan"),
         ({"system": "udean", "hr_fraction": 0}, "hr_fraction"),
         ({"system": "udean", "sead": 1}, "sead"),
+        ({"system": "pooled", "assignment": "misaligned"}, "pooled"),
+        ({"system": "udean", "network": "large"}, "large"),
         ({"system": "udean", "fold": "five"}, "five"),
         ({"system": ["udean", "udean"]}, "udean_seed0"),
     ],
@@ -165,6 +120,14 @@ def test_stages_share_one_budget():
 def test_mistakes_of_a_matrix_are_named(tmp_path, block, said):
     with pytest.raises(ValueError, match=f"matrix.yaml.*{said}"):
         read_matrix(write_matrix(tmp_path, rows=[block]))
+
+
+def test_a_row_that_an_earlier_version_started_goes_on(tmp_path):
+    """Its record names an initial network, which no row has any more."""
+    earlier = {"row": {"system": "udean"}, "data": "a", "initial": None, "attempts": 1, "codes": []}
+    (tmp_path / "started.json").write_text(json.dumps(earlier), encoding="utf-8")
+    attempts, _ = execution._start(tmp_path, {"row": {"system": "udean"}, "data": "a"})
+    assert attempts == 2
 
 
 @pytest.mark.parametrize("path", MATRICES, ids=lambda path: path.stem)
@@ -175,10 +138,38 @@ def test_the_matrices_of_the_project_can_be_read(path):
     assert [name for name in files if not (REPOSITORY / name).is_file()] == []
 
 
-def test_every_overlay_is_among_every_system():
+def every_stack() -> list[list[str]]:
+    """The files of every command that a matrix can ask for, without endings."""
+    found = [[stacks.TRUNK, stacks.ESTIMATION], *([stacks.TRUNK, *stack] for stack in stacks.SHIPPED)]
+    for system in {*stacks.TRAININGS, *stacks.EVALUATIONS}:
+        networks = ["ours", *(stacks.BACKBONES if system not in stacks.TUNINGS else ())]
+        assignments = ["unpaired", *(["misaligned"] if system not in stacks.UNPAIRED else [])]
+        for row in (Row(system, network=n, assignment=a) for n in networks for a in assignments):
+            found += [*(list(stage.configs) for stage in row.stages()), row.evaluating()]
+    return [[name.removeprefix(f"{CONFIGS}/").removesuffix(".yaml") for name in stack] for stack in found]
+
+
+def test_every_stack_is_one_that_the_bundle_accepts():
+    for stack in every_stack():
+        contents = [yaml.safe_load((REPOSITORY / CONFIGS / f"{name}.yaml").read_text()) for name in stack]
+        assert [name for one in contents for name in one.get("composition", one.get("+composition"))] == stack
+        check_order(stack, {name: one["requires"] for name, one in zip(stack, contents, strict=True)})
+
+
+def test_every_overlay_of_a_method_a_baseline_and_the_data_is_in_the_stacks():
+    named = {name for stack in every_stack() for name in stack}
+    rooms = ("methods", "baselines", "data")
+    overlays = {f"{room}/{path.stem}" for room in rooms for path in (REPOSITORY / CONFIGS / room).glob("*.yaml")}
+    assert overlays - named == set()
+
+
+def test_every_trained_system_but_the_tunings_is_among_every_system():
     tried = {row.system for row in read_matrix(MATRICES[0].parent / "every_system.yaml").rows}
-    overlays = {path.stem for path in (REPOSITORY / METHODS).glob("*.yaml")}
-    assert tried == overlays - {"paper_network", "slab_network", "without_skip", "dasr_degradation"} | {"contrastive"}
+    assert tried == {*stacks.TRAININGS, *stacks.EVALUATIONS} - {
+        *stacks.TUNINGS,
+        "linear_inverse_estimated",
+        "linear_inverse_true",
+    }
 
 
 def test_the_time_left_is_that_of_the_same_system_or_else_of_the_same_kind():
@@ -216,22 +207,21 @@ def scans(tmp_path_factory) -> Path:
 
 
 def start(matrix: Path, output: Path) -> subprocess.Popen:
-    command = [sys.executable, str(REPOSITORY / "docs" / "benchmark"), "run", str(matrix), "--output_dir", str(output)]
+    command = [sys.executable, "-m", "experiments.benchmark", "run", str(matrix), "--output_dir", str(output)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.Popen(command, env=environment, start_new_session=True)
+    return subprocess.Popen(command, cwd=REPOSITORY, env=environment, start_new_session=True)
 
 
 @pytest.mark.slow
 def test_a_run_killed_in_the_middle_goes_on_and_gives_the_same_table(tmp_path, scans):
-    network = {"num_features": 16, "num_groups": 1, "num_blocks": 1}
+    network = {f"architecture::num_{name}": number for name, number in (("features", 16), ("groups", 1), ("blocks", 1))}
     training = {"max_iterations": 6, "iterations_per_epoch": 1, "warmup_iterations": 1, "batch_size": 2}
-    training |= {"patch_size": [32, 32], "discriminator_features": 4, **network}
+    training |= {"patch_size": [32, 32], "architecture::discriminator_features": 4, **network}
     matrix = write_matrix(
         tmp_path,
         dataset_dir=str(scans),
         training=training,
         evaluation=network,
-        initial={"max_iterations": 2},
         rows=[{"system": "udean"}],
     )
     assert start(matrix, tmp_path / "whole").wait(timeout=300) == 0
@@ -249,7 +239,6 @@ def test_a_run_killed_in_the_middle_goes_on_and_gives_the_same_table(tmp_path, s
     record = json.loads((row / "record.json").read_text(encoding="utf-8"))
     assert record["attempts"] == 2
     assert "--resume latest" in (row / "log.txt").read_text(encoding="utf-8")
-    assert "initial_seed0/model.pt" in (row / "log.txt").read_text(encoding="utf-8")
     whole = tmp_path / "whole" / "rows" / "udean_seed0"
     assert (row / "evaluation/subjects.csv").read_text(encoding="utf-8") == (
         whole / "evaluation/subjects.csv"

@@ -1,16 +1,22 @@
-"""The benchmark of experiments/benchmark: its statistics, the layout of its tables, and the committed report."""
+"""The benchmark: its statistics, the layout of its tables, its figures, and the committed report."""
 
 from __future__ import annotations
 
+import json
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.stats import wilcoxon
 
-from experiments.benchmark import page, reading, tables
+from experiments.benchmark import error_maps, page, reading, tables
 from experiments.benchmark.decisions import decisions, decisions_table
 from experiments.benchmark.figures import draw_figures
 from experiments.benchmark.results import Results, collect, read_results
 from experiments.benchmark.significance import best_two, holm, paired_tests, sign_test, signed_rank_test
+from experiments.pictures import LARGEST
 
 LAYOUT = {
     "lines": [
@@ -20,8 +26,7 @@ LAYOUT = {
     ]
 }
 
-
-LEARNED = {"udean", "dasr", "contrastive", "without_contrastive", "supervised_oracle"}
+GAINS = {"pred": 1.0, "zero_filling": 0.0}
 
 
 def results(psnr: dict[str, list[float]]) -> Results:
@@ -31,24 +36,21 @@ def results(psnr: dict[str, list[float]]) -> Results:
     rows = []
     for name in psnr:
         system, _, seed = name.partition("_seed")
-        initial = f"initial_seed{seed}" if f"initial_seed{seed}" in psnr and system in LEARNED else None
         row = {"name": name, "setting": {**setting, "system": system, "seed": int(seed)}}
-        rows.append({**row, "record": {**record, "initial": initial}})
+        rows.append({**row, "record": record})
     scores = [
         {
             "row": name,
-            "evaluation": "evaluation",
             "subject": f"sub-{i:02d}.nii.gz",
             "method": method,
             "psnr_deep": str(value + gain),
             "ssim_deep": str((value + gain) / 100),
             "psnr": str(value + gain + 1),
             "ssim": str((value + gain + 1) / 100),
-            "psnr_corrected_deep": str(value + gain + (0.5 if name.startswith("dasr") else 0.1)),
+            "psnr_corrected_deep": str(value + gain + (0.5 if name == "dasr_seed0" else 0.1)),
             "hfen": "0.1",
             "psnr_own_maximum": str(value + gain + 2),
             "ssim_own_maximum": str((value + gain + 2) / 100),
-            "psnr_lesion": str(value + gain - 5) if name.startswith("udean") and i == 0 else "",
         }
         for name, values in psnr.items()
         for i, value in enumerate(values)
@@ -144,18 +146,6 @@ def test_settings_of_a_grouped_table_are_not_compared_with_each_other():
     assert "| DASR | 2x2x2 | misaligned | 12 | 3 |" in text
 
 
-def test_another_order_than_the_paper_s_is_said_where_it_is_above_a_tenth_and_its_spread():
-    def order(**psnr: list[float]) -> str | None:
-        return tables.order(tables.paper_table(LAYOUT, results({f"{name}_seed0": v for name, v in psnr.items()})))
-
-    assert order(udean=[30.5, 31.5], dasr=[30.0, 31.0]) is None
-    assert order(udean=[30.0, 31.0], dasr=[30.5, 31.5]) == (
-        "2x2x2, unpaired: DASR is 0.50 dB above UDEAN, in the paper 1.19 dB below it."
-    )
-    assert order(udean=[30.0, 31.0], dasr=[30.09, 31.09]) is None
-    assert order(udean=[30.0, 31.0], dasr=[31.5, 30.5]) is None  # +1.5 and -0.5 dB
-
-
 def test_the_papers_figures_stand_beside_their_own_scale_factor_alone():
     known = results({"udean_seed0": [30.0, 31.0], "dasr_seed0": [30.5, 31.5]})
     for row in known.rows:
@@ -165,19 +155,13 @@ def test_the_papers_figures_stand_beside_their_own_scale_factor_alone():
         ("UDEAN", ("2x2x1", "unpaired"), {}),
         ("DASR", ("2x2x1", "unpaired"), {}),
     ]
-    assert tables.order(lines) is None
+    assert "paper" not in tables.as_markdown(lines)
 
 
 def test_lines_are_compared_on_the_subjects_that_all_of_them_have():
     lines = tables.paper_table(LAYOUT, results({"zero_filling_seed0": [30.0, 20.0], "udean_seed0": [31.0]}))
     assert [line["scores"]["psnr"] for line in lines] == [{"sub-00.nii.gz": 30.0}, {"sub-00.nii.gz": 31.0}]
     assert lines[0]["left_out"] == 1
-
-
-def test_the_differences_are_from_the_row_s_own_zero_filling():
-    assert tables.differences(results({"udean_seed0": [30.0, 32.0]}), "psnr_deep") == (
-        "| system | sub-00 | sub-01 | mean |\n| --- | --- | --- | --- |\n| udean | +1.00 | +1.00 | +1.00 |\n"
-    )
 
 
 def test_the_table_of_all_rows_has_the_metrics_that_some_row_has():
@@ -225,18 +209,10 @@ def test_a_table_is_in_deep_tissue_then_in_the_whole_volume_then_in_the_papers_n
     assert all(cells in text for cells, text in zip(expected, found, strict=True))
 
 
-def test_psnr_in_lesions_is_shown_for_the_scans_that_have_one():
-    shown = tables.lesions(results({"udean_seed0": [30.0, 32.0], "dasr_seed0": [30.0, 32.0]}))
-    assert shown == ("| system | sub-00 |\n| --- | --- |\n| udean | 25.00 (+1.00) |\n| dasr | - |\n")
-    assert tables.lesions(results({"dasr_seed0": [30.0, 32.0]})) is None
-
-
 def test_the_oracle_bounds_spectral_and_an_alarm_fires_where_it_does_not():
     values = {"supervised_oracle_seed0": [31.0, 31.0], "spectral_seed0": [30.8, 30.6], "udean_seed0": [33.0, 33.0]}
-    (said,) = [sentence for sentence in reading.reading(results(values)) if sentence.startswith("The oracle")]
-    assert said.endswith(
-        "+1.00 dB (+1.00 to +1.00) above zero-filling; it is +0.30 dB (+0.20 to +0.40) above spectral itself."
-    )
+    (said,) = [sentence for sentence in reading.reading(results(values)) if "oracle is the system" in sentence]
+    assert said.endswith("It bounds spectral, and is +0.30 dB (+0.20 to +0.40) above it.")
     assert tables.alarms(results(values)) == []
     (alarm,) = tables.alarms(results({**values, "spectral_seed0": [31.5, 31.5], "spectral_seed1": [32.0, 32.0]}))
     assert alarm.startswith("spectral_seed0 is 0.50 dB above supervised_oracle_seed0, which is the same with the true")
@@ -247,8 +223,8 @@ def test_an_alarm_fires_where_a_shift_or_gain_is_measured():
     assert alarm.startswith("dasr_seed0: PSNR rises by 0.50 dB when shift and gain are corrected")
 
 
-def test_an_alarm_fires_where_the_features_vanish_and_none_for_the_initial_network():
-    known = results({"initial_seed0": [32.0], "supervised_oracle_seed0": [31.0], "udean_seed0": [30.0]})
+def test_an_alarm_fires_where_the_features_vanish():
+    known = results({"supervised_oracle_seed0": [31.0], "udean_seed0": [30.0]})
     point = {"row": "udean_seed0", "tag": "feature_norm", "stage": "1"}
     known.curves.extend({**point, "step": str(step), "value": str(value)} for step, value in ((10, 0.04), (9, 1.0)))
     assert tables.alarms(known) == ["udean_seed0: the norm of the features fell from 1 to 0.04."]
@@ -257,35 +233,49 @@ def test_an_alarm_fires_where_the_features_vanish_and_none_for_the_initial_netwo
 # What the page says
 
 
-def test_a_row_is_measured_from_the_initial_network_of_its_own_seed():
-    known = results(
-        {
-            "initial_seed0": [30 + 0.01 * i for i in range(12)],
-            "initial_seed1": [31 + 0.01 * i for i in range(12)],
-            "udean_seed0": [29.9 + 0.011 * i for i in range(12)],
-            "udean_seed1": [30.9 + 0.011 * i for i in range(12)],
-            "dasr_seed0": [30.2 + 0.011 * i for i in range(12)],
-        }
-    )
-    lines = reading.effects(known).splitlines()[2:]
-    assert lines[0].startswith("| udean | 2 | -0.095 | 0 of 12 | 0.00098 |")  # twice 2 / 2^12, by Holm
-    assert lines[1].startswith("| dasr | 1 | +0.205 | 12 of 12 | 0.00098 |")
-    said = " ".join(reading.reading(known))
-    assert "above it: dasr (+0.205 dB, p = 0.00098); below it: none; within 0.1 dB of it: udean (-0.095 dB" in said
-    assert "are +1.00 dB (+1.00 to +1.00) above zero-filling, on 12 of 12 test subjects" in said
+def test_what_each_system_gains_is_told():
+    scores = {"tricubic_seed0": [29.0, 29.5], "udean_seed0": [30.5, 32.0]}
+    without, with_network = reading.reading(results(scores))
+    words = "PSNR in deep tissue above zero-filling, mean over 2 test subjects"
+    assert without == f"Without a network, {words}: tricubic +1.00 dB."
+    assert with_network == f"With a network, {words}: udean +1.00 dB."
 
 
-def test_a_system_of_one_fold_is_not_averaged_beside_those_of_all():
-    known = results({"zero_filling_seed0": [30.0], "udean_seed0": [31.0], "dasr_seed0": [29.0]})
-    for number, name in enumerate(("zero_filling_seed0", "udean_seed0")):
-        other = {**known.rows[number], "name": f"{name}_b", "setting": {**known.rows[number]["setting"], "fold": "b"}}
-        known.rows.append(other)
-        known.scores.extend(
-            {**score, "row": f"{name}_b", "subject": "sub-09"} for score in known.scores[:] if score["row"] == name
-        )
-    lines = tables.paper_table(LAYOUT, known, "ours")
-    assert [line["title"] for line in lines] == ["Zero-filling", "UDEAN"]
-    assert lines[0]["in_some_folds"] == ["DASR"]
+def test_the_median_subject_has_the_median_gain_of_the_rows_with_a_network():
+    known = results({"zero_filling_seed0": [30.0] * 3, "udean_seed0": [31.0, 33.0, 32.0]})
+    for score in known.scores:
+        if score["method"] == "zero_filling":
+            score["psnr_deep"] = "30"
+    assert error_maps.median_subject(known) == "sub-02.nii.gz"
+    with pytest.raises(ValueError, match="complete row with a network"):
+        error_maps.median_subject(results({"zero_filling_seed0": [30.0]}))
+
+
+def test_error_maps_are_drawn_of_the_median_subject_for_each_row_that_is_done(tmp_path, monkeypatch):
+    (tmp_path / "matrix.yaml").write_text("title: A test\nplan: none\nrows: [{system: [udean, dasr]}]\n")
+    report, items = tmp_path / "report", [{"label": f"/scans/sub-0{i}.nii.gz"} for i in range(3)]
+    (tmp_path / "datalists").mkdir()
+    (tmp_path / "datalists" / "all.json").write_text(json.dumps({"test": items}))
+    report.mkdir()
+    (report / "rows.json").write_text(json.dumps(results({"udean_seed0": []}).rows))
+    lines = [
+        f"udean_seed0,sub-0{i}.nii.gz,{method},{30 + i * gain}" for i in range(3) for method, gain in GAINS.items()
+    ]
+    (report / "subjects.csv").write_text("\n".join(["row,subject,method,psnr_deep", *lines]))
+    for name in ("curves.csv", "transfers.csv"):
+        (report / name).write_text("")
+    asked = []
+
+    def command(run_id, configs, options, folder):
+        asked.append((run_id, options["dataset_dir"], options["pictures"]))
+        Path(options["output_dir"]).mkdir()
+        Image.new("RGB", (1600, 900)).save(Path(options["output_dir"]) / "sub-01_comparison.png")
+        return True
+
+    monkeypatch.setattr(error_maps, "command", command)
+    error_maps.draw(str(tmp_path / "matrix.yaml"), output_dir=str(tmp_path))
+    assert asked == [("evaluating", "/scans/sub-01.nii.gz", True)]
+    assert [path.name for path in (report / "figures").iterdir()] == ["errors_udean_seed0.png"]
 
 
 def test_ours_are_compared_with_the_best_of_the_papers_on_each_subject():
@@ -293,7 +283,7 @@ def test_ours_are_compared_with_the_best_of_the_papers_on_each_subject():
     other = {**known.rows[2], "name": "in_plane", "setting": {**known.rows[2]["setting"], "scale_factor": [2, 2, 1]}}
     known.rows.append(other)
     known.scores.extend({**score, "row": "in_plane", "psnr_deep": "40"} for score in known.scores[-6:])
-    (said,) = [sentence for sentence in reading.reading(known) if "ours" in sentence]
+    (said,) = [sentence for sentence in reading.reading(known) if "ours are above" in sentence]
     assert said.endswith("spectral on 1 of 2, by +0.00 dB (-0.50 to +0.50).")
 
 
@@ -303,62 +293,23 @@ def test_a_claim_about_the_contrastive_loss_takes_three_seeds(seeds, verdict):
     known = results(
         {f"{name}_seed{s}": [v + 0.01 * i * v for i in range(12)] for name, v in values.items() for s in range(seeds)}
     )
-    (said,) = reading.reading(known)
+    _, said = reading.reading(known)
     assert verdict in said
     assert said.count("dB with seed") == seeds
 
 
-def test_what_is_lost_with_fewer_source_subjects_and_what_data_consistency_undoes():
-    known = results({"initial_seed0": [30.0, 31.0], "udean_seed0": [30.5, 31.5], "contrastive_seed0": [29.0, 31.0]})
-    few = {
-        **known.rows[2],
-        "name": "contrastive_hr25_seed0",
-        "setting": {**known.rows[2]["setting"], "hr_fraction": 0.25},
-    }
-    known.rows.append(few)
-    for score in [score for score in known.scores if score["row"] == "contrastive_seed0"]:
-        known.scores.append({**score, "row": few["name"], "psnr_deep": str(float(score["psnr_deep"]) - 2)})
-    for score in known.scores:
-        if score["row"] == "udean_seed0" and score["method"] == "consistent":
-            score["psnr_deep"] = str(float(score["psnr_deep"]) - 0.5)
-    said = " ".join(reading.reading(known))
-    assert (
-        "With 25 % of the source subjects instead of all, same seed: contrastive -2.000 dB (+1.00 above zero-filling)."
-        in said
-    )
-    assert "udean +0.000 instead of +0.500, contrastive -0.500 instead of -0.500" in said
-
-
 def test_every_figure_is_drawn_where_its_numbers_are(tmp_path):
-    known = results(
-        {"initial_seed0": [30.0, 31.0], "contrastive_seed0": [30.1, 31.0], "contrastive_seed1": [30.1, 31.0]}
-    )
-    few = {
-        **known.rows[1],
-        "name": "contrastive_hr25_seed0",
-        "setting": {**known.rows[1]["setting"], "hr_fraction": 0.25},
-    }
-    known.rows.append(few)
-    known.scores.extend(
-        [{**score, "row": few["name"]} for score in known.scores if score["row"] == "contrastive_seed0"]
-    )
-    known.scores.extend(
-        [{**s, "evaluation": "mismatches/hamming"} for s in known.scores if s["row"].endswith("_seed0")]
-    )
-    point = {"row": "contrastive_seed0", "tag": "psnr_gain", "stage": "1"}
-    known.curves.extend({**point, "step": str(step), "value": "0.1"} for step in (1, 2))
+    known = results({"zero_filling_seed0": [29.0, 30.0], "contrastive_seed0": [30.1, 31.0]})
+    point = {"row": "contrastive_seed0", "stage": "1"}
+    tags = ["psnr_gain", "low_res_discriminator_degraded", "low_res_discriminator_cycled_image"]
+    tags += ["feature_discriminator_degraded", "gradient_image_adaptation", "gradient_image_cycle_l1"]
+    tags += [f"degradation_mtf_{axis}" for axis in range(3)]
+    known.curves.extend({**point, "tag": tag, "step": step, "value": "0.2"} for tag in tags for step in ("1", "2"))
     transfer = {"row": "contrastive_seed0", "learned": "0.9", "true": "1.0"}
     known.transfers.extend({**transfer, "axis": str(axis), "frequency": f} for axis in range(3) for f in ("0.1", "0.2"))
-    pairs = ("low_res_discriminator_degraded", "low_res_discriminator_cycled_image", "feature_discriminator_degraded")
-    known.curves.extend({**point, "tag": tag, "step": step, "value": "0.2"} for tag in pairs for step in ("1", "2"))
-    drawn = {"gains", "hr_fractions", "training_curves", "degradation", "discriminators", "mismatch"}
-    assert set(draw_figures(known, tmp_path)) == drawn
-
-
-def test_fewer_than_twelve_subjects_have_no_p_value():
-    known = results({"initial_seed0": [30.0, 31.0], "udean_seed0": [30.5, 31.0]})
-    assert reading.effects(known).splitlines()[2].startswith("| udean | 1 | +0.250 | 1 of 2 | - |")
-    assert "p =" not in " ".join(reading.reading(known))
+    drawn = draw_figures(known, tmp_path)
+    assert set(drawn) == {"gains", "training_curves", "degradation", "discriminators", "gradients"}
+    assert max((tmp_path / f"{name}.png").stat().st_size for name in drawn) < LARGEST
 
 
 def test_the_papers_figures_are_complete():
@@ -372,9 +323,8 @@ def test_the_papers_figures_are_complete():
 def test_equal_results_give_equal_figures(tmp_path):
     known = results({"udean_seed0": [30.0, 32.0]})
     for name in "ab":
-        assert list(draw_figures(known, tmp_path / name)) == ["gains"]
-    for file in ("gains.pdf", "gains.png"):
-        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+        assert draw_figures(known, tmp_path / name) == ["gains"]
+    assert (tmp_path / "a" / "gains.png").read_bytes() == (tmp_path / "b" / "gains.png").read_bytes()
 
 
 # The decisions that were fixed before the run
@@ -446,19 +396,22 @@ def test_a_subject_is_averaged_over_seeds_before_the_test():
     assert (first.above, first.mean, first.verdict) == (16, pytest.approx(0.25), "yes")
 
 
-def test_losses_of_discriminators_are_kept_as_means_of_blocks(tmp_path):
+def test_the_curves_of_the_figures_are_kept_and_losses_of_discriminators_as_means_of_blocks(tmp_path):
     matrix = page.read_matrix(page.MATRICES / "mechanics.yaml")
     folder = tmp_path / "rows" / matrix.rows[1].name
     (folder / "evaluation").mkdir(parents=True)
     (folder / "record.json").write_text('{"row": {}}')
     (folder / "evaluation" / "summary.md").write_text("- network: Net\n")
-    lines = [f"1,{tag},{step},{step}" for tag in ("ssim", "low_res_discriminator_degraded") for step in range(1, 201)]
+    (folder / "evaluation" / "subjects.csv").write_text("subject,method,psnr_deep\nsub-1,pred,30\nsub-1,tricubic,29\n")
+    kept = ("psnr_gain", "gradient_adaptation", "low_res_discriminator_degraded")
+    lines = [f"1,{tag},{step},{step}" for tag in kept for step in range(1, 201)]
     (folder / "curves.csv").write_text("\n".join(["stage,tag,step,value", *lines, "1,restoration_l1,1,1"]))
     collect(matrix, tmp_path, tmp_path / "results")
     found = read_results(tmp_path / "results")
-    assert found.ends(matrix.rows[1].name, "ssim") == (1, 200)
+    assert found.ends(matrix.rows[1].name, "psnr_gain") == (1, 200)
     assert found.ends(matrix.rows[1].name, "low_res_discriminator_degraded") == (3, 198)
-    assert len(found.curves) == 200 + 40
+    assert len(found.curves) == 200 + 200 + 40
+    assert found.by_subject([matrix.rows[1].name], "psnr_deep") == {"sub-1": 30}
 
 
 # The committed report
@@ -466,14 +419,17 @@ def test_losses_of_discriminators_are_kept_as_means_of_blocks(tmp_path):
 
 def test_the_page_says_what_the_committed_results_say():
     assert page.PAGE.read_text(encoding="utf-8") == page.results_page(), (
-        "run: python -m experiments.benchmark report MATRIX"
+        "run: python -m experiments.benchmark report experiments/benchmark/matrices/ds002748.yaml"
     )
 
 
-@pytest.mark.parametrize("folder", sorted(page.RESULTS.glob("*")), ids=lambda folder: folder.name)
+@pytest.mark.parametrize("folder", sorted(page.FOLDER.glob("*")), ids=lambda folder: folder.name)
 def test_the_committed_tables_are_those_of_the_committed_scores(folder, tmp_path):
     for name in ("rows.json", "subjects.csv", "curves.csv", "transfers.csv"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
-    page.write_tables(page.read_matrix(page.MATRICES / f"{folder.name}.yaml"), tmp_path)
-    for path in (folder / "tables").glob("*"):  # a matrix may have none
+    matrix = page.read_matrix(page.MATRICES / f"{folder.name}.yaml")
+    page.write_tables(matrix, tmp_path)
+    shutil.copytree(folder / "figures", tmp_path / "figures")
+    for path in (folder / "tables").glob("*"):
         assert (tmp_path / "tables" / path.name).read_bytes() == path.read_bytes(), path.name
+    assert page.full_report(matrix, tmp_path) == (folder / "report.md").read_text(encoding="utf-8")

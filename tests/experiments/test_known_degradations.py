@@ -1,21 +1,19 @@
-"""What is committed about known degradations: how it is compared and told."""
+"""The study of known degradations: its comparison and its table."""
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 import torch
 from monai.data import MetaTensor
 from scripts.physics.degradation import Degradation, Transfer
-from scripts.physics.filters import FAMILIES
+from scripts.physics.filters import Filter
 
 from experiments.studies.known_degradations import ACQUISITIONS, agreement, table
 
 
 def hamming() -> Degradation:
     u = np.linspace(0, 1, 65)
-    amplitude = FAMILIES["hamming"][0](u, math.nan)
+    amplitude = Filter("hamming").at(u)
     curves = [tuple(values.tolist()) for values in (u, amplitude, 0 * u, amplitude)]
     transfer = Transfer(*curves, family="hamming", parameter=None, misfit=0.0)
     return Degradation((2.0,) * 3, (transfer,) * 3, False, 1.0, 0.0, 0.2, 0.0, True, 0.5, (2, 1))

@@ -11,7 +11,7 @@ import pytest
 import torch
 from conftest import head_phantom, write_scan
 
-from experiments.speed.common import ROOT
+from experiments import ROOT
 from experiments.studies import quarter_hour
 
 SUBJECTS = sorted(subject for subjects in quarter_hour.GROUPS.values() for subject in subjects)
@@ -31,10 +31,10 @@ def dataset(tmp_path_factory) -> Path:
 def _small(monkeypatch):
     """The papers' network with few features, on patches that fit into a phantom."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setattr(quarter_hour, "NETWORK", {"num_features": 16, "num_groups": 1, "num_blocks": 1})
-    monkeypatch.setattr(
-        quarter_hour, "TRAINING", {"patch_size": [32, 32], "discriminator_features": 4, "warmup_iterations": 1}
-    )
+    small = {"num_features": 16, "num_groups": 1, "num_blocks": 1}
+    training = {"patch_size": [32, 32], "architecture::discriminator_features": 4, "warmup_iterations": 1}
+    monkeypatch.setattr(quarter_hour, "NETWORK", {f"architecture::{name}": value for name, value in small.items()})
+    monkeypatch.setattr(quarter_hour, "TRAINING", training)
 
 
 def read(path: Path) -> list[dict[str, str]]:

@@ -27,7 +27,7 @@ def low_res(seed: int = 0, shape: tuple = (32, 32, 16)) -> torch.Tensor:
 
 
 def zssr(**settings) -> ZSSRInferer:
-    arguments = {"patch_size": (16, 16), "batch_size": 2, "num_iterations": 3, "progress": False}
+    arguments = {"patch_size": (16, 16), "batch_size": 2, "num_iterations": 3}
     return ZSSRInferer(SimpleInferer(), **{**arguments, **settings})
 
 

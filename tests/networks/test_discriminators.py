@@ -42,13 +42,13 @@ def settings_of(stack: Sequence[str], options: dict[str, Any]) -> str | None:
     parser = ConfigParser()
     parser.read_config([str(ROOT / name) for name in stack])
     parser.update({**options, "bundle_root": str(BUNDLE), "scale_factor": list(SCALE_FACTOR), "seed": 0})
-    if "@low_res_discriminator_def" not in json.dumps(parser.get("objective_def"), default=str):
+    if "@discriminators::low_res" not in json.dumps(parser.get("objective_def"), default=str):
         return None
-    definition = parser.get("low_res_discriminator_def")
+    definition = parser.get("discriminators::low_res")
     names = [name for name in definition if name not in ("_requires_", "_target_", "seed")]
-    found = {name: parser.get_parsed_content(f"low_res_discriminator_def::{name}") for name in names}
-    used = ("patch_size", "slab_size", "batch_size", "discriminator_learning_rate")
-    kept = {name: parser.get_parsed_content(name) for name in used}
+    found = {name: parser.get_parsed_content(f"discriminators::low_res::{name}") for name in names}
+    used = ("patch_size", "architecture::slab_size", "batch_size", "discriminator_learning_rate")
+    kept = {name.rpartition("::")[2]: parser.get_parsed_content(name) for name in used}
     return json.dumps({"kind": definition["_target_"].rpartition(".")[2], "options": found, **kept})
 
 

@@ -48,7 +48,12 @@ def tiny_blind_sr(scale_factor=(2, 2, 2), skip: bool = False, logit: float | Non
     weights |= {"high_res_adversarial": 0.1, "low_res_adversarial": 0.1, "kernel_sparsity": 5.0}
     kernel = LinearDegradation(scale_factor, num_features=4, seed=80)
     degradation = TranslatedDegradation(kernel, tiny_translator(skip=True))
-    return BlindSR(tiny_network(scale_factor, skip), degradation, *critics, weights=weights)
+    return BlindSR(
+        weights,
+        generators={"network": tiny_network(scale_factor, skip), "degradation": degradation},
+        discriminators=dict(zip(BlindSR.discriminator_names, critics, strict=True)),
+        ssim_form="abs",
+    )
 
 
 def impulse(*position: int) -> Tensor:

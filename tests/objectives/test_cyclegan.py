@@ -65,7 +65,12 @@ def tiny_cyclegan(scale_factor=(2, 2, 2), skip: bool = False, logit: float | Non
     critics = [tiny_critic(3 * scale_factor[2], 2, seed=40), tiny_critic(3, 1, seed=50)]
     if logit is not None:
         critics = [Constant(logit), Constant(logit)]
-    return CycleGAN(tiny_network(scale_factor, skip), tiny_degradation(scale_factor, skip), *critics, weights=WEIGHTS)
+    return CycleGAN(
+        WEIGHTS,
+        generators={"network": tiny_network(scale_factor, skip), "degradation": tiny_degradation(scale_factor, skip)},
+        discriminators=dict(zip(CycleGAN.discriminator_names, critics, strict=True)),
+        ssim_form="one_minus_square",
+    )
 
 
 @pytest.mark.parametrize("skip", [False, True])
@@ -105,11 +110,10 @@ def test_terms_have_the_values_of_the_formulas():
     assert adversarial == [0.75**2] * 4  # (D - 1)^2
 
 
-def test_the_ssim_term_is_one_minus_the_square():
+def test_the_ssim_term_has_the_form_that_is_asked_for():
     objective = tiny_cyclegan(logit=0.0)
     x = objective(batch())
-    by_default = objective.generator_loss(x)["high_res_cycle_ssim"]
-    torch.testing.assert_close(by_default, ssim_term(x["cycled"], x["reals"]))
+    torch.testing.assert_close(objective.generator_loss(x)["high_res_cycle_ssim"], ssim_term(x["cycled"], x["reals"]))
 
 
 def test_each_discriminator_compares_the_scan_with_two_fakes():
@@ -131,7 +135,7 @@ def test_each_discriminator_compares_the_scan_with_two_fakes():
 
 
 def test_the_engine_equals_the_loop_of_the_authors():
-    """Four networks with an optimiser each; the images are made once, the discriminators step first."""
+    """Four networks have an optimiser each. The images are made once, and the discriminators step first."""
     ours = tiny_cyclegan().double()
     theirs = copy.deepcopy(ours)
     up, down = theirs.network.slab, theirs.degradation.slab

@@ -45,7 +45,11 @@ def critic(in_channels: int, seed: int) -> FrequencySeparatedDiscriminator:
 def first_stage(scale_factor=(2, 2, 2), skip: bool = False, logit: float | None = None) -> DASRDegradation:
     weights = {"colour": 1.0, "texture": 0.005, "low_res_discriminator_degraded": 1.0}
     discriminator = critic(3, 40) if logit is None else Constant(logit)
-    return DASRDegradation(tiny_degradation(scale_factor, skip), discriminator, weights)
+    return DASRDegradation(
+        weights,
+        generators={"degradation": tiny_degradation(scale_factor, skip)},
+        discriminators={"low_res_discriminator": discriminator},
+    )
 
 
 def second_stage(
@@ -54,8 +58,13 @@ def second_stage(
     weights = dict.fromkeys(["weighted_l1", "low_frequency_l1", "high_res_discriminator_super_resolved"], 1.0)
     weights |= {"restoration_ssim": 0.5, "adversarial": 0.01}
     discriminator = critic(3 * scale_factor[2], 50) if logit is None else Constant(logit)
-    network = tiny_network(scale_factor, skip)
-    return DASR(network, first.degradation, first.low_res_discriminator, discriminator, weights)
+    return DASR(
+        weights,
+        generators={"network": tiny_network(scale_factor, skip)},
+        discriminators={"high_res_discriminator": discriminator},
+        fixed=dict(first.named_children()),
+        ssim_form="abs",
+    )
 
 
 @pytest.mark.parametrize("skip", [False, True])

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from scripts.losses import adaptation_loss, info_nce
+from scripts.objectives import UDEAN
 from scripts.objectives.base import Objective, frozen
 from torch import Tensor, nn
 
@@ -64,18 +65,15 @@ CONTRASTIVE_PAIRS = {
 
 
 class Fidelity(Objective):
-    """One generator, one discriminator, one term each: the smallest objective."""
+    """One generator and at most two discriminators, with a term each."""
 
+    discriminator_names = ("critic", "second_critic")
+    optional_names = ("critic", "second_critic")
     generator_terms = ("fidelity",)
     discriminator_terms = ("criticism",)
 
-    def __init__(self, weights: Mapping[str, float]) -> None:
-        super().__init__(weights)
-        self.network, self.discriminator = nn.Linear(1, 1), nn.Linear(1, 1)
-
-    @property
-    def generators(self) -> nn.ModuleList:
-        return nn.ModuleList([self.network])
+    def __init__(self, weights: Mapping[str, float], **networks: Mapping[str, nn.Module | None]) -> None:
+        super().__init__(weights, **{"generators": {"network": nn.Linear(1, 1)}, **networks})
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {"pred": self.network(batch["image"])}
@@ -215,7 +213,7 @@ def test_context_is_not_published(tiny_udean, unpaired_batch):
 
 def test_discriminators_that_cannot_tell_cost_a_quarter_per_pair(tiny_udean, unpaired_batch):
     udean = tiny_udean()
-    for discriminator in udean.discriminators:
+    for discriminator in udean.discriminators.values():
         nn.init.zeros_(discriminator.classifier[-1].weight)
         nn.init.constant_(discriminator.classifier[-1].bias, 0.5)
     images = udean(unpaired_batch())
@@ -254,6 +252,41 @@ def test_networks_are_as_they_were_after_an_error_inside_frozen():
         critic(torch.ones(1, 2))
     assert critic.weight.requires_grad
     assert not critic.bias.requires_grad
+
+
+# Networks
+
+
+def test_networks_are_attributes_in_the_order_of_their_names():
+    critic = nn.Linear(2, 1)
+    objective = Fidelity({}, discriminators={"critic": critic, "second_critic": None})
+    assert objective.critic is critic
+    assert objective.second_critic is None
+    assert list(dict(objective.named_children())) == ["network", "critic"]
+    assert list(objective.generators) == ["network"]
+    assert list(objective.discriminators) == ["critic"]
+
+
+@pytest.mark.parametrize(
+    ("networks", "message"),
+    [
+        ({"generators": {}}, r"generators \['network'\], got \[\]: missing \['network'\], unknown \[\]"),
+        ({"generators": {"network": None}}, r"missing \['network'\]\D* Set objective_def::generators"),
+        ({"discriminators": {"critics": nn.Identity()}}, r"got \['critics'\]: missing \[\], unknown \['critics'\]"),
+        ({"fixed": {"teacher": nn.Identity()}}, r"expects the fixed \[\], got \['teacher'\]"),
+    ],
+)
+def test_networks_that_are_missing_or_unknown_are_refused(networks, message):
+    with pytest.raises(ValueError, match=message):
+        Fidelity({}, **networks)
+
+
+@pytest.mark.parametrize("form", [None, "sq"])
+def test_a_method_with_ssim_terms_states_their_form(tiny_udean, form):
+    udean = tiny_udean()
+    networks = {"generators": dict(udean.generators.items()), "discriminators": dict(udean.discriminators.items())}
+    with pytest.raises(ValueError, match=r"UDEAN has SSIM terms: ssim_form must be one of .*, got .*objective_def"):
+        UDEAN(weights={}, **networks, ssim_form=form, image_adaptation=True, cycle_to_degradation=True)
 
 
 # Weights

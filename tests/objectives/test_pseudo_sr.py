@@ -57,11 +57,12 @@ def tiny_pseudo_sr(scale_factor=(2, 2, 2), skip: bool = False, logit: float | No
     critics = [tiny_critic(3, 1, 40), tiny_critic(3, 1, 50), tiny_critic(3 * scale_factor[2], 2, 60)]
     if logit is not None:
         critics = [Constant(logit) for _ in critics]
+    network = CleanedSuperResolutionNet(tiny_translator(skip, seed=80), tiny_network(scale_factor, skip))
+    degradation = TranslatedDegradation(CubicDownsampling(scale_factor), tiny_translator(skip, noise=True))
     return PseudoSR(
-        CleanedSuperResolutionNet(tiny_translator(skip, seed=80), tiny_network(scale_factor, skip)),
-        TranslatedDegradation(CubicDownsampling(scale_factor), tiny_translator(skip, noise=True)),
-        *critics,
-        weights=WEIGHTS,
+        WEIGHTS,
+        generators={"network": network, "degradation": degradation},
+        discriminators=dict(zip(PseudoSR.discriminator_names, critics, strict=True)),
     )
 
 

@@ -14,21 +14,24 @@ from monai.data import MetaTensor
 from scripts.networks import DegradationNet, VolumetricDegradationNet
 from scripts.networks.degradation import truncate_mirrored
 from scripts.physics.degradation import Degradation, Transfer
-from scripts.physics.filters import FAMILIES
+from scripts.physics.filters import Filter
 from scripts.physics.kspace import truncate
 from scripts.transforms import KSpaceTruncate, RandDegraded, ScaleIntensityRobustd
 from torch import Tensor, nn
 
 
-def transfer(family: str, parameter: float = math.nan) -> Transfer:
+FILTERS = {"box": Filter("box"), "hamming": Filter("hamming"), "tukey": Filter("tukey", (1.0,))}
+
+
+def transfer(family: str) -> Transfer:
     u = np.linspace(0, 1, 65)
-    curves = [tuple(values.tolist()) for values in (u, FAMILIES[family][0](u, parameter), 0 * u, u)]
+    curves = [tuple(values.tolist()) for values in (u, FILTERS[family].at(u), 0 * u, u)]
     return Transfer(*curves, family=family, parameter=None, misfit=0.0)
 
 
 def estimate(*families: str, **settings) -> Degradation:
     """One family for all axes, or one for each."""
-    transfers = tuple(transfer(name, 1.0) for name in families) * (3 // len(families))
+    transfers = tuple(transfer(name) for name in families) * (3 // len(families))
     values = {"elliptical": False, "gain": 1.0, "gain_std": 0.0, "noise_std": 0.0, "noise_spread": 0.0}
     values |= {"filtered_noise": False, "misfit": 0.5, "subjects": (3, 3), **settings}
     return Degradation(spacing=(2.0, 2.0, 2.0), transfers=transfers, **values)
@@ -108,7 +111,7 @@ def test_each_axis_of_a_volume_and_of_a_slab_has_its_own_transfer(network, axis)
     wave = torch.cos(torch.pi * 6 * (torch.arange(size[axis]) + 0.5) / size[axis])  # mirrored, it goes on
     volume = wave.reshape([-1 if a == axis else 1 for a in range(3)]).expand(size)
     left = ("box", "hamming", "tukey")[axis]
-    expected = FAMILIES[left][0](np.array([12 / size[axis]]), 1.0)[0] * volume[::2, ::2, ::2]
+    expected = FILTERS[left].at(np.array([12 / size[axis]]))[0] * volume[::2, ::2, ::2]
     torch.testing.assert_close(net(volume[None, None])[0, 0], expected, atol=2e-3, rtol=0)
     torch.testing.assert_close(net.slab(volume.movedim(-1, 0)[None])[0].movedim(0, -1), expected, atol=2e-3, rtol=0)
 
@@ -184,9 +187,9 @@ def test_features_of_an_extractor_that_has_learned_nothing_are_not_compared(trai
     objective = parser.get_parsed_content("objective")
     assert objective.feature_discriminator is None
     assert objective.weights["feature_cycle_l1"] == 0
-    compared = {image for _, *images in parser["contrastive_pairs"].values() for image in images}
+    compared = {image for _, *images in parser["contrastive_terms::pairs"].values() for image in images}
     assert compared == {"reconstructed", "cycled", "reals"}
-    assert list(parser.get_parsed_content("contrastive_heads")) == ["image"]
+    assert list(parser.get_parsed_content("contrastive_terms::network")) == ["image"]
 
 
 def test_a_source_scan_has_the_scale_of_what_is_made_of_it(train_stack):

@@ -59,12 +59,13 @@ def tiny_udean(
     critics = [tiny_critic(6, 2, 40), tiny_critic(3, 1, 50), tiny_critic(16, 1, 60)]
     if logit is not None:
         critics = [Constant(logit) for _ in critics]
+    if not feature:
+        critics[2] = None
     return UDEAN(
-        tiny_network(skip=skip),
-        tiny_degradation(skip=skip),
-        *critics[:2],
-        feature_discriminator=critics[2] if feature else None,
         weights={**WEIGHTS, **dict.fromkeys(ABSENT[image, feature]), **weights},
+        generators={"network": tiny_network(skip=skip), "degradation": tiny_degradation(skip=skip)},
+        discriminators=dict(zip(UDEAN.discriminator_names, critics, strict=True)),
+        ssim_form="abs",
         image_adaptation=image,
         cycle_to_degradation=cycle_to_degradation,
     )

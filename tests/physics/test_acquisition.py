@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 import torch
 from conftest import head_like
-from scripts.physics.acquisition import Filter, measure_acquisition
-from scripts.physics.filters import acquisition_window
+from scripts.physics.acquisition import measure_acquisition
+from scripts.physics.filters import UNFILTERED, Filter, acquisition_window
 from scripts.physics.kspace import complex_noise, fftc, ifftc, truncate, zero_fill
 from scripts.transforms import KSpaceTruncate
 
 DIM = (0, 1, 2)
 SHAPE = (96, 80, 88)
-NONE, HAMMING = Filter("box"), Filter("hamming")
+NONE, HAMMING = UNFILTERED, Filter("hamming")
 
 
 def acquired(**options) -> torch.Tensor:
@@ -39,11 +39,11 @@ def test_noise_is_no_filter():
     ("options", "filters"),
     [
         ({"hamming": True}, (HAMMING, HAMMING, HAMMING)),
-        ({"partial_fourier": [0.875, 1, 1]}, (Filter("partial_fourier", 0.875), NONE, NONE)),
-        ({"partial_fourier": [1, 0.75, 1]}, (NONE, Filter("partial_fourier", 0.75), NONE)),
+        ({"partial_fourier": [0.875, 1, 1]}, (Filter("partial_fourier", (0.875,)), NONE, NONE)),
+        ({"partial_fourier": [1, 0.75, 1]}, (NONE, Filter("partial_fourier", (0.75,)), NONE)),
         (
             {"hamming": True, "partial_fourier": [1, 1, 0.75]},
-            (HAMMING, HAMMING, Filter("partial_fourier_hamming", 0.75)),
+            (HAMMING, HAMMING, Filter("partial_fourier_hamming", (0.75,))),
         ),
     ],
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from scripts.physics.filters import acquisition_window, exponential_window, fermi_window, hamming_window
 from scripts.physics.kspace import (
     apodise,
     complex_noise,
@@ -226,7 +225,7 @@ def test_data_consistency_leaves_the_truth_and_an_unscaled_axis_alone():
     torch.testing.assert_close(data_consistency(truth, image, DIM), truth, **EXACT)
 
 
-# the authors' crop, windows, noise
+# the authors' crop, weights, noise
 
 
 @pytest.mark.parametrize(("full", "kept"), PARITIES)
@@ -243,74 +242,6 @@ def test_crop_and_truncation_agree_but_for_the_unpaired_plane():
     x = band_limited((4, 6, 5), (8, 12, 10))
     cropped = ifftc(crop_kspace(fftc(x, DIM), [4, 6, 5], DIM), DIM) / 8
     torch.testing.assert_close(cropped.real, truncate(x, [4, 6, 5], DIM), **EXACT)
-
-
-@pytest.mark.parametrize("size", [2, 15, 16])
-def test_hamming_window_is_one_in_the_centre_and_falls_to_eight_hundredths(size):
-    window = hamming_window(size)
-    assert float(window[size // 2]) == 1
-    assert bool((window[: size // 2 + 1].diff() > 0).all())
-    if size % 2 == 0:
-        assert float(window[0]) == pytest.approx(0.08)
-
-
-@pytest.mark.parametrize("size", [4, 5, 64])
-def test_exponential_window_decays_from_the_centre(size):
-    expected = np.exp(-0.9 * np.abs(np.arange(size) - size // 2) / (size / 2))
-    np.testing.assert_allclose(exponential_window(size, 0.9).numpy(), expected, rtol=1e-14)
-
-
-@pytest.mark.parametrize("size", [4, 5, 64])
-def test_fermi_window_is_one_in_the_centre_and_a_half_at_its_radius(size):
-    frequencies = np.abs(np.arange(size) - size // 2) / (size / 2)
-    expected = 1 / (1 + np.exp((frequencies - 0.9) / 0.05))
-    window = fermi_window(size, 0.9, 0.05)
-    np.testing.assert_allclose(window.numpy(), expected, rtol=1e-7)
-    assert float(window[size // 2]) == 1
-    assert float(fermi_window(40, 0.9, 0.05)[2]) == pytest.approx(0.5, abs=1e-7)
-
-
-def test_decays_and_fermi_filters_act_along_their_axes_alone():
-    window = acquisition_window([6, 5, 4], exponential=[0.9, 0, 0], fermi=[None, (0.9, 0.05), None])
-    expected = exponential_window(6, 0.9)[:, None, None] * fermi_window(5, 0.9, 0.05)[None, :, None]
-    torch.testing.assert_close(window, expected.expand(6, 5, 4), **EXACT)
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"exponential": [0.9]}, r"exponential must have one value per axis \(2\), got \[0.9\]"),
-        ({"exponential": [-0.1, 0]}, "exponential must be a finite decay of at least 0 per axis"),
-        ({"fermi": [None]}, r"fermi must have one value per axis \(2\), got \[None\]"),
-        ({"fermi": [None, [0.9, 0.0]]}, "fermi must be a positive radius and width, or None, per axis"),
-    ],
-)
-def test_window_refuses_decays_and_filters_that_do_not_fit(options, message):
-    with pytest.raises(ValueError, match=message):
-        acquisition_window([8, 8], **options)
-
-
-def test_without_options_the_window_keeps_everything():
-    assert torch.equal(acquisition_window([4, 5]), torch.ones(4, 5, dtype=torch.float64))
-
-
-def test_hamming_applies_along_every_axis_but_singletons():
-    expected = hamming_window(6)[:, None, None] * hamming_window(5)[None, :, None]
-    torch.testing.assert_close(acquisition_window([6, 5, 1], hamming=True), expected, **EXACT)
-
-
-def test_elliptical_window_keeps_the_axes_and_drops_the_corners():
-    window = acquisition_window([64, 64], elliptical=True)
-    assert window[0, 32] == window[32, 0] == window[32, 32] == 1
-    assert window[0, 0] == window[0, 63] == window[63, 63] == 0
-    assert float(window.mean()) == pytest.approx(np.pi / 4, abs=5e-3)
-
-
-def test_partial_fourier_drops_negative_frequencies_and_never_the_centre():
-    window = acquisition_window([16, 4], partial_fourier=[0.75, 1.0])
-    assert torch.equal(window[:, 0], torch.tensor([0.0] * 4 + [1.0] * 12, dtype=torch.float64))
-    assert window[8, 2] == 1
-    assert acquisition_window([9], partial_fourier=[0.51])[4] == 1
 
 
 def test_apodise_weights_the_named_axes_in_their_order():
@@ -360,17 +291,6 @@ def test_zero_fill_refuses_a_smaller_matrix():
 def test_crop_refuses_a_matrix_out_of_range(size):
     with pytest.raises(ValueError, match=rf"in \[1, 8\] along axis 0 to crop, got {size}"):
         crop_kspace(torch.zeros(8), [size], [0])
-
-
-def test_window_refuses_fractions_that_do_not_fit_the_axes():
-    with pytest.raises(ValueError, match=r"one value per axis \(2\), got \[0.75\]"):
-        acquisition_window([8, 8], partial_fourier=[0.75])
-
-
-@pytest.mark.parametrize("fraction", [0.5, 1.1])
-def test_window_refuses_fractions_out_of_range(fraction):
-    with pytest.raises(ValueError, match=rf"in \(0.5, 1\] per axis, got \[{fraction}\]"):
-        acquisition_window([8], partial_fourier=[fraction])
 
 
 def test_apodise_refuses_a_window_of_another_shape():

@@ -170,7 +170,7 @@ def test_an_item_without_a_subject_is_refused():
 def test_misaligned_training_has_the_source_moved_and_the_target_in_place(train_stack):
     workflow = train_stack("methods/udean.yaml", "data/misaligned.yaml")
     volumes = workflow.parser.get_parsed_content("train::dataset").volumes
-    in_place = train_stack("methods/udean.yaml", degrade_target=True).parser.get_parsed_content("datalist")
+    in_place = train_stack("methods/udean.yaml", degrade_target=True).parser.get_parsed_content("data::datalist")
     assert volumes["reals"].keys() == volumes["image"].keys()
     assert volumes["reals"].keys() <= {item["subject"] for item in in_place["training"]}
     for subject, (image,) in volumes["image"].items():

@@ -110,6 +110,7 @@ class PairedSlabDataset(SlabDataset):
         seed: see there.
         slab_axes: see there.
         context: see there.
+        copies: how many pairs to make of each item, where ``transform`` makes another one each time.
         progress: whether to show a progress bar while loading.
 
     Raises:
@@ -132,10 +133,12 @@ class PairedSlabDataset(SlabDataset):
         seed: int = 0,
         slab_axes: Sequence[int] = (2,),
         context: int = 0,
+        copies: int = 1,
         progress: bool = True,
     ) -> None:
         super().__init__(scale_factor, num_iterations, patch_size, slab_size, batch_size, seed, slab_axes, context)
-        scans = load_scans(data, lambda item: _checked_pair(item, transform), self.groups, progress)
+        self.copies = copies
+        scans = load_scans([*data] * copies, lambda item: _checked_pair(item, transform), self.groups, progress)
         declare, check = DeclareHighResGrid(scale_factor), CheckSameGridd("label", image_key="image")
         for image, label in zip(scans["image"], scans["label"], strict=True):
             check({"image": declare(image.volume), "label": label.volume})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -61,6 +61,7 @@ class SlabDataset(Dataset, ABC):
         self.num_iterations, self.batch_size, self.seed = num_iterations, batch_size, seed
         self.slab_axes = tuple(slab_axes)
         self.volumes: dict[str, dict[str, list[Tensor]]] = {}
+        self.copies = 1
         self.low_res_spacings: list[list[float]] = []
 
     def _keep(self, scans: Mapping[str, Sequence[Scan]], intensity_transform: Callable | None) -> None:
@@ -70,13 +71,14 @@ class SlabDataset(Dataset, ABC):
             ValueError: when a volume is too small.
         """
         self.volumes = {key: self._prepare(key, scans[key], intensity_transform) for key in self.groups}
-        low_res = scans[next(iter(self.groups))]
-        self.low_res_spacings = [
-            scan.volume.pixdim.tolist()
-            for subject in self.volumes[next(iter(self.groups))]
-            for scan in low_res
-            if scan.subject == subject
-        ]
+        spacings: dict[str, list[list[float]]] = {}
+        for scan in scans[next(iter(self.groups))]:
+            spacings.setdefault(scan.subject, []).append(scan.volume.pixdim.tolist())
+        self.low_res_spacings = self._each_once(spacings)
+
+    def _each_once(self, by_subject: Mapping[str, Sequence[Any]]) -> list[Any]:
+        """What was kept of every scan, without its copies, which follow the scans of their subject."""
+        return [one for several in by_subject.values() for one in several[: len(several) // self.copies]]
 
     def _prepare(
         self, key: str, scans: Sequence[Scan], intensity_transform: Callable | None
@@ -92,13 +94,13 @@ class SlabDataset(Dataset, ABC):
 
     @property
     def low_res_volumes(self) -> list[Tensor]:
-        """All low-resolution volumes (H, W, D)."""
-        return [volume for volumes in self.volumes[next(iter(self.groups))].values() for volume in volumes]
+        """The low-resolution volume (H, W, D) of every scan."""
+        return self._each_once(self.volumes[next(iter(self.groups))])
 
     @property
     def high_res_volumes(self) -> list[Tensor]:
-        """All high-resolution volumes (H, W, D)."""
-        return [volume for volumes in self.volumes[list(self.groups)[-1]].values() for volume in volumes]
+        """The high-resolution volume (H, W, D) of every scan."""
+        return self._each_once(self.volumes[list(self.groups)[-1]])
 
     def __len__(self) -> int:
         return self.batch_size * self.num_iterations

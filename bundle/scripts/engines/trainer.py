@@ -1,4 +1,4 @@
-"""The engine: one iteration of any objective. It owns time; the objective owns meaning."""
+"""The engine: one iteration of any objective. The engine owns the steps; the objective owns the images and terms."""
 
 from __future__ import annotations
 
@@ -24,32 +24,32 @@ from scripts.utils.precision import resolve_amp_dtype
 class ObjectiveTrainer(Trainer):
     """Train the networks of an :class:`~scripts.objectives.base.Objective`: discriminator step, then generator step.
 
-    Both steps use the same forward. Events are MONAI's ``AdversarialIterationEvents``, fired in the order::
+    Both steps use the images of one forward. Events are MONAI's ``AdversarialIterationEvents``, fired in this order::
 
         GENERATOR_FORWARD_COMPLETED
         DISCRIMINATOR_LOSS_COMPLETED, DISCRIMINATOR_BACKWARD_COMPLETED, DISCRIMINATOR_MODEL_COMPLETED
         GENERATOR_LOSS_COMPLETED, GENERATOR_BACKWARD_COMPLETED, GENERATOR_MODEL_COMPLETED
         MODEL_COMPLETED
 
-    ``engine.state.terms`` holds the unweighted terms by name; a handler may add one at ``GENERATOR_LOSS_COMPLETED``
-    after declaring it by :meth:`declare_terms`. ``engine.state.output`` holds the published images, the ``terms``,
-    ``loss`` and the discriminators' loss, all detached. A handler that measures the norms of a step's gradients adds
-    them to ``engine.state.gradient_norms``: no step is made with a loss or a norm that is not finite.
+    ``engine.state.terms`` holds the unweighted terms by name. A handler declares a term of its own by
+    :meth:`declare_terms` and adds it at ``GENERATOR_LOSS_COMPLETED``. ``engine.state.output`` holds the published
+    images, the ``terms``, ``loss`` and the discriminators' loss, all detached. A handler that measures gradient norms
+    adds them to ``engine.state.gradient_norms``. The engine makes no step with a loss or a norm that is not finite.
 
-    Randomness inside an iteration is a function of ``seed`` and the iteration's number, and the data loader's sampler
-    is started at the engine's iteration, so that a resumed run equals one that was never stopped.
+    A resumed run equals one that was never stopped. For that, the randomness inside an iteration depends on ``seed``
+    and the iteration's number alone, and the data loader's sampler starts at the engine's iteration.
 
     Args:
         device: where to train.
         max_epochs: number of epochs, each of ``epoch_length`` iterations.
-        train_data_loader: yields dictionaries; tensors are moved to ``device``. Its sampler may have an attribute
-            ``start``, which is set to the number of iterations already done.
+        train_data_loader: yields dictionaries, whose tensors are moved to ``device``. The engine sets the attribute
+            ``start`` of its sampler, where there is one, to the number of iterations already done.
         objective: the method, whose networks are on ``device``.
-        g_optimizer: holds the parameters of ``objective.generators`` (and of handlers' own networks).
-        d_optimizer: holds the parameters of ``objective.discriminators``; None when there are none.
+        g_optimizer: holds the parameters of ``objective.generators`` and of handlers' own networks.
+        d_optimizer: holds the parameters of ``objective.discriminators``. None when there are none.
         epoch_length: iterations per epoch, by default the loader's length.
-        amp_dtype: autocast type, see :func:`scripts.utils.precision.resolve_amp_dtype`. float16 comes with gradient
-            scaling. Losses are in float32 with every type.
+        amp_dtype: autocast type, see :func:`scripts.utils.precision.resolve_amp_dtype`. With float16 the gradients
+            are scaled. Losses are in float32 with every type.
         seed: seed of the randomness inside iterations.
         non_blocking: copy to the device asynchronously.
         postprocessing: applied to the output, see ``monai.engines.Workflow``.
@@ -108,17 +108,17 @@ class ObjectiveTrainer(Trainer):
         self._check_optimizer("d_optimizer", self.d_optimizer, self.objective.discriminators)
 
     @staticmethod
-    def _check_optimizer(name: str, optimizer: Optimizer | None, networks: torch.nn.Module) -> None:
+    def _check_optimizer(name: str, optimizer: Optimizer | None, networks: torch.nn.ModuleDict) -> None:
         held = {id(p) for group in optimizer.param_groups for p in group["params"]} if optimizer else set()
         left = [key for key, parameter in networks.named_parameters() if id(parameter) not in held]
         if left:
             raise ValueError(
-                f"{name} must hold every parameter of the networks that it moves; {len(left)} are not in it, the first "
-                f"being {left[0]!r}."
+                f"{name} must hold every parameter of {sorted(networks)}, but lacks {len(left)}, first {left[0]!r}. "
+                f"Name these networks in {name}::params."
             )
 
     def _align_data(self) -> None:
-        """Let the data go on where the engine stands; it matters when a checkpoint was loaded."""
+        """Let the data go on where the engine stands. It stands beyond 0 after a checkpoint was loaded."""
         sampler = getattr(self.data_loader, "sampler", None)
         if hasattr(sampler, "start"):
             sampler.start = self.state.iteration
@@ -182,7 +182,7 @@ class ObjectiveTrainer(Trainer):
         backward_completed: AdversarialEvents,
         model_completed: AdversarialEvents,
     ) -> tuple[Terms, Tensor]:
-        """Terms, total, gradients, step; handlers see the unweighted terms, then unscaled gradients."""
+        """Compute terms, total and gradients, then step. Handlers see unweighted terms, then unscaled gradients."""
         with self._autocast():
             self.state.terms = compute_terms()
             self.fire_event(loss_completed)
@@ -198,9 +198,10 @@ class ObjectiveTrainer(Trainer):
         return self.state.terms, loss.detach()
 
     def _check_finite(self, loss: Tensor, optimizer: Optimizer) -> None:
-        """Stop before a step that would spoil the networks, by one question, as a GPU has to finish its work to answer.
+        """Stop before a step that would spoil the networks.
 
-        Under gradient scaling a step with such gradients is skipped, not an error.
+        One test covers loss and norms, because a GPU finishes its queue before it answers. Under gradient scaling a
+        step with such gradients is skipped and is no error.
         """
         norms = [] if self.grad_scaler.is_enabled() else self.state.gradient_norms
         if torch.stack([loss.detach(), *norms]).isfinite().all():

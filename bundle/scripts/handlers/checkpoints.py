@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
@@ -17,9 +17,6 @@ from torch import nn
 
 from scripts.handlers.weights import read_checkpoint
 from scripts.utils.atomic import write_atomically
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["AtomicCheckpointSaver", "ResumeHandler"]
 
@@ -134,6 +131,54 @@ class ResumeHandler(CheckpointLoader):
         content = read_checkpoint(path, remedy="Resume from another by --resume, or start anew.")
         self.load_path = str(path)
         return content
+
+
+class FinalNetworks(AtomicCheckpointSaver):
+    """Save what a finished training leaves behind.
+
+    Args:
+        output_dir: where to write.
+        networks: by name; one called ``model`` alone is a plain state dictionary.
+        filename: of the file.
+    """
+
+    def __init__(self, output_dir: PathLike, networks: Mapping[str, nn.Module], filename: str = "model.pt") -> None:
+        super().__init__(save_dir=str(output_dir), save_dict=dict(networks), save_final=True, final_filename=filename)
+
+
+class TrainingCheckpoints:
+    """Save the whole state of a training once an epoch, the last two of them, and go on from one.
+
+    Crops and noise follow from seed and iteration, so that they need no state.
+
+    Args:
+        directory: of the checkpoints.
+        resume: a checkpoint, or "latest"; None starts anew.
+        map_location: device to load to.
+        state: what a run remembers beside what its trainer holds, by name; what is None is left out.
+    """
+
+    def __init__(
+        self,
+        directory: PathLike,
+        resume: PathLike | None = None,
+        map_location: torch.device | str = "cpu",
+        state: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.directory = directory
+        self.resume = resume
+        self.map_location = map_location
+        self.state = dict(state or {})
+
+    def attach(self, engine: Engine) -> None:
+        held = {name: getattr(engine, name) for name in ("objective", "g_optimizer", "d_optimizer", "grad_scaler")}
+        state = {**held, **self.state, "trainer": engine}
+        state = {name: item for name, item in state.items() if item is not None}
+        if self.resume is not None:
+            ResumeHandler(self.resume, self.directory, state, self.map_location).attach(engine)
+        AtomicCheckpointSaver(
+            save_dir=str(self.directory), save_dict=state, save_interval=1, n_saved=2
+        ).attach(engine)
 
 
 def saved_checkpoints(folder: PathLike) -> list[Path]:

@@ -6,20 +6,60 @@ import csv
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
+from monai.handlers import IgniteMetricHandler, from_engine
 from torch import Tensor, nn
 
-from scripts.metrics.quality import psnr
-from scripts.metrics.spectral import mtf, spectral_distance
+from scripts.metrics import (
+    VolumeMetric,
+    consistency_psnr,
+    intensity_drift,
+    mtf,
+    position_drift,
+    psnr,
+    spectral_distance,
+    ssim,
+)
 from scripts.physics.registration import sub_voxel_shift
 from scripts.utils.atomic import write_atomically
 
-if TYPE_CHECKING:
-    pass
+
+def validation_metrics(referenced: bool) -> dict[str, IgniteMetricHandler]:
+    """The metrics of a validation by name, the key metric first.
+
+    Args:
+        referenced: whether the validation has high-resolution references; without them nothing may be chosen by a
+            metric, since none ranks the iterates of a training as PSNR does.
+    """
+    with_reference = {"psnr": (psnr, "pred"), "psnr_zero_filling": (psnr, "zero_filling"), "ssim": (ssim, "pred")}
+    without = {
+        "consistency_psnr": consistency_psnr,
+        "intensity_drift": intensity_drift,
+        "position_drift": position_drift,
+    }
+    compared = {name: (function, [key, "label"]) for name, (function, key) in with_reference.items()}
+    compared = compared if referenced else {}
+    compared |= {name: (function, ["pred", "image"]) for name, function in without.items()}
+    return {
+        name: IgniteMetricHandler(VolumeMetric(function), output_transform=from_engine(keys))
+        for name, (function, keys) in compared.items()
+    }
+
+
+def check_patience(patience: int | None, referenced: bool) -> None:
+    """Refuse to stop early by a metric that ranks nothing.
+
+    Raises:
+        ValueError: when there is a patience and no reference.
+    """
+    if patience is not None and not referenced:
+        raise ValueError(
+            f"patience needs validation scans with references, got {patience} without any. Leave it out, or name "
+            "validation subjects with high-resolution scans."
+        )
 
 
 class MetricGainHandler:

@@ -13,7 +13,7 @@ from monai.config import PathLike
 from monai.handlers import CheckpointLoader
 from torch import nn
 
-__all__ = ["WeightsLoader", "read_checkpoint"]
+__all__ = ["WeightsLoader", "initial_weights", "read_checkpoint"]
 
 
 def read_checkpoint(
@@ -48,6 +48,21 @@ def read_checkpoint(
         raise ValueError(
             f"{path}: expected {what}, but it cannot be read ({type(error).__name__}: {reason}). {remedy}"
         ) from error
+
+
+def initial_weights(
+    load_path: PathLike | None, network: nn.Module, map_location: torch.device | str = "cpu"
+) -> WeightsLoader | None:
+    """What loads the weights that a training starts from; None for a network as it was initialised.
+
+    Args:
+        load_path: file with the state dictionary of such a network, or of one of fewer groups.
+        network: where to load it.
+        map_location: device to load to.
+    """
+    if load_path is None:
+        return None
+    return WeightsLoader(load_path, network, map_location, option="init_weights", grow=hasattr(network, "grown"))
 
 
 class WeightsLoader(CheckpointLoader):

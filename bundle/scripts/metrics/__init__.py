@@ -1,9 +1,9 @@
-"""Metrics: how good a super-resolved volume is with a reference, and what can be said without one.
+"""Metrics: the quality of a super-resolved volume against a reference, and drifts that need no reference.
 
-Volumes are channel-first, ``(1, H, W, D)``, in the canonical frame where sagittal slices follow one another along the
-last axis. Metrics with a reference use the *common scale*: prediction and reference are both divided by a percentile of
-the reference's foreground. Those inside a mask take it as the second channel of the reference. A metric is a plain
-function of two volumes; :class:`VolumeMetric` makes it one of MONAI's cumulative metrics.
+Volumes are channel-first, ``(1, H, W, D)``, in the canonical frame, whose last axis runs through the sagittal slices.
+Metrics with a reference use the *common scale*: they divide prediction and reference by one percentile of the
+reference's foreground. Metrics inside a mask take the mask as the second channel of the reference. A metric is a plain
+function of two volumes. :class:`VolumeMetric` turns it into one of MONAI's cumulative metrics.
 """
 
 from scripts.metrics.monitors import intensity_drift, position_drift
@@ -14,6 +14,7 @@ from scripts.metrics.quality import (
     foreground_percentile,
     hfen,
     masked_psnr,
+    masked_shift_gain_corrected_psnr,
     masked_ssim,
     psnr,
     psnr_own_maximum,
@@ -31,6 +32,7 @@ __all__ = [
     "hfen",
     "intensity_drift",
     "masked_psnr",
+    "masked_shift_gain_corrected_psnr",
     "masked_ssim",
     "mean_log_spectrum",
     "mtf",

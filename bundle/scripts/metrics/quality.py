@@ -1,10 +1,4 @@
-r"""Metrics: how good a super-resolved volume is with a reference, and what can be said without one.
-
-Volumes are channel-first, ``(1, H, W, D)``, in the canonical frame where sagittal slices follow one another along the
-last axis. Metrics with a reference use the *common scale*: prediction and reference are both divided by a percentile of
-the reference's foreground. Those inside a mask take it as the second channel of the reference. A metric is a plain
-function of two volumes; :class:`VolumeMetric` makes it one of MONAI's cumulative metrics.
-"""
+"""Quality: the metrics of a super-resolved volume, see :mod:`scripts.metrics` for shapes and the common scale."""
 
 from __future__ import annotations
 
@@ -38,16 +32,22 @@ __all__ = [
 
 
 SPATIAL = (-3, -2, -1)
-PERCENTILE = 99.9  # of the foreground: the scale of a volume
+PERCENTILE = 99.9  # of the foreground; it is the scale of a volume
 WINDOW = 11  # of SSIM, in voxels
-SMALLEST_MSE = 1e-12  # float32 rounding; keeps the PSNR of identical volumes finite (120 dB), so that means stay means
+SLICES_AT_ONCE = 32  # of SSIM, to limit memory
+LAPLACIAN_SIGMA = 1.5  # of HFEN: standard deviation of the Gaussian in voxels
+SMALLEST_MSE = 1e-12  # about the rounding of float32; identical volumes get a finite PSNR of 120 dB
 
 
 class VolumeMetric(CumulativeIterationMetric):
-    """A function of two volumes as a MONAI metric: one value per volume, their mean in the end.
+    """A function of two volumes as a MONAI metric, with one value per volume and their mean as the aggregate.
 
     Args:
         function: maps prediction and reference, each ``(1, H, W, D)``, to a scalar tensor.
+
+    >>> volume = torch.rand(1, 16, 16, 16)
+    >>> VolumeMetric(psnr)([volume], [volume]).tolist()
+    [[120.0]]
     """
 
     def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
@@ -78,23 +78,30 @@ def _psnr_of_error(error: Tensor) -> Tensor:
 
 
 def foreground_percentile(volume: Tensor, percentile: float = PERCENTILE) -> float:
-    """The scale of a volume: a percentile of the voxels that are brighter than its mean; 0 where there are none.
+    """The scale of a volume: a percentile of the voxels that are brighter than its mean; 0 if there are none.
 
     Args:
         volume: of any shape.
         percentile: in (0, 100].
+
+    >>> foreground_percentile(torch.tensor([0.0, 0.0, 2.0, 2.0]))
+    2.0
     """
     foreground = volume[volume > volume.mean()]
     return float(volume_percentile(foreground, percentile)) if foreground.numel() else 0.0
 
 
 def common_scale(pred: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-    """Divide both volumes by the 99.9th percentile of the reference's foreground; nothing is clipped.
+    """Divide both volumes by the 99.9th percentile of the reference's foreground, without clipping.
 
-    A single bright vessel does not set this scale, as it sets the maximum.
+    A single bright vessel sets the maximum of a volume, but not this percentile.
 
     Raises:
         ValueError: when the shapes differ or the reference has no positive foreground.
+
+    >>> pred, label = common_scale(torch.tensor([1.0, 3.0]), torch.tensor([0.0, 2.0]))
+    >>> pred.tolist(), label.tolist()
+    ([0.5, 1.5], [0.0, 1.0])
     """
     _check_same_shape(pred, label)
     scale = foreground_percentile(label)
@@ -107,7 +114,12 @@ def common_scale(pred: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def psnr(pred: Tensor, label: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio of the whole volume in dB, data range 1 on the common scale."""
+    """Peak signal-to-noise ratio of the whole volume in dB, data range 1 on the common scale.
+
+    >>> label = (torch.arange(4096.0) % 2).reshape(1, 16, 16, 16)
+    >>> round(float(psnr(label + 0.01, label)), 2)
+    40.0
+    """
     pred, label = common_scale(pred, label)
     return _psnr_of_error(pred - label)
 
@@ -120,7 +132,11 @@ def masked_psnr(pred: Tensor, masked_label: Tensor) -> Tensor:
         masked_label: the reference and the mask as channels, ``(2, H, W, D)``; without a mask the reference alone.
 
     Returns:
-        the PSNR; NaN where there is no mask, or an empty one.
+        the PSNR; NaN without a mask, or with an empty one.
+
+    >>> label, mask = (torch.arange(4096.0) % 2).reshape(1, 16, 16, 16), torch.ones(1, 16, 16, 16)
+    >>> round(float(masked_psnr(label + 0.01, torch.cat([label, mask]))), 2)
+    40.0
     """
     label, inside = masked_label[:1], masked_label[1:] > 0.5
     if not inside.any():
@@ -129,36 +145,39 @@ def masked_psnr(pred: Tensor, masked_label: Tensor) -> Tensor:
     return _psnr_of_error((pred - label)[inside])
 
 
-def ssim(pred: Tensor, label: Tensor, chunk_size: int = 32) -> Tensor:
+def ssim(pred: Tensor, label: Tensor) -> Tensor:
     """Mean structural similarity of the slices along the last axis, data range 1 on the common scale.
 
-    The 11 x 11 Gaussian window (standard deviation 1.5) of Wang et al., 2004, stays inside the slice, as in their code
-    and in scikit-image's interior.
+    The window is the 11 x 11 Gaussian with standard deviation 1.5 of Wang et al., 2004. It stays inside the slice, as
+    in their code. In the interior the values equal those of scikit-image.
 
     Args:
         pred: the prediction, ``(1, H, W, D)``.
         label: the reference, of the same shape.
-        chunk_size: how many slices to hold at a time.
+
+    >>> volume = torch.rand(1, 16, 16, 16)
+    >>> round(float(ssim(volume, volume)), 4)
+    1.0
     """
-    return _mean_ssim(*common_scale(pred, label), torch.ones_like(label), chunk_size)
+    return _mean_ssim(*common_scale(pred, label), torch.ones_like(label))
 
 
-def masked_ssim(pred: Tensor, masked_label: Tensor, chunk_size: int = 32) -> Tensor:
+def masked_ssim(pred: Tensor, masked_label: Tensor) -> Tensor:
     """Mean of the map of :func:`ssim` over the voxels of a mask; for the arguments see :func:`masked_psnr`.
 
     Returns:
-        the SSIM; NaN where there is no mask, or none inside the window's border.
+        the SSIM; NaN without a mask, or when it is empty inside the window's border.
     """
     label, inside = masked_label[:1], masked_label[1:] > 0.5
     if not inside.any():
         return torch.full((), torch.nan)
-    return _mean_ssim(*common_scale(pred, label), inside.to(label), chunk_size)
+    return _mean_ssim(*common_scale(pred, label), inside.to(label))
 
 
-def _mean_ssim(pred: Tensor, label: Tensor, weight: Tensor, chunk_size: int) -> Tensor:
-    """Weighted mean of the SSIM of all places where the window fits into the slice."""
-    # slices pass as channels: the depthwise convolution is several times faster than a batch of single channels
-    slices = [volume.movedim(-1, 1).contiguous().split(chunk_size, dim=1) for volume in (pred, label, weight)]
+def _mean_ssim(pred: Tensor, label: Tensor, weight: Tensor) -> Tensor:
+    """Weighted mean of the SSIM at all places where the window fits into the slice."""
+    # slices pass as channels, because a depthwise convolution is several times faster than a batch of single channels
+    slices = [volume.movedim(-1, 1).contiguous().split(SLICES_AT_ONCE, dim=1) for volume in (pred, label, weight)]
     total, count = (torch.zeros((), dtype=torch.float64, device=pred.device) for _ in range(2))
     border = WINDOW // 2
     for chunk, reference, inside in zip(*slices, strict=True):
@@ -172,40 +191,48 @@ def _mean_ssim(pred: Tensor, label: Tensor, weight: Tensor, chunk_size: int) -> 
 
 
 def psnr_own_maximum(pred: Tensor, label: Tensor) -> Tensor:
-    """PSNR of volumes that are divided each by its own maximum and clipped to [0, 1], as the authors' code does.
+    """PSNR in dB after dividing each volume by its own maximum and clipping to [0, 1], as the papers' authors do.
 
-    Not the score of this bundle: one bright voxel of a prediction changes its scale, and a wrong gain goes unseen.
+    This bundle does not score with it. One bright voxel of a prediction changes its scale, and a wrong gain is
+    invisible.
+
+    >>> volume = torch.rand(1, 16, 16, 16)
+    >>> round(float(psnr_own_maximum(2 * volume, volume)))
+    120
     """
     pred, label = _own_maxima(pred, label)
     return _psnr_of_error(pred - label)
 
 
-def ssim_own_maximum(pred: Tensor, label: Tensor, chunk_size: int = 32) -> Tensor:
-    """SSIM of volumes that are divided each by its own maximum, see :func:`psnr_own_maximum`."""
-    return _mean_ssim(*_own_maxima(pred, label), torch.ones_like(label), chunk_size)
+def ssim_own_maximum(pred: Tensor, label: Tensor) -> Tensor:
+    """SSIM after dividing each volume by its own maximum, see :func:`psnr_own_maximum`."""
+    return _mean_ssim(*_own_maxima(pred, label), torch.ones_like(label))
 
 
 def _own_maxima(pred: Tensor, label: Tensor) -> list[Tensor]:
-    """Both volumes over their own maxima, in [0, 1]; one without a positive voxel is black."""
+    """Both volumes divided by their own maxima, in [0, 1]; a volume without a positive voxel becomes 0."""
     _check_same_shape(pred, label)
     return [(x / x.max()).clamp(0, 1) if x.max() > 0 else torch.zeros_like(x) for x in (pred, label)]
 
 
-def hfen(pred: Tensor, label: Tensor, sigma: float = 1.5) -> Tensor:
+def hfen(pred: Tensor, label: Tensor) -> Tensor:
     r"""High-frequency error norm, $\lVert LoG(\hat y - y) \rVert / \lVert LoG(y) \rVert$: 0 is best, a blank has 1.
 
-    The Laplacian of Gaussian is three-dimensional and applied as its transfer function, hence with periodic borders
-    (Ravishankar & Bresler, IEEE TMI 2011, use a 15 x 15 kernel of the same standard deviation).
+    The Laplacian of Gaussian is three-dimensional, with a standard deviation of 1.5 voxels. It is applied in k-space,
+    so the borders are periodic. Ravishankar & Bresler, IEEE TMI 2011, use a 15 x 15 kernel of this standard deviation.
 
     Args:
         pred: the prediction, ``(1, H, W, D)``.
         label: the reference, of the same shape.
-        sigma: standard deviation of the Gaussian in voxels.
+
+    >>> label = torch.rand(1, 16, 16, 16)
+    >>> float(hfen(label, label)), float(hfen(torch.zeros_like(label), label))
+    (0.0, 1.0)
     """
     _check_same_shape(pred, label)
     height, width, depth = (f.square() for f in angular_frequencies(label))
     squared = height[:, None, None] + width[:, None] + depth
-    response = squared * torch.exp(-0.5 * sigma**2 * squared)
+    response = squared * torch.exp(-0.5 * LAPLACIAN_SIGMA**2 * squared)
     error, edges = (
         torch.fft.irfftn(torch.fft.rfftn(x, dim=SPATIAL) * response, s=x.shape[-3:]) for x in (pred - label, label)
     )
@@ -215,28 +242,33 @@ def hfen(pred: Tensor, label: Tensor, sigma: float = 1.5) -> Tensor:
 def consistency_psnr(pred: Tensor, image: Tensor) -> Tensor:
     """PSNR in dB between the truncated prediction and the acquisition, whose maximum is the data range.
 
-    It needs no reference: whatever the prediction adds, its low-resolution part should be what was measured.
+    It needs no reference. The low-resolution part of the prediction should equal the measurement, whatever detail the
+    prediction adds.
 
     Args:
         pred: the prediction, ``(1, sH, sW, sD)``.
         image: the acquisition, ``(1, H, W, D)``.
+
+    >>> pred = torch.rand(1, 8, 8, 8)
+    >>> round(float(consistency_psnr(pred, truncate(pred, (4, 4, 4), SPATIAL))))
+    120
     """
     degraded = truncate(pred, image.shape[-3:], SPATIAL)
     return _psnr_of_error((degraded - image) / image.max())
 
 
 def shift_gain_corrected_psnr(pred: Tensor, label: Tensor) -> Tensor:
-    """:func:`psnr` after the best global gain and sub-voxel shift: what remains when registration is forgiven.
+    """:func:`psnr` after correction by the best global gain and sub-voxel shift.
 
-    A diagnostic, not a score: unpaired losses cannot see a consistent sub-voxel shift. When it exceeds :func:`psnr` by
-    more than 0.3 dB, the plain number measures registration rather than resolution.
+    It is a diagnostic, not a score, because unpaired losses cannot see a consistent sub-voxel shift. When it exceeds
+    :func:`psnr` by more than 0.3 dB, the uncorrected number measures registration rather than resolution.
     """
     _check_same_shape(pred, label)
     return psnr(register_shift_and_gain(pred, label)[0], label)
 
 
 def masked_shift_gain_corrected_psnr(pred: Tensor, masked_label: Tensor) -> Tensor:
-    """:func:`masked_psnr` after the gain and shift of :func:`shift_gain_corrected_psnr`, which are global ones."""
+    """:func:`masked_psnr` after the same global correction as in :func:`shift_gain_corrected_psnr`."""
     label = masked_label[:1]
     _check_same_shape(pred, label)
     return masked_psnr(register_shift_and_gain(pred, label)[0], masked_label)

@@ -1,4 +1,4 @@
-"""The papers' networks. Only the configs instantiate them; no other module of the bundle imports this package."""
+"""The networks of the papers and ours. Only configs instantiate them; no other package of the bundle imports them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What needs no learning, in the form of a network, so that it is evaluated like one."""
+"""Baselines without learning, in the form of networks, so that they are evaluated like networks."""
 
 from __future__ import annotations
 
@@ -20,9 +20,13 @@ class Tricubic(nn.Module):
 
     Args:
         scale_factor: integer factors along the spatial axes.
-        centred: place LR voxels where MATLAB's ``imresize3`` has them, in the centre of their block of $s$ HR voxels.
-            k-space truncation has them at its beginning, so that the result is $(s - 1) / 2$ voxels off; the papers'
-            tricubic rows very plausibly are.
+        centred: place LR voxels in the centre of their block of $s$ HR voxels, as MATLAB's ``imresize3`` does. k-space
+            truncation places them at its beginning, so that this result is $(s - 1) / 2$ HR voxels off. The papers'
+            tricubic rows very plausibly are, too.
+
+    Example:
+        >>> Tricubic((2, 2, 1))(torch.rand(1, 1, 4, 4, 3)).shape
+        torch.Size([1, 1, 8, 8, 3])
     """
 
     def __init__(self, scale_factor: Sequence[int] = (2, 2, 2), centred: bool = False) -> None:
@@ -38,10 +42,14 @@ class Tricubic(nn.Module):
 
 
 class ZeroFilling(nn.Module):
-    """The scanner's own interpolation, of the whole volume and never of tiles; see :mod:`scripts.physics.kspace`.
+    """The scanner's own interpolation, see :mod:`scripts.physics.kspace`. It takes whole volumes, never tiles.
 
     Args:
         scale_factor: integer factors along the spatial axes.
+
+    Example:
+        >>> ZeroFilling((2, 2, 1))(torch.rand(1, 1, 4, 4, 3)).shape
+        torch.Size([1, 1, 8, 8, 3])
     """
 
     def __init__(self, scale_factor: Sequence[int] = (2, 2, 2)) -> None:
@@ -56,13 +64,13 @@ class ZeroFilling(nn.Module):
 
 
 class LinearInverse(nn.Module):
-    """Zero-filling behind the Wiener inverse of a degradation: the best that a linear filter can do, without learning.
+    """The Wiener inverse of a degradation, then zero-filling: the best that a linear filter can do, without learning.
 
     Args:
         scale_factor: integer factors along the spatial axes.
-        degradation: an estimate, or the file where it was saved, or one that is known, see
+        degradation: an estimate, its file, or a known degradation, see
             :func:`scripts.physics.degradation.known_degradation`.
-        snr: the head's mean signal over the standard deviation of the noise, where it is known; None for the noise of
+        snr: the head's mean signal over the standard deviation of the noise, if known. None for the noise of
             ``degradation``.
 
     Raises:

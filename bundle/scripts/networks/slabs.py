@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def volume_to_slabs(volume: Tensor, size: int, step: int) -> Tensor:
-    """One slab per ``step`` slices, centred on them; the first and last slices are replicated beyond the ends.
+    """One slab per ``step`` slices, centred on them. Beyond the ends the first and the last slice are replicated.
 
     Args:
         volume: ``(B, 1, H, W, D)``, the slab axis last, ``D`` a multiple of ``step``.
@@ -17,6 +17,10 @@ def volume_to_slabs(volume: Tensor, size: int, step: int) -> Tensor:
 
     Returns:
         ``(B * D / step, size, H, W)``, slices in order along the channels.
+
+    Example:
+        >>> volume_to_slabs(torch.rand(1, 1, 8, 8, 5), size=3, step=1).shape
+        torch.Size([5, 3, 8, 8])
     """
     margin = (size - step) // 2
     padded = F.pad(volume, [margin, margin, 0, 0, 0, 0], mode="replicate")[:, 0]
@@ -25,13 +29,13 @@ def volume_to_slabs(volume: Tensor, size: int, step: int) -> Tensor:
 
 
 def per_pass(x: Tensor, wanted: int | None, cached: int, launched: int) -> int:
-    """How much of ``x`` passes a network at once: what is ``wanted``, or what suits the device.
+    """How much of ``x`` passes a network at once.
 
     Args:
-        x: what passes.
-        wanted: None for what suits the device.
-        cached: for a processor, whose cache should hold the features of a layer.
-        launched: for an accelerator, where each of a pass's hundreds of calls should have enough to do.
+        x: the input.
+        wanted: the answer, or None for what suits the device.
+        cached: suits a processor, whose cache should hold the features of a layer.
+        launched: suits an accelerator, where each of a pass's hundreds of calls needs enough work.
     """
     if wanted is not None:
         return wanted
@@ -43,8 +47,12 @@ def in_passes(slabs: Tensor, slabs_per_pass: int | None) -> list[Tensor]:
 
     Args:
         slabs: all slabs.
-        slabs_per_pass: how many up to 64 x 64; of larger ones as many fewer, so that the features of a pass, and with
-            them the time that memory costs, do not grow with the volume. None for what suits the device.
+        slabs_per_pass: how many slabs of up to 64 x 64. Of larger slabs proportionally fewer pass at once, so that the
+            features of a pass do not grow with the volume. None for what suits the device.
+
+    Example:
+        >>> [len(part) for part in in_passes(torch.rand(5, 3, 8, 8), slabs_per_pass=2)]
+        [2, 2, 1]
     """
     pixels = slabs.shape[2] * slabs.shape[3]
     number = per_pass(slabs, slabs_per_pass, cached=8, launched=256)
@@ -52,7 +60,7 @@ def in_passes(slabs: Tensor, slabs_per_pass: int | None) -> list[Tensor]:
 
 
 def central(slab: Tensor, size: int) -> Tensor:
-    """The ``size`` slices in the middle of a slab ``(B, n, H, W)``; the others are their context."""
+    """The ``size`` slices in the middle of a slab ``(B, n, H, W)``. The others are their context."""
     return slab.narrow(1, (slab.shape[1] - size) // 2, size)
 
 

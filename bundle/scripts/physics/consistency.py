@@ -4,13 +4,17 @@ With the transfer $H$ of the scan and the discrepancy $D = x - H \hat y$ inside 
 
 $$\hat y \leftarrow \hat y + W D, \qquad W = \frac{H P_{err}}{(H^2 + \delta^2) P_{err} + P_{noise}},$$
 
-has the least expected error when $P_{err}$ is the power of the prediction's error, $P_{noise}$ that of the noise which
-the scan has and the target has not, and $\delta$ the error of the transfer. Shell by shell of k-space, $P_{err}$ is
-what the discrepancy shows beyond the noise. $H = 1$ and $P_{noise} = \delta = 0$ put the acquisition back as it is.
+has the least expected error. Here $P_{err}$ is the power of the prediction's error, $P_{noise}$ the power of the noise
+that the scan has and the target lacks, and $\delta$ the error of the transfer. In each shell of k-space, $P_{err}$ is
+the part of the discrepancy beyond the noise. $H = 1$ and $P_{noise} = \delta = 0$ put back the whole acquisition.
 
-The target matters. A scanner that had gone on to acquire the rest of k-space would have had the very same noise in the
-part that it did acquire: for *that* scan as the target, nothing is noise. For an image without noise, what a network
-smoothed away must stay away. :func:`smoothed_noise` bounds it, so that the weight suits both targets.
+The weight depends on the target:
+
+* The target may be this scan, acquired further out in k-space. It has the same noise in the acquired part, so that
+  nothing there counts as noise.
+* The target may be an image without noise. Then noise that the network smoothed away must stay away.
+
+:func:`smoothed_noise` bounds that noise, so that the weight suits both targets.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from scripts.physics.kspace import fftc, ifftc, truncate, zero_fill
+from scripts.physics.kspace import centred_frequencies, fftc, ifftc, open_grid, truncate, zero_fill
 
 __all__ = [
     "consistency_weight",
@@ -33,13 +37,22 @@ __all__ = [
 
 
 SHELLS = 10  # between the centre of k-space and the ellipsoid that touches the faces of the band
-LOW = 0.3  # of the band: where gain and shift are seen
-CHANCE = 3.0  # standard errors of the noise's power, in pairs of conjugate points, that are not taken for an error
+LOW = 0.3  # share of the band in which gain and shift are measured
+CHANCE = 3.0  # standard errors of the noise's power below which a discrepancy does not count as an error
 AXES = (0, 1, 2)
 
 
 def in_band(pred: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
-    """Centred k-spaces, ``(H, W, D)``, of a scan and of a prediction ``(sH, sW, sD)`` truncated to its band."""
+    """Centred k-spaces of a scan and of the prediction truncated to its band, both ``(H, W, D)``.
+
+    Args:
+        pred: the prediction, ``(sH, sW, sD)``, real.
+        image: the scan, ``(H, W, D)``.
+
+    >>> acquired, predicted = in_band(torch.rand(8, 8, 8), torch.rand(4, 4, 4))
+    >>> predicted.shape
+    torch.Size([4, 4, 4])
+    """
     return fftc(image, AXES), fftc(truncate(pred, image.shape, AXES), AXES)
 
 
@@ -51,19 +64,23 @@ def soft_data_consistency(
     transfer_error: Tensor | float = 0.0,
     kspaces: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, float]:
-    """Put the acquired k-space back into a prediction as far as it is expected to lessen the error.
+    """Put the acquired k-space back into a prediction, as far as this is expected to reduce the error.
 
     Args:
         pred: the prediction, ``(sH, sW, sD)``, real.
         image: the scan, ``(H, W, D)``.
         transfer: see :func:`consistency_weight`; None for a plain truncation.
-        noise: see there; None for :func:`smoothed_noise`, where a network that has undone the transfer itself is told
-            from one that has not.
-        transfer_error: see there.
-        kspaces: what :func:`in_band` gives, where it is known already.
+        noise: see :func:`consistency_weight`; None for :func:`smoothed_noise`.
+        transfer_error: see :func:`consistency_weight`.
+        kspaces: the result of :func:`in_band` for ``pred`` and ``image``; None to compute it.
 
     Returns:
         the prediction, and the share of the acquired k-space that it now has from the scan.
+
+    >>> pred, image, silent = torch.zeros(8, 8, 8), torch.rand(4, 4, 4), torch.zeros(1, 1, 1)
+    >>> volume, share = soft_data_consistency(pred, image, noise=silent)
+    >>> round(share, 3)  # without noise, all of the acquired k-space comes back
+    1.0
     """
     transfer = torch.ones_like(image) if transfer is None else transfer.to(image)
     correction, share = _correction(*(kspaces or in_band(pred, image)), transfer, noise, transfer_error)
@@ -73,15 +90,16 @@ def soft_data_consistency(
 def _correction(
     acquired: Tensor, predicted: Tensor, transfer: Tensor, noise: Tensor | None, transfer_error: Tensor | float
 ) -> tuple[Tensor, float]:
-    """What to add to the prediction, on the grid of the scan, and the share that the scan then has."""
+    """What to add to the prediction on the scan's grid, and the share of k-space that then comes from the scan."""
     filtered = transfer * predicted
-    if noise is None:  # a network that has undone the filter itself gives what, filtered again, is nearer to the scan
+    if noise is None:
         inside = transfer > 0
+        # if the network undid the filter, its prediction is closer to the scan once it is filtered again
         comparable = min((predicted, filtered), key=lambda k: _distance(acquired, k, inside))
         noise = smoothed_noise(acquired, comparable, inside)
     weight = consistency_weight(acquired, predicted, transfer, noise, transfer_error)
     share = float((weight * transfer).sum() / (transfer > 0).sum())
-    return ifftc(weight * (acquired - filtered), AXES).real.clone(), share  # not half of a complex volume
+    return ifftc(weight * (acquired - filtered), AXES).real.clone(), share  # the clone frees the imaginary part
 
 
 def _distance(a: Tensor, b: Tensor, inside: Tensor) -> float:
@@ -90,8 +108,7 @@ def _distance(a: Tensor, b: Tensor, inside: Tensor) -> float:
 
 def _radii(matrix_size: Sequence[int], device: torch.device) -> list[Tensor]:
     """Signed distance from the centre of k-space along each axis, as a share of the band, shaped to broadcast."""
-    axes = [(torch.arange(n, device=device) - n // 2) / (n / 2) for n in matrix_size]
-    return [axis.reshape([-1 if a == b else 1 for b in range(len(axes))]) for a, axis in enumerate(axes)]
+    return open_grid([centred_frequencies(n, device).float() for n in matrix_size])
 
 
 def _shell_index(matrix_size: Sequence[int], device: torch.device) -> Tensor:
@@ -105,7 +122,7 @@ def _shell_sums(values: Tensor, shell: Tensor, inside: Tensor) -> Tensor:
 
 
 def _shell_means(values: Tensor, shell: Tensor, inside: Tensor) -> Tensor:
-    """Mean of ``values`` over the part of each shell that is ``inside``; 0 where there is none."""
+    """Mean of ``values`` over the part of each shell that is ``inside``; 0 for a shell without one."""
     count = _shell_sums(torch.ones_like(values), shell, inside)
     return _shell_sums(values, shell, inside) / count.clamp(min=1)
 
@@ -113,10 +130,10 @@ def _shell_means(values: Tensor, shell: Tensor, inside: Tensor) -> Tensor:
 def smoothed_noise(acquired: Tensor, predicted: Tensor, inside: Tensor) -> Tensor:
     r"""Bound the noise that the network smoothed away.
 
-    Where the discrepancy resembles the scan itself, signal or noise was removed: $r = \langle x - \hat y, x \rangle$.
-    A network smooths like a Wiener filter, which removes the more the smaller the scan's power $P$ is: $r \propto 1/P$.
-    What is seen at any frequency so bounds what is removed at all lower ones, where the network sharpens as well and
-    it does not show.
+    Where the discrepancy resembles the scan, the network removed signal or noise: $r = \langle x - \hat y, x \rangle$.
+    A network smooths like a Wiener filter, which removes more where the scan's power $P$ is lower: $r \propto 1/P$.
+    At low frequencies the network also sharpens, which hides what it removed. The value of $r P$ at any frequency
+    therefore serves as a bound for all lower ones.
 
     Args:
         acquired: k-space of the scan, centred.
@@ -124,7 +141,11 @@ def smoothed_noise(acquired: Tensor, predicted: Tensor, inside: Tensor) -> Tenso
         inside: where k-space was acquired.
 
     Returns:
-        power in each shell.
+        power of the noise in each shell.
+
+    >>> k = fftc(torch.rand(8, 8, 8), AXES)
+    >>> float(smoothed_noise(k, k, torch.ones(8, 8, 8, dtype=torch.bool)).max())  # an unchanged scan lost no noise
+    0.0
     """
     shell = _shell_index(acquired.shape, acquired.device)
     removed = _shell_means(((acquired - predicted) * acquired.conj()).real, shell, inside).clamp(min=0)
@@ -136,17 +157,21 @@ def smoothed_noise(acquired: Tensor, predicted: Tensor, inside: Tensor) -> Tenso
 def consistency_weight(
     acquired: Tensor, predicted: Tensor, transfer: Tensor, noise: Tensor, transfer_error: Tensor | float = 0.0
 ) -> Tensor:
-    """The weight $W$ of the discrepancy, shell by shell from the discrepancy itself.
+    """The weight $W$ of the discrepancy in each shell, from the discrepancy itself.
 
     Args:
         acquired: k-space of the scan, centred.
         predicted: k-space of the prediction in the band of the scan, centred.
         transfer: real, of their shape; 0 where nothing was acquired.
         noise: power of the noise at each point, or in each shell as :func:`smoothed_noise` gives it.
-        transfer_error: its standard error.
+        transfer_error: standard error of the transfer.
 
     Returns:
-        real tensor of their shape, from 0 to 1 over the transfer; 0 where nothing was acquired.
+        real tensor of their shape, at most 1 over the transfer; 0 where nothing was acquired.
+
+    >>> acquired, predicted, transfer = torch.ones(4, 4, 4), torch.zeros(4, 4, 4), torch.full((4, 4, 4), 0.5)
+    >>> float(consistency_weight(acquired, predicted, transfer, noise=torch.zeros(1, 1, 1)).mean())
+    2.0
     """
     inside = transfer > 0
     shell = _shell_index(acquired.shape, acquired.device)
@@ -167,8 +192,8 @@ def consistency_weight(
 def wiener_inverse(image: Tensor, transfer: Tensor, noise: Tensor) -> Tensor:
     r"""Undo a transfer as far as the noise allows, $W = H P_y / (H^2 P_y + P_{noise})$: the best linear inverse.
 
-    The power $P_y$ of the image behind the transfer is the mean over each shell of k-space of what the scan shows
-    beyond the noise, every point weighted by how well it was acquired.
+    $P_y$ is the power of the image before the transfer. It is the mean of the scan's power beyond the noise over each
+    shell of k-space. Well acquired points weigh more.
 
     Args:
         image: the scan, ``(H, W, D)``, real.
@@ -177,6 +202,10 @@ def wiener_inverse(image: Tensor, transfer: Tensor, noise: Tensor) -> Tensor:
 
     Returns:
         the restored scan, ``(H, W, D)``.
+
+    >>> half, silent = torch.full((4, 4, 4), 0.5), torch.zeros(4, 4, 4)
+    >>> float(wiener_inverse(torch.ones(4, 4, 4), half, silent).mean())
+    2.0
     """
     k = fftc(image, AXES)
     shell, inside = _shell_index(image.shape, image.device), transfer > 0
@@ -189,7 +218,7 @@ def wiener_inverse(image: Tensor, transfer: Tensor, noise: Tensor) -> Tensor:
 
 
 def gain_and_shift(acquired: Tensor, predicted: Tensor) -> tuple[float, list[float]]:
-    """By how much the prediction is brighter than the scan, and by how many voxels it lies off, at low frequencies.
+    """The gain and the shift of the prediction against the scan, measured at low frequencies.
 
     Args:
         acquired: k-space of the scan, centred.
@@ -197,6 +226,11 @@ def gain_and_shift(acquired: Tensor, predicted: Tensor) -> tuple[float, list[flo
 
     Returns:
         gain of the prediction, 1 when there is none, and its shift in voxels of the scan along each axis.
+
+    >>> k = fftc(torch.rand(16, 16, 16), AXES)
+    >>> gain, shift = gain_and_shift(k, 1.05 * k)
+    >>> round(gain, 3)
+    1.05
     """
     radii = _radii(acquired.shape, acquired.device)
     low = sum(r.square() for r in radii).sqrt() < LOW

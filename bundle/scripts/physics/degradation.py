@@ -13,7 +13,8 @@ import torch
 from monai.config import PathLike
 from torch import Tensor
 
-from scripts.physics.filters import acquisition_window
+from scripts.physics.filters import acquisition_window, separable_window
+from scripts.physics.kspace import centred_frequencies
 from scripts.utils.atomic import write_text_atomically
 
 __all__ = ["EMPIRICAL", "Degradation", "Transfer", "known_degradation", "read_degradation"]
@@ -26,13 +27,18 @@ class Transfer(NamedTuple):
 
     Args:
         frequencies: from 0 to 1, the Nyquist frequency of the low-resolution group.
-        amplitude: at these; 1 at frequency 0.
-        std: standard error of the logarithm of ``amplitude``, taken as fully correlated along the axis: of the measured
-            curve where that is used, else of the family by its parameter, and 0 where it has none.
-        measured: amplitude before a family took its place.
-        family: see :data:`FAMILIES`, or ``empirical`` when none fits: then ``amplitude`` is the measured curve.
+        amplitude: the amplitude at these frequencies; 1 at frequency 0.
+        std: standard error of the logarithm of ``amplitude``, fully correlated along the axis. For a family it comes
+            from the error of its parameter, and is 0 without one. For a measured curve it is the curve's own error.
+        measured: the measured amplitude, which a family may have replaced.
+        family: a name of :data:`scripts.physics.filters.FILTERS`, or ``empirical`` when no family fits: then
+            ``amplitude`` is the measured curve.
         parameter: of the family: taper of Tukey, FWHM in low-resolution voxels, acquired fraction; None otherwise.
-        misfit: rms of the difference between the best family and the measured curve, in what they may differ by.
+        misfit: rms difference between the best family and the measured curve, in units of its tolerance.
+
+    >>> transfer = Transfer((0.0, 1.0), (1.0, 0.5), (0.0, 0.1), (1.0, 0.5), "empirical", None, 0.0)
+    >>> transfer.at(np.array([0.0, 0.5, 1.0])).tolist()
+    [1.0, 0.75, 0.5]
     """
 
     frequencies: tuple[float, ...]
@@ -44,26 +50,30 @@ class Transfer(NamedTuple):
     misfit: float
 
     def at(self, frequencies: np.ndarray, deviation: float = 0.0) -> np.ndarray:
-        """Amplitude at frequencies in [0, 1], ``deviation`` standard errors off."""
+        """Amplitude at frequencies in [0, 1], moved by ``deviation`` standard errors."""
         amplitude = np.interp(frequencies, self.frequencies, self.amplitude)
         return amplitude * np.exp(deviation * np.interp(frequencies, self.frequencies, self.std))
 
 
 class Degradation(NamedTuple):
-    """An estimate by :func:`estimate_degradation`.
+    """What turns a high-resolution into a low-resolution group, as ``estimate_degradation`` finds it.
 
     Args:
         spacing: median mm per voxel of the low-resolution group, along the axes of the canonical frame.
         transfers: one per axis.
         elliptical: whether k-space is empty beyond the ellipsoid that touches the faces of the band.
-        gain: of the low-resolution group on the common intensity scale; people and their fields of view differ as well.
+        gain: of the low-resolution group on the common intensity scale. It includes differences between subjects and
+            between fields of view.
         gain_std: standard error of its logarithm.
-        noise_std: of the noise in a low-resolution volume on the common intensity scale, in addition to what the noise
-            of the high-resolution group leaves there; before the transfer when ``filtered_noise``.
+        noise_std: standard deviation of the noise in a low-resolution volume on the common intensity scale. It excludes
+            the noise that the high-resolution group already has. It precedes the transfer if ``filtered_noise``.
         noise_spread: standard error of its logarithm.
-        filtered_noise: whether the noise has passed the transfer, as a receiver's noise passes a reconstruction filter.
+        filtered_noise: whether the noise passed the transfer, as receiver noise passes a reconstruction filter.
         misfit: rms of the residual in dB.
         subjects: numbers of high- and low-resolution volumes.
+
+    >>> known_degradation(hamming=True).window((4, 1, 1)).flatten().numpy().round(2).tolist()
+    [0.08, 0.54, 1.0, 0.54]
     """
 
     spacing: tuple[float, ...]
@@ -78,20 +88,18 @@ class Degradation(NamedTuple):
     subjects: tuple[int, int]
 
     def save(self, path: PathLike) -> None:
+        """Write the degradation as JSON, which :func:`read_degradation` reads."""
         record = {**self._asdict(), "transfers": [transfer._asdict() for transfer in self.transfers]}
         write_text_atomically(path, json.dumps(record, indent=1) + "\n")
 
     def window(self, matrix_size: Sequence[int], deviations: Sequence[float] = (0.0, 0.0, 0.0)) -> Tensor:
-        """The transfer on a centred k-space, float64, ``deviations`` standard errors off along each axis."""
-        radii = [np.abs(np.arange(n) - n // 2) / max(n / 2, 1) for n in matrix_size]
-        curves = [t.at(r, z) for t, r, z in zip(self.transfers, radii, deviations, strict=True)]
-        window = np.einsum("i,j,k->ijk", *curves)
-        if self.elliptical:
-            window = window * (sum(np.ix_(*(r**2 for r in radii))) <= 1)
-        return torch.from_numpy(window)
+        """The transfer on a centred k-space, float64, moved by ``deviations`` standard errors along each axis."""
+        radii = [centred_frequencies(n).abs() for n in matrix_size]
+        curves = [t.at(r.numpy(), z) for t, r, z in zip(self.transfers, radii, deviations, strict=True)]
+        return separable_window([*map(torch.from_numpy, curves)], radii if self.elliptical else None)
 
     def along_any_axis(self) -> Degradation:
-        """The same transfer along all axes, their geometric mean, for what cannot tell one axis from another."""
+        """The geometric mean of the transfers along all axes, for networks that do not distinguish the axes."""
         u = np.asarray(self.transfers[0].frequencies)
         amplitude = np.exp(np.mean([np.log(np.maximum(t.at(u), 1e-3)) for t in self.transfers], axis=0))
         measured = np.mean([np.interp(u, t.frequencies, t.measured) for t in self.transfers], axis=0)
@@ -103,7 +111,7 @@ class Degradation(NamedTuple):
 
 
 def read_degradation(path: PathLike) -> Degradation:
-    """What :meth:`Degradation.save` wrote."""
+    """Read a degradation that :meth:`Degradation.save` wrote."""
     record = json.loads(Path(path).read_text(encoding="utf-8"))
     transfers = tuple(Transfer(**_with_tuples(one)) for one in record["transfers"])
     return Degradation(**{**_with_tuples(record), "transfers": transfers})
@@ -118,8 +126,11 @@ def known_degradation(
 ) -> Degradation:
     """The degradation of a known acquisition, such as one that ``KSpaceTruncate`` simulates.
 
-    Of partial Fourier it has what remains in the real part of the image. For the arguments see
-    :func:`scripts.physics.filters.acquisition_window`; noise is none, spacing and numbers of subjects are unknown.
+    Of partial Fourier it has the effect on the real part of the image. There is no noise. The spacing and the numbers
+    of subjects are unknown. For the arguments see :func:`scripts.physics.filters.acquisition_window`.
+
+    >>> [round(amplitude, 2) for amplitude in known_degradation(hamming=True).transfers[0].amplitude[::32]]
+    [1.0, 0.54, 0.08]
     """
     frequencies = np.linspace(0, 1, 65)
     transfers = []

@@ -1,39 +1,123 @@
-"""Filters: what a scanner, or its reconstruction, does to the k-space that it acquires."""
+r"""Filters: how a scanner, or its reconstruction, weights the k-space that it acquires.
+
+A filter gives the amplitude at the frequency $u$ along one axis. $u$ is the distance from the centre of k-space in
+units of the Nyquist frequency, in [0, 1]. :data:`FILTERS` holds every filter once. The filters take NumPy arrays and
+tensors, because the estimator fits in NumPy and the transforms work on tensors.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["acquisition_window", "exponential_window", "fermi_window", "hamming_window"]
+from scripts.physics.kspace import centred_frequencies, open_grid
+
+__all__ = ["FILTERS", "UNFILTERED", "Filter", "acquisition_window", "separable_window"]
 
 
-def _radius(size: int, device: torch.device | None) -> Tensor:
-    """Signed distance from the k-space centre in units of the half width, in [-1, 1)."""
-    return (torch.arange(size, dtype=torch.float64, device=device) - size // 2) / max(size / 2, 1)
+Frequencies = TypeVar("Frequencies", np.ndarray, Tensor)
 
 
-def hamming_window(size: int, device: torch.device | None = None) -> Tensor:
-    r"""The scanner's Hamming filter, $0.54 + 0.46 \cos(\pi k / k_{max})$: 1 in the centre, 0.08 at the edge."""
-    return 0.54 + 0.46 * torch.cos(torch.pi * _radius(size, device))
+def _library(u: Frequencies) -> Any:
+    """NumPy for arrays, PyTorch for tensors: their functions differ in the last digit, and each side keeps its own."""
+    return torch if isinstance(u, Tensor) else np
 
 
-def exponential_window(size: int, decay: float, device: torch.device | None = None) -> Tensor:
-    r"""A signal that decays away from the centre of k-space, $e^{-d |k| / k_{max}}$ with the ``decay`` $d$."""
-    return torch.exp(-decay * _radius(size, device).abs())
+def _box(u: Frequencies) -> Frequencies:
+    """Plain truncation: everything inside the band is kept."""
+    return _library(u).ones_like(u)
 
 
-def fermi_window(size: int, radius: float, width: float, device: torch.device | None = None) -> Tensor:
-    r"""The Fermi filter, $1 / (1 + e^{(|k| / k_{max} - r) / w})$ with ``radius`` $r$ and ``width`` $w$.
+def _hamming(u: Frequencies) -> Frequencies:
+    r"""The scanner's Hamming filter, $0.54 + 0.46 \cos(\pi u)$: 1 in the centre, 0.08 at the edge."""
+    return 0.54 + 0.46 * _library(u).cos(math.pi * u)
+
+
+def _tukey(u: Frequencies, taper: float) -> Frequencies:
+    """1 in the centre, and a cosine from 1 to 0 over the outermost share ``taper`` of the band."""
+    return _library(u).where(u < 1 - taper, 1.0, 0.5 + 0.5 * _library(u).cos(math.pi * (u - 1 + taper) / taper))
+
+
+def _gaussian(u: Frequencies, fwhm: float) -> Frequencies:
+    """A Gaussian blur whose full width at half maximum is ``fwhm`` voxels."""
+    return _library(u).exp(-((math.pi * u * fwhm) ** 2) / (16 * math.log(2)))
+
+
+def _partial_fourier(u: Frequencies, fraction: float) -> Frequencies:
+    """The real part of an image, of whose k-space a ``fraction`` in (0.5, 1] along the axis was acquired."""
+    return _library(u).where(u <= 2 * fraction - 1, 1.0, 0.5)
+
+
+def _partial_fourier_hamming(u: Frequencies, fraction: float) -> Frequencies:
+    return _partial_fourier(u, fraction) * _hamming(u)
+
+
+def _exponential(u: Frequencies, decay: float) -> Frequencies:
+    """A signal that decays away from the centre of k-space, $e^{-d u}$ with the ``decay`` $d$."""
+    return _library(u).exp(-decay * u)
+
+
+def _fermi(u: Frequencies, radius: float, width: float) -> Frequencies:
+    """The Fermi filter, $1 / (1 + e^{(u - r) / w})$ with ``radius`` $r$ and ``width`` $w$.
 
     It is divided by its value in the centre, so that intensities are preserved.
     """
-    fall = torch.sigmoid((radius - _radius(size, device).abs()) / width)
-    return fall / fall[size // 2]
+    amplitude, centre = (torch.sigmoid((radius - torch.as_tensor(v)) / width) for v in (u, 0 * u))
+    return amplitude / centre if isinstance(u, Tensor) else (amplitude / centre).numpy()
+
+
+FILTERS: Mapping[str, Callable[..., Any]] = {
+    "box": _box,
+    "hamming": _hamming,
+    "tukey": _tukey,
+    "gaussian": _gaussian,
+    "partial_fourier": _partial_fourier,
+    "partial_fourier_hamming": _partial_fourier_hamming,
+    "exponential": _exponential,
+    "fermi": _fermi,
+}
+
+
+class Filter(NamedTuple):
+    """A filter along one axis.
+
+    Args:
+        family: a name of :data:`FILTERS`; ``box`` is no filter.
+        parameters: of the family, in the order of its function; most families have one or none.
+
+    >>> Filter("tukey", (0.5,)).at(np.array([0.0, 0.5, 0.75, 1.0])).round(2).tolist()
+    [1.0, 1.0, 0.5, 0.0]
+    """
+
+    family: str
+    parameters: tuple[float, ...] = ()
+
+    def at(self, frequencies: Frequencies) -> Frequencies:
+        """Amplitude at frequencies in [0, 1]."""
+        return FILTERS[self.family](frequencies, *self.parameters)
+
+
+UNFILTERED = Filter("box")
+
+
+def separable_window(lines: Sequence[Tensor], radii: Sequence[Tensor] | None = None) -> Tensor:
+    """Weight of each point of a centred k-space, the product of one line per axis.
+
+    Args:
+        lines: the amplitude along each axis.
+        radii: distance from the centre along each axis, as a share of the band. If given, the corners beyond the
+            ellipsoid that touches the faces of the band are 0.
+
+    >>> separable_window([torch.tensor([0.5, 1.0]), torch.tensor([1.0, 3.0])]).tolist()
+    [[0.5, 1.5], [1.0, 3.0]]
+    """
+    window = math.prod(open_grid(lines))
+    return window if radii is None else window * (sum(r.square() for r in open_grid(radii)) <= 1)
 
 
 def acquisition_window(
@@ -50,11 +134,11 @@ def acquisition_window(
     Args:
         matrix_size: the sizes of the acquired matrix along each axis.
         elliptical: leave out the corners beyond the ellipsoid that touches the faces, as elliptical sampling does.
-        partial_fourier: per axis, the acquired fraction of k-space in (0.5, 1]; the other part, at negative
-            frequencies, is 0.
-        hamming: apodise each axis by :func:`hamming_window`.
-        exponential: per axis, the decay of :func:`exponential_window`, not negative; 0 for none.
-        fermi: per axis, radius and width of :func:`fermi_window`, both positive; None for none.
+        partial_fourier: per axis, the acquired fraction of k-space in (0.5, 1]. The rest is 0 and lies at negative
+            frequencies.
+        hamming: apply the Hamming filter along each axis with more than one voxel.
+        exponential: per axis, the decay of the exponential filter, not negative; 0 for none.
+        fermi: per axis, radius and width of the Fermi filter, both positive; None for none.
         device: where to make the window.
 
     Returns:
@@ -62,6 +146,9 @@ def acquisition_window(
 
     Raises:
         ValueError: when an option has another length than ``matrix_size``, or a value out of its range.
+
+    >>> acquisition_window([4], hamming=True).numpy().round(2).tolist()
+    [0.08, 0.54, 1.0, 0.54]
     """
     fractions = _per_axis("partial_fourier", partial_fourier, 1.0, matrix_size)
     decays = _per_axis("exponential", exponential, 0.0, matrix_size)
@@ -72,20 +159,17 @@ def acquisition_window(
         raise ValueError(f"exponential must be a finite decay of at least 0 per axis, got {decays}.")
     if any(fall is not None and not (len(fall) == 2 and min(fall) > 0) for fall in falls):
         raise ValueError(f"fermi must be a positive radius and width, or None, per axis, got {falls}.")
-    window = torch.ones(tuple(matrix_size), dtype=torch.float64, device=device)
-    squared_radius = torch.zeros_like(window)
-    for axis, size in enumerate(matrix_size):
-        shape = [size if other == axis else 1 for other in range(len(matrix_size))]
-        line = (torch.arange(size, device=device) >= size - round(size * fractions[axis])).double()
+    lines, radii = [], [centred_frequencies(size, device).abs() for size in matrix_size]
+    for size, radius, fraction, decay, fall in zip(matrix_size, radii, fractions, decays, falls, strict=True):
+        line = (torch.arange(size, device=device) >= size - round(size * fraction)).double()
         if hamming and size > 1:
-            line = line * hamming_window(size, device)
-        if decays[axis]:
-            line = line * exponential_window(size, decays[axis], device)
-        if falls[axis] is not None:
-            line = line * fermi_window(size, *falls[axis], device=device)
-        window = window * line.reshape(shape)
-        squared_radius = squared_radius + _radius(size, device).reshape(shape) ** 2
-    return window * (squared_radius <= 1) if elliptical else window
+            line = line * Filter("hamming").at(radius)
+        if decay:
+            line = line * Filter("exponential", (decay,)).at(radius)
+        if fall is not None:
+            line = line * Filter("fermi", tuple(fall)).at(radius)
+        lines.append(line)
+    return separable_window(lines, radii if elliptical else None)
 
 
 def _per_axis(name: str, values: Sequence | None, default: float | None, matrix_size: Sequence[int]) -> list:
@@ -94,42 +178,3 @@ def _per_axis(name: str, values: Sequence | None, default: float | None, matrix_
     if isinstance(values, str) or len(values) != len(matrix_size):
         raise ValueError(f"{name} must have one value per axis ({len(matrix_size)}), got {values}.")
     return list(values)
-
-
-# Families: amplitude at frequencies u in [0, 1], and the parameters to try
-
-
-def _box(u: np.ndarray, _: float) -> np.ndarray:
-    return np.ones_like(u)
-
-
-def _hamming(u: np.ndarray, _: float) -> np.ndarray:
-    return 0.54 + 0.46 * np.cos(np.pi * u)
-
-
-def _tukey(u: np.ndarray, taper: float) -> np.ndarray:
-    return np.where(u < 1 - taper, 1.0, 0.5 + 0.5 * np.cos(np.pi * (u - 1 + taper) / taper))
-
-
-def _gaussian(u: np.ndarray, fwhm: float) -> np.ndarray:
-    """Of a blur whose full width at half maximum is ``fwhm`` low-resolution voxels."""
-    return np.exp(-((np.pi * u * fwhm) ** 2) / (16 * math.log(2)))
-
-
-def _partial_fourier(u: np.ndarray, fraction: float) -> np.ndarray:
-    """The real part of an image, of whose k-space a ``fraction`` along the axis was acquired."""
-    return np.where(u <= 2 * fraction - 1, 1.0, 0.5)
-
-
-def _partial_fourier_hamming(u: np.ndarray, fraction: float) -> np.ndarray:
-    return _partial_fourier(u, fraction) * _hamming(u, math.nan)
-
-
-FAMILIES: Mapping[str, tuple[Callable[[np.ndarray, float], np.ndarray], np.ndarray]] = {
-    "box": (_box, np.array([math.nan])),
-    "hamming": (_hamming, np.array([math.nan])),
-    "tukey": (_tukey, np.arange(0.1, 1.001, 0.05)),
-    "gaussian": (_gaussian, np.arange(0.3, 2.501, 0.05)),
-    "partial_fourier": (_partial_fourier, np.arange(9, 16) / 16),
-    "partial_fourier_hamming": (_partial_fourier_hamming, np.arange(9, 16) / 16),
-}

@@ -1,8 +1,8 @@
 r"""Cubic interpolation on the grid of k-space truncation.
 
-Stock interpolation places low-resolution voxel $l$ at $s l + (s - 1) / 2$ (``align_corners=False``, MATLAB's
-``imresize``) or stretches the volume end to end. k-space truncation places it at $s l$, and missing that by half a
-voxel costs several decibels, so that a tricubic reference is only fair on the right grid.
+k-space truncation places low-resolution voxel $l$ at $s l$. Stock interpolation places it at $s l + (s - 1) / 2$
+(``align_corners=False``, MATLAB's ``imresize``), or stretches the volume end to end. An error of half a voxel costs
+several decibels, so a tricubic reference is only fair on the right grid.
 """
 
 from __future__ import annotations
@@ -24,17 +24,20 @@ def _keys(distance: Tensor) -> Tensor:
 
 
 def interpolate_cubic(x: Tensor, scale_factor: int, dim: int | Sequence[int], centred: bool = False) -> Tensor:
-    """Interpolate by cubic convolution along ``dim``, borders clamped.
+    """Interpolate by cubic convolution along ``dim``; beyond a border the outermost voxel is repeated.
 
     Args:
         x: real floating point tensor of any shape.
         scale_factor: how many voxels to make of one, along each axis of ``dim``.
         dim: one axis or several, which are interpolated in turn.
-        centred: place voxel ``l`` in the centre of its block, as ``imresize`` does, instead of at ``scale_factor * l``,
-            where k-space truncation has it.
+        centred: place voxel ``l`` in the centre of its block, as ``imresize`` does. By default it is placed at
+            ``scale_factor * l``, as by k-space truncation.
 
     Returns:
         tensor whose sizes along ``dim`` are ``scale_factor`` times larger.
+
+    >>> interpolate_cubic(torch.tensor([0.0, 1.0, 2.0, 3.0]), 2, dim=0)[2:5].tolist()
+    [1.0, 1.5, 2.0]
     """
     for axis in [dim] if isinstance(dim, int) else dim:
         x = interpolate_axis(x, scale_factor, axis, centred)
@@ -42,7 +45,7 @@ def interpolate_cubic(x: Tensor, scale_factor: int, dim: int | Sequence[int], ce
 
 
 def interpolate_axis(x: Tensor, scale_factor: int, dim: int, centred: bool) -> Tensor:
-    """:func:`interpolate_cubic` along one axis; scriptable."""
+    """:func:`interpolate_cubic` along one axis, in a form that TorchScript compiles."""
     size = x.shape[dim]
     position = torch.arange(size * scale_factor, dtype=torch.float64, device=x.device)
     position = (position + 0.5) / scale_factor - 0.5 if centred else position / scale_factor

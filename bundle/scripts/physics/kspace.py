@@ -1,14 +1,14 @@
-r"""k-space: what a scanner acquires, and how a lower resolution follows from acquiring less of it.
+r"""k-space: what a scanner acquires, and how acquiring less of it lowers the resolution.
 
-Conventions, for a volume of $N$ voxels along an axis, of which a matrix of $M \leq N$ is kept:
+Conventions, for an axis of $N$ voxels of which a matrix of $M \leq N$ is kept:
 
-* the phase refers to voxel 0, so that low-resolution voxel $l$ sits on high-resolution position $l N / M$
-  (voxel $2l$ when the matrix is halved) for odd and even sizes alike;
-* intensities are preserved: a constant stays that constant;
-* the field of view is kept, so the spacing grows to $N / M$ times the old one.
+* The phase refers to voxel 0. Low-resolution voxel $l$ therefore sits at high-resolution position $l N / M$, which is
+  voxel $2l$ when the matrix is halved. This holds for odd and even sizes alike.
+* Intensities are preserved: a constant keeps its value.
+* The field of view is kept, so the spacing grows by the factor $N / M$.
 
-An even matrix has one unpaired plane, at $-M/2$. For a real volume, :func:`truncate` keeps its real part, which is the
-mean of the planes at $\pm M/2$; :func:`zero_fill` puts that plane back at both. With this choice
+An even matrix has one unpaired plane, at $-M/2$. For a real volume, :func:`truncate` keeps the real part of that plane,
+which is the mean of the planes at $\pm M/2$. :func:`zero_fill` puts the plane back at both places. With this choice
 ``truncate(zero_fill(y)) == y`` and ``zero_fill(truncate(x))`` is an orthogonal projector, both exactly.
 """
 
@@ -19,10 +19,21 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["apodise", "complex_noise", "crop_kspace", "data_consistency", "fftc", "ifftc", "truncate", "zero_fill"]
+__all__ = [
+    "apodise",
+    "centred_frequencies",
+    "complex_noise",
+    "crop_kspace",
+    "data_consistency",
+    "fftc",
+    "ifftc",
+    "open_grid",
+    "truncate",
+    "zero_fill",
+]
 
 
-VOXELS_AT_ONCE = 2**20  # of which lines are resized, in a larger volume: what a cache holds
+VOXELS_AT_ONCE = 2**20  # a larger volume is resized in parts of this size, which fit into a processor's cache
 
 
 def fftc(x: Tensor, dim: Sequence[int]) -> Tensor:
@@ -31,17 +42,42 @@ def fftc(x: Tensor, dim: Sequence[int]) -> Tensor:
     Args:
         x: real or complex tensor of any shape.
         dim: the axes to transform; every other axis is a batch.
+
+    >>> fftc(torch.ones(4), [0]).real.tolist()
+    [0.0, 0.0, 4.0, 0.0]
     """
     return torch.fft.fftshift(torch.fft.fftn(x, dim=tuple(dim)), dim=tuple(dim))
 
 
 def ifftc(k: Tensor, dim: Sequence[int]) -> Tensor:
-    """k-space to complex image, the inverse of :func:`fftc`."""
+    """k-space to complex image, the inverse of :func:`fftc`.
+
+    >>> ifftc(fftc(torch.ones(4), [0]), [0]).real.tolist()
+    [1.0, 1.0, 1.0, 1.0]
+    """
     return torch.fft.ifftn(torch.fft.ifftshift(k, dim=tuple(dim)), dim=tuple(dim))
 
 
+def centred_frequencies(size: int, device: torch.device | None = None) -> Tensor:
+    """Signed frequency of each sample of a centred k-space in units of the Nyquist frequency, float64 in [-1, 1).
+
+    >>> centred_frequencies(4).tolist()
+    [-1.0, -0.5, 0.0, 0.5]
+    """
+    return (torch.arange(size, dtype=torch.float64, device=device) - size // 2) / max(size / 2, 1)
+
+
+def open_grid(lines: Sequence[Tensor]) -> list[Tensor]:
+    """Reshape vectors so that they broadcast against each other, the first one along the first axis.
+
+    >>> [line.shape for line in open_grid([torch.ones(4), torch.ones(5)])]
+    [torch.Size([4, 1]), torch.Size([1, 5])]
+    """
+    return [line.reshape([-1 if a == axis else 1 for a in range(len(lines))]) for axis, line in enumerate(lines)]
+
+
 def truncate(x: Tensor, matrix_size: Sequence[int], dim: Sequence[int]) -> Tensor:
-    r"""Keep the central ``matrix_size`` of k-space, $y = \Re F^{-1} P_M F x$, intensities preserved.
+    r"""Keep the central ``matrix_size`` of k-space, $y = \Re F^{-1} P_M F x$, with intensities preserved.
 
     Args:
         x: real tensor of any shape.
@@ -53,6 +89,9 @@ def truncate(x: Tensor, matrix_size: Sequence[int], dim: Sequence[int]) -> Tenso
 
     Raises:
         ValueError: when a matrix size is not in [1, N].
+
+    >>> truncate(torch.rand(1, 8, 8, 6), (4, 4, 3), dim=(1, 2, 3)).shape
+    torch.Size([1, 4, 4, 3])
     """
     for size, axis in zip(matrix_size, dim, strict=True):
         full = x.shape[axis]
@@ -64,7 +103,9 @@ def truncate(x: Tensor, matrix_size: Sequence[int], dim: Sequence[int]) -> Tenso
 
 
 def zero_fill(y: Tensor, matrix_size: Sequence[int], dim: Sequence[int]) -> Tensor:
-    """Surround k-space by zeros up to ``matrix_size``: the scanner's own interpolation, inverse of :func:`truncate`.
+    """Surround k-space with zeros up to ``matrix_size``: the scanner's own interpolation.
+
+    :func:`truncate` undoes it exactly.
 
     Args:
         y: real tensor of any shape.
@@ -76,6 +117,9 @@ def zero_fill(y: Tensor, matrix_size: Sequence[int], dim: Sequence[int]) -> Tens
 
     Raises:
         ValueError: when a matrix size is below the present size.
+
+    >>> zero_fill(torch.rand(1, 4, 4, 3), (8, 8, 6), dim=(1, 2, 3)).shape
+    torch.Size([1, 8, 8, 6])
     """
     for size, axis in zip(matrix_size, dim, strict=True):
         kept = y.shape[axis]
@@ -92,12 +136,12 @@ def _truncate_lines(x: Tensor, axis: int, size: int) -> Tensor:
 
 
 def _zero_fill_lines(x: Tensor, axis: int, size: int) -> Tensor:
-    # irfft pads the half-spectrum by zeros; the plane at M/2 so stands for both +M/2 and -M/2
+    # irfft pads the half-spectrum with zeros, so its plane at M/2 stands for both +M/2 and -M/2
     return torch.fft.irfft(torch.fft.rfft(x, dim=axis), n=size, dim=axis) * (size / x.shape[axis])
 
 
 def _along(x: Tensor, axis: int, size: int, resize: Callable[[Tensor, int, int], Tensor]) -> Tensor:
-    """Resize the lines of one axis, of a large volume some at a time: spectra of all would be several volumes more."""
+    """Resize the lines of one axis, in parts when the volume is large: the spectra of all lines need much memory."""
     axis %= x.ndim
     other = max((a for a in range(x.ndim) if a != axis), key=x.size, default=axis)
     step = max(1, VOXELS_AT_ONCE * x.shape[other] // max(1, x.numel()))
@@ -113,13 +157,17 @@ def _along(x: Tensor, axis: int, size: int, resize: Callable[[Tensor, int, int],
 def data_consistency(pred: Tensor, image: Tensor, dim: Sequence[int]) -> Tensor:
     r"""Replace the acquired part of the prediction's k-space by the acquisition, $\hat y + Z(x - T \hat y)$.
 
-    For an ``image`` that is the truncation of the truth this is a projection onto the consistent volumes, so that
-    the error can only shrink. It is harmful when ``image`` has another intensity scale or another degradation.
+    When ``image`` is the truncation of the truth, this projects onto the consistent volumes and the error can only
+    shrink. When ``image`` has another intensity scale or another degradation, it does harm.
 
     Args:
         pred: real tensor, the super-resolved volume.
         image: real tensor, the acquired volume, smaller along ``dim``.
         dim: the axes along which ``image`` is truncated.
+
+    >>> pred, image = torch.zeros(8), torch.ones(4)
+    >>> data_consistency(pred, image, dim=[0]).tolist()
+    [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
     """
     acquired = [image.shape[axis] for axis in dim]
     full = [pred.shape[axis] for axis in dim]
@@ -127,9 +175,21 @@ def data_consistency(pred: Tensor, image: Tensor, dim: Sequence[int]) -> Tensor:
 
 
 def crop_kspace(k: Tensor, matrix_size: Sequence[int], dim: Sequence[int]) -> Tensor:
-    """Keep ``[N // 2 - M // 2, N // 2 - M // 2 + M)`` of a centred k-space, the unpaired plane included.
+    """Keep ``[N // 2 - M // 2, N // 2 - M // 2 + M)`` of a centred k-space, including the unpaired plane.
 
-    Unlike :func:`truncate` it stays in k-space, neither rescaled nor made Hermitian: what the papers' authors do.
+    The papers' authors crop like this. The result stays in k-space. It is neither rescaled nor made Hermitian, which
+    :func:`truncate` does.
+
+    Args:
+        k: centred k-space.
+        matrix_size: how many samples to keep along each axis of ``dim``, in [1, N].
+        dim: the axes to crop.
+
+    Raises:
+        ValueError: when a matrix size is not in [1, N].
+
+    >>> crop_kspace(torch.arange(8), [4], dim=[0]).tolist()
+    [2, 3, 4, 5]
     """
     for size, axis in zip(matrix_size, dim, strict=True):
         full = k.shape[axis]
@@ -144,10 +204,14 @@ def complex_noise(k: Tensor, noise_std: float, dim: Sequence[int], generator: to
 
     Args:
         k: complex k-space.
-        noise_std: standard deviation that the noise has in the image, in its units, for each of the real and the
-            imaginary part, before any window.
+        noise_std: standard deviation of the noise in the image, in the image's units, before any window. The real and
+            the imaginary part each have it.
         dim: the k-space axes.
         generator: source of randomness, on the CPU.
+
+    >>> noisy = ifftc(complex_noise(torch.zeros(64, 64, dtype=torch.complex64), 0.1, (0, 1)), (0, 1))
+    >>> 0.09 < noisy.real.std() < 0.11
+    tensor(True)
     """
     samples = 1
     for axis in dim:
@@ -161,7 +225,10 @@ def apodise(k: Tensor, window: Tensor, dim: Sequence[int]) -> Tensor:
     """Weight a centred k-space by ``window``, whose axes correspond to ``dim`` in order.
 
     Raises:
-        ValueError: when the window does not fit k-space.
+        ValueError: when the sizes of the window differ from those of k-space along ``dim``.
+
+    >>> apodise(torch.ones(2, 3), torch.tensor([0.0, 1.0, 0.5]), dim=[1]).tolist()
+    [[0.0, 1.0, 0.5], [0.0, 1.0, 0.5]]
     """
     sizes = tuple(k.shape[axis] for axis in dim)
     if tuple(window.shape) != sizes:

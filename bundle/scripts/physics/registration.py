@@ -11,8 +11,15 @@ from torch import Tensor
 __all__ = ["angular_frequencies", "register_shift_and_gain", "sub_voxel_shift"]
 
 
+NEWTON_STEPS = 5  # they converge quadratically from the best whole voxel
+
+
 def angular_frequencies(x: Tensor) -> list[Tensor]:
-    """Radians per voxel along each axis of the volume's real Fourier transform."""
+    """Radians per voxel along each axis of the volume's real Fourier transform.
+
+    >>> [f.tolist() for f in angular_frequencies(torch.rand(1, 1, 1, 2))]
+    [[0.0], [0.0], [0.0, 3.1415927410125732]]
+    """
     height, width, depth = x.shape[-3:]
     frequencies = torch.fft.fftfreq(height), torch.fft.fftfreq(width), torch.fft.rfftfreq(depth)
     return [2 * math.pi * f.to(x) for f in frequencies]
@@ -25,7 +32,7 @@ def _shifted(spectrum: Tensor, frequencies: Sequence[Tensor], shift: Tensor) -> 
 
 
 def _best_voxel(spectrum: Tensor, reference: Tensor, shape: Sequence[int]) -> Tensor:
-    """The whole-voxel shift that maximises the cross-correlation, each component in [-N/2, N/2)."""
+    """The whole-voxel shift that maximises the cross-correlation, each component in [-N / 2, N / 2)."""
     correlation = torch.fft.irfftn(reference * spectrum.conj(), s=shape)
     position = torch.unravel_index(correlation.argmax(), correlation.shape)
     return torch.tensor([(int(p) + n // 2) % n - n // 2 for p, n in zip(position, shape, strict=True)]).double()
@@ -49,31 +56,35 @@ def _newton_step(cross: Tensor, frequencies: Sequence[Tensor], shift: Tensor) ->
     return shift - torch.linalg.solve(hessian, gradient).clamp(-0.5, 0.5)
 
 
-def register_shift_and_gain(pred: Tensor, label: Tensor, num_steps: int = 5) -> tuple[Tensor, Tensor, Tensor]:
+def register_shift_and_gain(pred: Tensor, label: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     r"""Least-squares registration by a global gain and a sub-voxel shift, with periodic borders.
 
-    $\min_{g, t} \lVert g\,S_t \hat y - y \rVert$ is solved in k-space: the shift maximises the cross-correlation (the
-    best voxel first, then Newton steps, which converge quadratically), the gain follows in closed form.
+    It solves $\min_{g, t} \lVert g\,S_t \hat y - y \rVert$ in k-space. The shift maximises the cross-correlation: the
+    best whole voxel comes first, then Newton steps. The gain follows in closed form.
 
     Args:
         pred: the volume to move, ``(1, H, W, D)``.
-        label: the volume to meet, of the same shape.
-        num_steps: number of Newton steps.
+        label: the fixed volume, of the same shape.
 
     Returns:
         the registered prediction, the shift $t$ in voxels, shape ``(3,)``, and the gain $g$.
 
     Raises:
         ValueError: when the shapes differ.
+
+    >>> label = torch.rand(1, 8, 8, 8)
+    >>> moved, shift, gain = register_shift_and_gain(2 * label.roll(1, dims=1), label)
+    >>> [round(voxels) for voxels in shift.tolist()], round(float(gain), 3)
+    ([-1, 0, 0], 0.5)
     """
     if pred.shape != label.shape:
         raise ValueError(f"both volumes must have the same shape, got {tuple(pred.shape)} and {tuple(label.shape)}.")
     spectrum, reference = (torch.fft.rfftn(x[0]) for x in (pred, label))
     frequencies, shape = angular_frequencies(label), label.shape[-3:]
     cross = reference.conj() * spectrum
-    cross[..., 1 : (shape[-1] + 1) // 2] *= 2  # stands for the half of k-space that a real transform leaves out
+    cross[..., 1 : (shape[-1] + 1) // 2] *= 2  # for the conjugate half of k-space, which a real transform omits
     shift = _best_voxel(spectrum, reference, shape)
-    for _ in range(num_steps):
+    for _ in range(NEWTON_STEPS):
         shift = _newton_step(cross, frequencies, shift)
     moved = torch.fft.irfftn(_shifted(spectrum, frequencies, shift), s=shape)[None]
     gain = (moved * label).sum() / moved.square().sum()
@@ -81,9 +92,17 @@ def register_shift_and_gain(pred: Tensor, label: Tensor, num_steps: int = 5) -> 
 
 
 def sub_voxel_shift(pred: Tensor, reference: Tensor) -> Tensor:
-    """How far ``pred`` lies from ``reference`` along each axis, in voxels, shape ``(3,)``; zero when they agree.
+    """The shift of ``pred`` against ``reference`` along each axis in voxels, shape ``(3,)``; zero when they agree.
 
-    For the drift of a super-resolved volume take the zero-filled acquisition as reference: the cross-spectrum then
-    holds the acquired frequencies alone.
+    To measure the drift of a super-resolved volume, take the zero-filled acquisition as the reference. The
+    cross-spectrum then holds only the acquired frequencies.
+
+    Args:
+        pred: ``(1, H, W, D)``.
+        reference: of the same shape.
+
+    >>> volume = torch.rand(1, 8, 8, 8)
+    >>> [round(voxels) for voxels in sub_voxel_shift(volume.roll(2, dims=3), volume).tolist()]
+    [0, 0, 2]
     """
     return -register_shift_and_gain(pred, reference)[1]

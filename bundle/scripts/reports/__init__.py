@@ -1,1 +1,1 @@
-"""Reports: what a dataset holds, and what its spectra say."""
+"""Reports for people: what a dataset holds, which lines of the config suit it, and how its two groups differ."""

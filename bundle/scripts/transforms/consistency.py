@@ -14,7 +14,7 @@ from monai.utils import convert_to_tensor
 from nibabel.orientations import aff2axcodes
 from torch import Tensor
 
-from scripts.physics.acquisition import MISFIT, Acquisition, measure_acquisition
+from scripts.physics.acquisition import RECOGNITION, Acquisition, measure_acquisition
 from scripts.physics.consistency import gain_and_shift, in_band, soft_data_consistency
 from scripts.physics.degradation import Degradation, read_degradation
 from scripts.physics.kspace import data_consistency
@@ -198,7 +198,7 @@ def _check_spectrum(told: Acquisition | None, shape: Sequence[int], names: Seque
         axis = told.filters.index(None)
         raise _AssumptionError(
             f"the spectrum along the {names[axis]} axis should be that of a head, truncated and filtered as scanners "
-            f"do, to {MISFIT} dB, but differs by {told.misfits[axis]:.1f} dB: the scan was interpolated, smoothed, or "
+            f"do, to {RECOGNITION.largest_misfit} dB, but differs by {told.misfits[axis]:.1f} dB: the scan was interpolated, smoothed, or "
             "is none of a head. Use the scan as it was acquired, or give the degradation of its group."
         )
 

@@ -10,7 +10,7 @@ from types import TracebackType
 
 from monai.utils import MONAIEnvVars
 
-__all__ = ["explain", "explain_last", "require"]
+__all__ = ["explain", "explain_last"]
 
 
 SCRIPTS = Path(__file__).parents[1]
@@ -51,16 +51,6 @@ def explain_last() -> None:
     """
     if sys.excepthook is not _hook:
         sys.excepthook = _hook
-
-
-def require(condition: bool, message: str) -> None:
-    """Stop a run whose settings contradict each other, before anything is read.
-
-    Raises:
-        ValueError: with ``message``, unless the condition holds.
-    """
-    if not condition:
-        raise ValueError(message)
 
 
 def _hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

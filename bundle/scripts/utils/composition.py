@@ -1,0 +1,167 @@
+"""Composition: the config files of a run stand in an order that means something, and every option is used.
+
+Each file of ``configs/`` appends its own name to ``composition`` and names in ``requires`` what must stand before it.
+The first step of every run checks both, before anything is read: a file in the wrong place would change the science
+without a word.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+__all__ = ["check_composition", "check_options", "check_order"]
+
+KINDS = ("methods", "baselines", "networks", "data", "recipes", "launch")  # folders of configs/, in their order
+OWN_KEYS = {"composition", "requires", "_meta_"}
+TRACKING = {"tracking_uri", "experiment_name", "run_name", "save_execute_config", "configs", "is_not_rank0"}  # MONAI's
+ENDINGS = (".yaml", ".json")  # a released bundle has both
+
+
+def check_composition(composition: Sequence[str], config_dir: str) -> None:
+    """Check the config files and the options of the run that this is a step of.
+
+    Args:
+        composition: the names of the files in the order in which they were given, below ``config_dir``.
+        config_dir: the folder ``configs`` of the bundle.
+
+    Raises:
+        ValueError: when a file stands in the wrong place, lacks what it requires or belongs to another trunk; when an
+            option is used by nothing. The message holds the right line, or the nearest name.
+    """
+    content = {name: _read(Path(config_dir), name) for name in composition}
+    config = _running_config()
+    check_order(composition, {name: one.get("requires", []) for name, one in content.items()}, next(iter(config)))
+    check_options(config, set().union(*content.values()))
+
+
+def check_order(
+    composition: Sequence[str], requires: Mapping[str, Sequence[str | Sequence[str]]], first_key: str = "imports"
+) -> None:
+    """Check where the files of a run stand.
+
+    Args:
+        composition: see :func:`check_composition`.
+        requires: for each file those that must stand before it; a list among them stands for any one of its names.
+        first_key: of the merged config, which is a trunk's where the trunk was read first.
+
+    Raises:
+        ValueError: see there.
+
+    Example:
+        >>> check_order(["train", "methods/spectral"], {"methods/spectral": ["train"]})
+    """
+    right = _in_order(composition, requires)
+    trunks = [name for name in composition if not requires.get(name)]
+    if trunks != list(composition[:1]) or first_key in OWN_KEYS:
+        behind = " behind another file" if first_key in OWN_KEYS else ""
+        raise ValueError(
+            f"the first file, and it alone, must be a trunk (train, inference or evaluate), got {_words(composition)}"
+            f"{behind}. {_line(right)}"
+        )
+    for place, name in enumerate(composition):
+        for needed in requires.get(name, ()):
+            options = [needed] if isinstance(needed, str) else list(needed)
+            if not set(options) & set(composition):
+                raise ValueError(
+                    f"{name} must stand behind {' or '.join(options)}, got {_words(composition)}. "
+                    f"{_line(_in_order([*composition, options[0]], requires))}"
+                )
+            if not set(options) & set(composition[:place]):
+                raise ValueError(f"{name} must stand behind {' or '.join(options)}. {_line(right)}")
+    for first, second in itertools.combinations(composition, 2):
+        if _kind(first) == _kind(second) and not _leads_to(first, second, requires):
+            raise ValueError(
+                f"{first} and {second} exclude each other, got {_words(composition)}. Leave one of them out."
+            )
+    if list(composition) != right:
+        raise ValueError(f"the files must stand in the order trunk, {', '.join(KINDS)}. {_line(right)}")
+
+
+def check_options(config: Mapping[str, Any], known: set[str]) -> None:
+    """Check that every option of a run is one of its config files' or is referred to.
+
+    Args:
+        config: the merged config with the options of the command line.
+        known: the keys of its files.
+
+    Raises:
+        ValueError: when nothing uses a key; the nearest known one is named.
+
+    Example:
+        >>> check_options({"batch_size": 4}, {"batch_size", "seed"})
+    """
+    names = {key.lstrip("+").split("::")[0] for key in known} | OWN_KEYS | TRACKING
+    texts = list(_texts(config))
+    for key in config:
+        if key in names or any(f"@{key}" in text or f"%{key}" in text for text in texts):
+            continue
+        nearest = difflib.get_close_matches(key, sorted(names), n=1, cutoff=0.6)
+        hint = f"Did you mean --{nearest[0]}?" if nearest else "Remove it, or refer to it."
+        raise ValueError(f"every option must be used by the run, got --{key}, which nothing uses. {hint}")
+
+
+def _running_config() -> Mapping[str, Any]:
+    """The raw config of the run: MONAI hands a step no parser, so the one that evaluates it is looked for."""
+    frame = sys._getframe()
+    while frame is not None:
+        parser = frame.f_locals.get("self")
+        if isinstance(parser, ConfigParser):
+            return {key: value for key, value in parser.config.items() if key != "_meta_"}
+        frame = frame.f_back
+    raise RuntimeError("check_composition must be a step of a run, such as the first one of `run`.")
+
+
+def _read(config_dir: Path, name: str) -> dict[str, Any]:
+    found = [config_dir / f"{name}{ending}" for ending in ENDINGS if (config_dir / f"{name}{ending}").is_file()]
+    if not found:
+        raise ValueError(f"{config_dir / name}: expected a config of the bundle, found none. Correct `composition`.")
+    return ConfigParser.load_config_file(found[0])
+
+
+def _kind(name: str) -> str:
+    return name.rpartition("/")[0]
+
+
+def _leads_to(first: str, second: str, requires: Mapping[str, Sequence[str | Sequence[str]]]) -> bool:
+    """Whether ``second`` requires ``first``, directly or by others."""
+    needed = [one for one in requires.get(second, ()) if isinstance(one, str)]
+    return first in needed or any(_leads_to(first, one, requires) for one in needed)
+
+
+def _in_order(names: Sequence[str], requires: Mapping[str, Sequence[str | Sequence[str]]]) -> list[str]:
+    """The names in the order of their kinds, each behind what it requires."""
+    kinds = {"": 0, **{kind: place for place, kind in enumerate(KINDS, start=1)}}
+    left, found = sorted(set(names), key=lambda name: (kinds.get(_kind(name), len(kinds)), names.index(name))), []
+    while left:
+        free = (name for name in left if not any(_leads_to(other, name, requires) for other in left if other != name))
+        found.append(next(free, left[0]))
+        left.remove(found[-1])
+    return found
+
+
+def _words(composition: Sequence[str]) -> str:
+    return ", ".join(composition)
+
+
+def _line(names: Sequence[str]) -> str:
+    files = ",".join(f"'bundle/configs/{name}.yaml'" for name in names)
+    return f'The right line: --config_file "[{files}]"'
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every string of a config."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for key, one in value.items():
+            yield from (*_texts(key), *_texts(one))
+    elif isinstance(value, Sequence):
+        for one in value:
+            yield from _texts(one)
