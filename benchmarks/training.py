@@ -20,7 +20,7 @@ from ignite.engine import Engine, Events
 from ignite.utils import convert_tensor
 from scripts.handlers import ContrastiveHandler
 from scripts.losses import absolute_error, adaptation_loss, adversarial_loss, info_nce, ssim_loss
-from scripts.objectives.base import discrimination, frozen
+from scripts.objectives.base import Objective, discrimination, frozen
 from torch import Tensor
 
 from benchmarks.common import DEVICE, PAPERS, SHIPPED, clock, machine, matmul_rates, save, spread, table
@@ -42,6 +42,17 @@ VARIANTS: dict[str, dict[str, Any]] = {
     OURS: {},
 }
 COMPILED = "ours, with torch.compile of the networks' parts"
+
+
+def pair(name: str, real: str, made: str) -> Callable:
+    """One term of a discriminator, of an objective and its images."""
+
+    def term(o: Objective, x: Mapping[str, Tensor]) -> Tensor:
+        (value,) = discrimination(name, getattr(o, name), x[real], **{made: x[made]}).values()
+        return value
+
+    return term
+
 
 # what UDEAN's generator_loss and discriminator_loss compute, term by term, of the objective and its images
 Term = Callable[[Any, Mapping[str, Tensor]], Tensor]
@@ -65,13 +76,11 @@ GENERATOR_TERMS: dict[str, Term] = {
     ),
 }
 DISCRIMINATOR_TERMS: dict[str, Term] = {
-    "high_res_discriminator": lambda o, x: discrimination(
-        o.high_res_discriminator, x["reals"], x["reconstructed"], x["cycled"]
-    ),
-    "low_res_discriminator": lambda o, x: discrimination(
-        o.low_res_discriminator, x["image"], x["degraded"], x["reconstructed_image"]
-    ),
-    "feature_discriminator": lambda o, x: discrimination(o.feature_discriminator, x["features"], x["target_features"]),
+    "high_res_discriminator_reconstructed": pair("high_res_discriminator", "reals", "reconstructed"),
+    "high_res_discriminator_cycled": pair("high_res_discriminator", "reals", "cycled"),
+    "low_res_discriminator_degraded": pair("low_res_discriminator", "image", "degraded"),
+    "low_res_discriminator_reconstructed_image": pair("low_res_discriminator", "image", "reconstructed_image"),
+    "feature_discriminator_target_features": pair("feature_discriminator", "features", "target_features"),
 }
 
 
