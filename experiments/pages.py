@@ -71,7 +71,7 @@ def quote(name: str) -> str:
 
 def refreshed(page: str) -> str:
     """The page with its blocks brought up to date."""
-    return BLOCK.sub(lambda match: f"{match[1]}{quote(match[2])}\n{match[3]}", page)
+    return BLOCK.sub(lambda match: f"{match[1]}{quote(match[2]).replace('±', '+/-')}\n{match[3]}", page)
 
 
 def refreshed_metadata(metadata: str) -> str:
