@@ -1,9 +1,9 @@
-"""Pack the bundle as one archive that works wherever it is unpacked, as MONAI's model zoo distributes bundles.
+"""Pack the bundle as one archive that runs wherever it is unpacked, as MONAI's model zoo distributes bundles.
 
 Usage: python -m deploy.release [OUTPUT_DIR]
 
-The archive is named after the bundle and holds one folder of that name, as the bundle specification wants it.
-Beside each YAML config stands the same in JSON, which ``monai.bundle.load`` reads. Equal contents give equal bytes.
+The bundle specification asks for an archive with one folder, both named after the bundle. Every YAML config has a copy
+in JSON, which ``monai.bundle.load`` reads. Equal contents give equal bytes.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 from monai.bundle import ConfigParser
 
 BUNDLE = Path(__file__).parents[1] / "bundle"
-LEFT_OUT = {"outputs", "__pycache__"}  # what runs leave behind
+LEFT_OUT = {"outputs", "__pycache__"}  # written by runs
 UNDATED = (1980, 1, 1, 0, 0, 0)
 
 
 def contents(bundle: Path) -> Iterator[tuple[str, bytes]]:
-    """The files of the archive, by their path in the bundle; configs also as JSON."""
+    """The files of the archive by their path in the bundle, with every config also as JSON."""
     for path in sorted(path for path in bundle.rglob("*") if path.is_file()):
         name = path.relative_to(bundle)
         if any(part in LEFT_OUT or part.startswith(".") for part in name.parts):
@@ -35,7 +35,13 @@ def contents(bundle: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def pack(output_dir: Path, bundle: Path = BUNDLE) -> Path:
-    """Write ``<name>.zip`` and return its path; the version is in its metadata."""
+    """Write ``<name>.zip`` and return its path.
+
+    Example:
+        >>> import tempfile
+        >>> pack(Path(tempfile.mkdtemp())).name
+        'brain_mri_unpaired_super_resolution.zip'
+    """
     name = json.loads((bundle / "configs" / "metadata.json").read_text(encoding="utf-8"))["name"]
     output_dir.mkdir(parents=True, exist_ok=True)
     archive = output_dir / f"{name}.zip"

@@ -1,4 +1,4 @@
-"""The bundle as the programs of this folder use it: its configs, its shipped network, a scan that is degraded."""
+"""The bundle for the programs of this folder: its configs, its shipped network, a degraded scan."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ BUNDLE = ROOT / "bundle"
 CONFIGS = BUNDLE / "configs"
 
 
-def read_configs(*files: str, **overrides: Any) -> ConfigParser:
+def read_configs(*files: str | Path, **overrides: Any) -> ConfigParser:
     """The parser of a stack of config files.
 
     Args:
-        files: paths below ``bundle/configs/``, the trunk first.
+        files: absolute paths, or paths below ``bundle/configs/``; the trunk first.
         overrides: entries to set.
     """
     parser = ConfigParser()
@@ -39,15 +39,15 @@ def trained_network(*overlays: str, **overrides: Any) -> nn.Module:
 
 
 def degraded(scan: Path, **acquisition: Any) -> dict[str, Any]:
-    """A scan as evaluate.yaml prepares it, on the CPU.
+    """A scan that evaluate.yaml degrades, on the CPU.
 
     Args:
         scan: a high-resolution scan.
         acquisition: how to degrade it, such as ``hamming=True``.
 
     Returns:
-        ``image``, low-resolution on the network's scale, and ``label``, the scan on the same scale with its mask of
-        deep tissue as a second channel.
+        the low-resolution ``image``, (1, H, W, D), on the network's intensity scale. ``label`` is the scan on the same
+        scale, with its mask of deep tissue as a second channel.
     """
     options = {f"acquisition::{name}": value for name, value in acquisition.items()}
     parser = read_configs("evaluate.yaml", device="cpu", **options)

@@ -3,7 +3,9 @@
 Usage: python -m experiments.pages
 
 A page quotes a result between ``<!-- begin NAME/FILE -->`` and ``<!-- end -->``: the text of
-``experiments/results/NAME/FILE``. For ``configs/SHIPPED`` it is a table of the trainings of the shipped weights.
+``experiments/results/NAME/FILE``. ``subjects.csv`` becomes a sentence with the gain over zero-filling, and
+``training.json`` a list.
+``configs/SHIPPED`` is a table of the trainings of the shipped weights.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ from __future__ import annotations
 import csv
 import json
 import re
-from statistics import mean
+from pathlib import Path
+from statistics import mean, stdev
 
 from experiments import RESULTS, ROOT
 from experiments.benchmark.stacks import SHIPPED, TRUNK
@@ -40,6 +43,8 @@ SETTINGS = {
     "discriminator_learning_rate": "of the discriminators",
     "seed": "seed",
 }
+DATA = {"unseen": "ds000011", "unseen_in_plane": "ds002748"}  # behind an evaluation
+SHIPPED_SCORES = RESULTS / "real_scans" / "subjects.csv"
 METADATA = CONFIGS / "metadata.json"
 BLOCK = re.compile(r"(<!-- begin (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -55,11 +60,42 @@ def shipped_training() -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
+def read_scores(path: Path, metric: str) -> dict[str, dict[str, float]]:
+    """A metric of an evaluation by method and subject."""
+    scores: dict[str, dict[str, float]] = {}
+    with open(path, newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            scores.setdefault(row["method"], {})[row["subject"]] = float(row[metric])
+    return scores
+
+
+def gain(path: Path) -> str:
+    """What the network gains over zero-filling in deep tissue, mean and standard deviation, in a sentence.
+
+    Args:
+        path: ``subjects.csv`` of an evaluation of the shipped weights, beside its ``summary.md``.
+    """
+    scores = read_scores(path, "psnr_deep")
+    base = scores["zero_filling"]
+    factor = re.search(r"scale factor: \[(.*?)\]", path.with_name("summary.md").read_text(encoding="utf-8"))[1]
+    words = []
+    for method in ("automatic", "pred"):  # with data consistency as in inference, and the network alone
+        gains = [scores[method][subject] - base[subject] for subject in base]
+        words.append(f"{mean(gains):+.2f} ± {stdev(gains):.2f} dB")
+        words.append(f"{sum(gain > 0 for gain in gains)} of {len(gains)}")
+    return (
+        f"{factor.replace(', ', 'x')} on {DATA[path.parent.name]} (n = {len(base)}): {words[0]} with data consistency "
+        f"({words[1]} subjects above zero-filling), {words[2]} without ({words[3]})."
+    )
+
+
 def quote(name: str) -> str:
-    """A result as Markdown: a table as it is, a training record as a list, or the settings of the configs."""
+    """A result as Markdown."""
     if name == "configs/SHIPPED":
         return shipped_training()
     path = RESULTS / name
+    if path.suffix == ".csv":
+        return gain(path)
     text = path.read_text(encoding="utf-8")
     if path.suffix != ".json":
         return text.strip()
@@ -76,11 +112,9 @@ def refreshed(page: str) -> str:
 
 def refreshed_metadata(metadata: str) -> str:
     """The bundle's metadata with the shipped weights' figures, mean over the test subjects, as ``eval_metrics``."""
-    with open(RESULTS / "real_scans" / "subjects.csv", newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
     content = json.loads(metadata)
     content["eval_metrics"] = {
-        f"{metric}_{method}": round(mean(float(row[metric]) for row in rows if row["method"] == method), 4)
+        f"{metric}_{method}": round(mean(read_scores(SHIPPED_SCORES, metric)[method].values()), 4)
         for metric in ("psnr_deep", "ssim_deep", "psnr", "ssim")
         for method in ("pred", "consistent", "zero_filling", "tricubic")
     }

@@ -1,8 +1,8 @@
-"""Keep the measurements of a training and its evaluation, small enough to commit, under experiments/results/NAME.
+"""Record a training and its evaluation in small files under experiments/results/NAME.
 
 Usage: python -m experiments.record [--append] NAME EVALUATION_DIR TRAINING_DIR [TRAINING_DIR ...], one per stage
 
-With --append the stages follow those that are recorded. The folders of the recorded stages are not needed.
+With --append the stages follow the recorded ones, whose folders are not needed any more.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from experiments import RESULTS
 from experiments.pictures import save_small
 
-TERMS = ("restoration_l1", "image_cycle_l1")  # every method logs one of them
+TERMS = ("restoration_l1", "image_cycle_l1")  # a recorded training logs one of them
 CURVES = ("psnr_gain", "ssim", "degradation_psnr", "degradation_gain", "degradation_shift", "consistency_psnr")
 
 
@@ -30,7 +30,7 @@ def read_scalars(folder: Path) -> dict[str, list]:
 
 
 def stage_record(scalars: dict[str, list]) -> dict[str, float]:
-    """How long one stage took."""
+    """Iterations and hours of one stage."""
     times = [event.wall_time for series in scalars.values() for event in series]
     iterations = max((event.step for tag in TERMS for event in scalars.get(tag, [])), default=0)
     return {"iterations": iterations, "hours": round((max(times) - min(times)) / 3600, 2)}
@@ -80,7 +80,7 @@ def record(name: str, evaluation: Path, *stages: Path, append: bool = False) -> 
 
 
 def read_record(folder: Path) -> tuple[list[dict], list[dict]]:
-    """The stages and the rows of the curves that were recorded."""
+    """The recorded stages, and the recorded rows of the curves."""
     with open(folder / "curves.csv", newline="", encoding="utf-8") as file:
         return json.loads((folder / "training.json").read_text(encoding="utf-8"))["stages"], list(csv.DictReader(file))
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from hypothesis.configuration import set_hypothesis_home_dir
-from monai.bundle import ConfigWorkflow
+from monai.bundle import ConfigParser, ConfigWorkflow
 from scripts.networks import DegradationNet, ProjectionHead, SuperResolutionNet, VGGDiscriminator
 from scripts.objectives import UDEAN
 from scripts.physics.kspace import truncate
@@ -53,6 +53,20 @@ TINY_TRAINING = {
     "warmup_iterations": 1,
     "validate::inferer::inferer::roi_size": [40, 40, -1],
 }
+
+
+def requires(name: str) -> list[str | list[str]]:
+    """What must stand before a config (its name below configs/, without ending); nothing for a trunk."""
+    return ConfigParser.load_config_file(CONFIGS / f"{name}.yaml").get("requires", [])
+
+
+def stack(name: str, trunk: str | None = None) -> list[str]:
+    """The shortest right stack that ends with a config; ``trunk`` chooses among several."""
+    found: list[str] = []
+    for needed in requires(name):
+        one = needed if isinstance(needed, str) else trunk if trunk in needed else needed[0]
+        found += [other for other in stack(one, trunk) if other not in found]
+    return [*found, name]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -125,7 +139,7 @@ def phantom_bids_dataset(tmp_path_factory) -> Path:
 def train_stack(phantom_dataset, phantom_bids_dataset, tmp_path) -> Callable[..., ConfigWorkflow]:
     """Makes the workflow of train.yaml and overlays (names below configs/) on phantoms, at the size of a test.
 
-    Where the target group is degraded by the pipeline, all phantoms are of high resolution.
+    Where the pipeline degrades the target group, all phantoms are of high resolution.
     """
 
     def make(*overlays: str, scale_factor: Sequence[int] = (2, 2, 2), **overrides) -> ConfigWorkflow:
@@ -143,7 +157,8 @@ def train_stack(phantom_dataset, phantom_bids_dataset, tmp_path) -> Callable[...
             run_id="training",
             **settings,
         )
-        dataset = phantom_bids_dataset if workflow.parser["degrade_target"] else phantom_dataset(scale_factor)
+        high_res = workflow.parser["degrade_target"] or "cohort" in workflow.parser
+        dataset = phantom_bids_dataset if high_res else phantom_dataset(scale_factor)
         workflow.parser["dataset_dir"] = str(dataset)
         if "cohort" in workflow.parser:
             workflow.parser["cohort::dataset_dir"] = str(dataset)  # instead of subjects that take a minute to generate

@@ -1,4 +1,4 @@
-"""What the tests of reliability share: the chain from file to file, damaged files, and a tally of what was tried."""
+"""Shared by the tests of reliability: the chain from file to file, checks of its results, and a tally of outcomes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ TALLY = "RELIABILITY_TALLY"  # environment: a file that gets a line of JSON per 
 
 
 def tally(area: str, case: str, outcome: str) -> None:
-    """Count a case of an area as "right", "refused", "recovered" or "harmless".
+    """Count the outcome of a case: "right", "recovered", "warned", "harmless" or "refused".
 
-    What is wrong fails the test instead.
+    A wrong outcome fails the test instead.
     """
     if path := os.environ.get(TALLY):
         with open(path, "a", encoding="utf-8") as file:
@@ -29,12 +29,12 @@ def tally(area: str, case: str, outcome: str) -> None:
 
 
 class Chain:
-    """What inference.yaml makes of one file, without the engine around it, for thousands of cases.
+    """Inference.yaml for one file, without its engine, for thousands of cases.
 
     Args:
-        output_dir: where results go.
+        output_dir: folder of the results.
         overlays: names below configs/.
-        overrides: of the config.
+        overrides: entries of the config to set.
     """
 
     def __init__(self, output_dir: Path, *overlays: str, **overrides: Any) -> None:
@@ -67,7 +67,7 @@ class Chain:
 
 
 def refusal(error: Exception, path: Path) -> str:
-    """The message of a refusal, which has to name the file, what was expected and what was there instead."""
+    """The message of a refusal. It must name the file, what was expected and what came instead."""
     message = explain(error)
     assert message.startswith(str(path)), message
     assert "expected" in message
@@ -76,9 +76,9 @@ def refusal(error: Exception, path: Path) -> str:
 
 
 def assert_same_places(result: nib.Nifti1Image, values: np.ndarray, affine: np.ndarray) -> None:
-    """Every voxel of the scan has a voxel of the result at the same point of the world, with the same value.
+    """Assert that every voxel of the scan has a voxel of the result at the same world point with the same value.
 
-    It holds for networks that interpolate, such as tricubic.
+    This holds for networks that interpolate, such as tricubic.
     """
     voxels = np.stack(np.meshgrid(*map(np.arange, values.shape), indexing="ij"), -1)
     places = nib.affines.apply_affine(np.linalg.inv(result.affine) @ affine, voxels)

@@ -1,4 +1,4 @@
-"""Loss terms: pure functions of images, logits and embeddings, in float32 whatever autocast says."""
+"""Losses: terms as pure functions of images, logits and embeddings, in float32 also under autocast."""
 
 from __future__ import annotations
 
@@ -26,10 +26,12 @@ __all__ = [
 ]
 
 SSIM_FORMS = ("abs", "square", "one_minus_square")
+WINDOW_SIZE = 11  # pixels, of SSIM
+SIGMA = 1.5  # pixels, standard deviation of that window
 
 
 def in_float32(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Compute a loss in float32 under autocast, because the variances of SSIM turn negative in bfloat16."""
+    """Compute a loss in float32 under autocast, because the variances of SSIM become negative in bfloat16."""
 
     @functools.wraps(function)
     def wrapper(*tensors: Tensor, **kwargs) -> Tensor:
@@ -50,20 +52,20 @@ def absolute_error(x: Tensor, y: Tensor) -> Tensor:
     return F.l1_loss(x, y)
 
 
-def _gaussian_band(size: int, reference: Tensor, window_size: int = 11, sigma: float = 1.5) -> Tensor:
+def _gaussian_band(size: int, reference: Tensor) -> Tensor:
     """Gaussian filtering with zero padding as a ``(size, size)`` band matrix."""
     offset = torch.arange(size, device=reference.device, dtype=reference.dtype)
     distance = offset[:, None] - offset[None, :]
-    taps = torch.arange(window_size, dtype=torch.float64) - window_size // 2
-    norm = float(torch.exp(-(taps**2) / (2 * sigma**2)).sum())
-    return torch.exp(-(distance**2) / (2 * sigma**2)) / norm * (distance.abs() <= window_size // 2)
+    taps = torch.arange(WINDOW_SIZE, dtype=torch.float64) - WINDOW_SIZE // 2
+    norm = float(torch.exp(-(taps**2) / (2 * SIGMA**2)).sum())
+    return torch.exp(-(distance**2) / (2 * SIGMA**2)) / norm * (distance.abs() <= WINDOW_SIZE // 2)
 
 
 @in_float32
 def structural_similarity(x: Tensor, y: Tensor) -> Tensor:
     r"""Mean 2-D SSIM over slices: Gaussian window 11 x 11, $\sigma = 1.5$, zero padding, data range 1.
 
-    A 3-D window of 11 does not fit the few slices of a slab. The papers' authors compute SSIM slice by slice, too.
+    A 3-D window of 11 slices does not fit into a thin slab. The papers' authors compute SSIM slice by slice, too.
 
     Args:
         x: ``(B, S, H, W)``.
@@ -97,7 +99,7 @@ def ssim_loss(x: Tensor, y: Tensor, form: str = "abs") -> Tensor:
             ``"one_minus_square"`` for $1 - SSIM^2$ (TS-RCAN's code).
 
     Raises:
-        ValueError: when ``form`` is none of these.
+        ValueError: when ``form`` has another value.
 
     Example:
         >>> ssim_loss(torch.ones(1, 3, 16, 16), torch.zeros(1, 3, 16, 16)) > 0.9
@@ -137,7 +139,12 @@ def least_squares_adversarial_loss(logits: Tensor) -> Tensor:
 
 @in_float32
 def log_adversarial_loss(logits: Tensor) -> Tensor:
-    r"""$-\log \sigma(D(x))$, the generator's side of :func:`log_discriminator_loss`."""
+    r"""$-\log \sigma(D(x))$, the generator's side of :func:`log_discriminator_loss`.
+
+    Example:
+        >>> log_adversarial_loss(torch.tensor([0.0]))
+        tensor(0.6931)
+    """
     return F.softplus(-logits).mean()
 
 
@@ -154,7 +161,7 @@ def log_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 
 @in_float32
 def adaptation_loss(logits: Tensor) -> Tensor:
-    r"""$\frac{1}{N} \sum |D(x) - \frac12|$, half of UDEAN eq. 8 or 9. It is zero where the groups look alike.
+    r"""$\frac{1}{N} \sum |D(x) - \frac12|$, half of UDEAN eq. 8 or 9. Zero where the groups are indistinguishable.
 
     Example:
         >>> adaptation_loss(torch.tensor([0.5, 1.5]))
@@ -167,8 +174,8 @@ def adaptation_loss(logits: Tensor) -> Tensor:
 def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     r"""Least squares, $\frac12 [(D(real) - 1)^2 + D(fake)^2]$. The optimal logit is the share of the real group.
 
-    The papers do not state this loss. With an absolute error the optimum would be a median, and the ½ of
-    :func:`adaptation_loss` would mean nothing.
+    The papers do not state this loss. With an absolute error the optimum would be a median, and the ½ in
+    :func:`adaptation_loss` would have no meaning.
 
     Example:
         >>> discriminator_loss(torch.tensor([1.0]), torch.tensor([1.0]))
@@ -209,7 +216,7 @@ def info_nce(u: Tensor, v: Tensor, temperature: float = 0.2) -> Tensor:
 
 @in_float32
 def patch_nce(query: Tensor, key: Tensor, temperature: float = 0.07) -> Tensor:
-    r"""PatchNCE: tell each patch of an image from the other patches of that image (CUT, 2007.15651, eq. 3).
+    r"""PatchNCE: recognise each patch of an image among the patches of that image (CUT, arXiv 2007.15651, eq. 3).
 
     The loss is $-\frac{1}{N} \sum_i \log \frac{e^{\theta(q_i, k_i) / \tau}}{\sum_j e^{\theta(q_i, k_j) / \tau}}$ with
     the cosine $\theta$, averaged over the images. Unlike :func:`info_nce` it has one direction and takes negatives from

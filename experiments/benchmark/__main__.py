@@ -1,14 +1,14 @@
-"""Run a matrix of systems and report it.
+"""Run a matrix of systems and report its results.
 
 Usage: python -m experiments.benchmark COMMAND MATRIX.yaml [--dataset_dir DIR] [--output_dir OUT] [--rows "[0,3]"]
 
-    list     print the rows, in the order in which they run, and which are done
-    run      execute the missing rows. Stop it in any way and run it again. Processes on one folder share the rows
-    pictures evaluate the median test subject again and draw its error maps, for the report
-    report   write tables, figures and docs/results.md of the rows that are done
+    list     print the rows in the order in which they run, and which are done
+    run      execute the missing rows. Stop it in any way and run it again. Several processes share the rows
+    pictures evaluate the median test subject again and draw its error maps for the report
+    report   write tables, figures and text from the complete rows
 
-With torchrun (``torchrun --nproc_per_node=2 -m experiments.benchmark run MATRIX.yaml``) or from the array of a
-scheduler (``python -m experiments.benchmark run MATRIX.yaml --rows $SLURM_ARRAY_TASK_ID``) nothing else is needed.
+Several GPUs: ``torchrun --nproc_per_node=2 -m experiments.benchmark run MATRIX.yaml``. A scheduler's array:
+``python -m experiments.benchmark run MATRIX.yaml --rows $SLURM_ARRAY_TASK_ID``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The three decisions about the papers' method that were fixed before the experiment was run."""
+"""Three decisions about the papers' method, which were fixed before the experiment was run."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from experiments.benchmark.tables import FEWEST_SEEDS, NOT_RUN, TELLING, markdow
 __all__ = ["Decision", "contrastive_by_seed", "decisions", "decisions_table"]
 
 METRIC = "psnr_deep"
-SUBJECTS = 16  # of which 13 on one side are significant by a two-sided sign test
-ABSENT = 1.0  # p-value with which a decision that has not been run counts in Holm's adjustment
+SUBJECTS = 16  # 13 of them on one side are significant by a two-sided sign test
+ABSENT = 1.0  # p-value of a decision that has not been run, in Holm's adjustment
 
 
 class Decision(NamedTuple):
     """One decision and its evidence: differences of PSNR (dB) in deep tissue, averaged over seeds for each subject.
 
     Args:
-        claim: what is decided.
+        claim: the statement to decide.
         subjects: number of test subjects.
         mean: mean difference over subjects; None where a row is missing.
         above: number of subjects with a positive difference.
-        p_value: of the test, adjusted where the plan says so; None where the decision has not been run.
+        p_value: of the test, adjusted where the plan asks for it; None where the decision has not been run.
         verdict: "yes", "no" or "not run".
     """
 
@@ -38,12 +38,12 @@ class Decision(NamedTuple):
 
 
 def decisions(results: Results) -> list[Decision]:
-    """All three, for the first fold and scale factor of the matrix, with all source subjects and unpaired groups.
+    """The three decisions, in the usual setting of the matrix.
 
     1. The contrastive model is above zero-filling, by a two-sided sign test and by 0.1 dB on average.
-    2. It is also above the Wiener inverse of the estimated degradation, by the same test, adjusted by Holm with 3.
-    3. It is above the same model without its loss, by Wilcoxon's signed-rank test, adjusted by Holm with 2, and by
-       0.1 dB on average. At least three seeds must all have one sign.
+    2. It is also above the Wiener inverse of the estimated degradation, by the same test. Holm adjusts 2 and 3.
+    3. It is above the same model without its loss, by Wilcoxon's signed-rank test and by 0.1 dB on average. At least
+       three seeds must have one sign.
     """
     contrastive = _names(results, "contrastive")
     ours = results.by_subject(contrastive.values(), METRIC)
@@ -73,7 +73,7 @@ def decisions(results: Results) -> list[Decision]:
 
 
 def decisions_table(results: Results) -> str:
-    """For pages."""
+    """The decisions for pages."""
     lines = []
     for number, one in enumerate(decisions(results), start=1):
         difference = "-" if one.mean is None else f"{one.mean:+.3f}"
@@ -113,7 +113,7 @@ def _is_complete(change: Mapping[str, float]) -> bool:
 def _decision(
     claim: str, change: Mapping[str, float], p_value: float, complete: bool, condition: bool = True
 ) -> Decision:
-    """The verdict: significant, at least 0.1 dB on average, and the further condition of the decision."""
+    """The verdict is yes for a significant mean difference of at least 0.1 dB that also meets ``condition``."""
     average = mean(change.values()) if change else None
     above = sum(value > 0 for value in change.values())
     if not complete:

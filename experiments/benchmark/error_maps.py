@@ -1,4 +1,4 @@
-"""Error maps: the median test subject, evaluated again with pictures, row by row."""
+"""Error maps: each row evaluates the median test subject again and draws it."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["draw", "median_subject"]
 
 
 def draw(matrix: str, dataset_dir: str | None = None, output_dir: str | None = None) -> None:
-    """Draw a small picture for each complete row of the lowest seed and first fold; run ``report`` before and after.
+    """Draw a small picture for each complete row of the first seed and fold. Run ``report`` before and after.
 
     Args:
         matrix: YAML file.
         dataset_dir: replaces that of the matrix.
-        output_dir: where the rows' folders are.
+        output_dir: folder of the rows.
     """
     plan = read_matrix(matrix, dataset_dir)
     output = default_output(plan) if output_dir is None else Path(output_dir).resolve()
@@ -41,7 +41,7 @@ def draw(matrix: str, dataset_dir: str | None = None, output_dir: str | None = N
 
 
 def median_subject(results: Results) -> str:
-    """The test subject with the median gain over zero-filling, as a mean over the first rows with a network."""
+    """The test subject with the median gain over zero-filling, averaged over the first rows with a network."""
     names = [row["name"] for row in results.first if row["setting"]["system"] not in INTERPOLATIONS]
     gains = results.gains(names)
     if not gains:

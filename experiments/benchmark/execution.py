@@ -1,4 +1,4 @@
-"""Executing one row: its trainings, each resumed where it stopped, its evaluation and its record."""
+"""Execute one row: its trainings, each from its last checkpoint on, its evaluation and its record."""
 
 from __future__ import annotations
 
@@ -22,34 +22,34 @@ from experiments.benchmark.provenance import code_version, machine, save_config
 from experiments.benchmark.stacks import ESTIMATION, TRUNK
 from experiments.record import read_scalars
 
-__all__ = ["RECORD", "command", "evaluation_options", "execute"]
+__all__ = ["RECORD", "command", "evaluation_options", "execute", "training_options"]
 
 logger = logging.getLogger(__name__)
 
-RECORD = "record.json"  # written last: a folder that has it is complete
-STARTED = "started.json"  # written first: the settings of the folder
+RECORD = "record.json"  # written last, so that a folder with it is complete
+STARTED = "started.json"  # written first, with the settings of the folder
 LOG = "log.txt"
 EVALUATION = "evaluation"
 DIAGNOSTICS = "experiments/benchmark/diagnostics.yaml"
 ESTIMATING = [f"{CONFIGS}/{name}" for name in (TRUNK, ESTIMATION)]
-ESTIMATE = "degradation/degradation.json"  # which `run estimating` writes
+ESTIMATE = "degradation/degradation.json"  # `run estimating` writes it
 DISTRIBUTED = ("RANK", "LOCAL_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 def execute(row: Row, folder: Path, data: Mapping[str, str], lock: int) -> bool:
-    """Do what is missing of a row.
+    """Run the missing commands of a row.
 
     Args:
-        row: what to train and evaluate.
+        row: the system to train and evaluate.
         folder: of the row.
-        data: its ``datalist`` and the ``digest`` of the scans.
-        lock: descriptor that the commands inherit.
+        data: the ``datalist`` and the ``digest`` of its scans.
+        lock: descriptor of the lock, which the commands inherit.
 
     Returns:
-        whether every command succeeded; their output is in the folder's ``log.txt``.
+        whether every command succeeded. The folder's ``log.txt`` holds their output.
 
     Raises:
-        ValueError: when the folder holds a row that was started with other settings or scans.
+        ValueError: when the row in the folder was started with other settings or scans.
     """
     settings = {"row": row.setting, "training": dict(row.training), "evaluation": dict(row.evaluation)}
     settings["data"] = data["digest"]
@@ -65,15 +65,15 @@ def execute(row: Row, folder: Path, data: Mapping[str, str], lock: int) -> bool:
     record = {**settings, "attempts": attempts, "seconds": _seconds(folder), "code": codes[-1], "codes": codes}
     write_text_atomically(folder / RECORD, json.dumps({**record, "machine": machine()}, indent=2) + "\n")
     for stage in row.stages():
-        shutil.rmtree(_checkpoints(folder, stage), ignore_errors=True)  # half a gigabyte with the papers' networks
+        shutil.rmtree(_checkpoints(folder, stage), ignore_errors=True)  # half a gigabyte with the papers' network
     return True
 
 
 def _start(folder: Path, settings: Mapping[str, Any]) -> tuple[int, list[dict[str, str]]]:
-    """Record the settings of the folder, or compare them with those that are recorded.
+    """Record the settings of the folder, or compare them with the recorded ones.
 
     Returns:
-        how often it was started, and with which versions of the code, the present one last.
+        the number of starts, and the versions of the code, the present one last.
     """
     path = folder / STARTED
     settings = json.loads(json.dumps(settings))
@@ -83,7 +83,7 @@ def _start(folder: Path, settings: Mapping[str, Any]) -> tuple[int, list[dict[st
     different = sorted(name for name in settings if earlier and earlier.get(name) != settings[name])
     if different:
         raise ValueError(
-            f"{folder}: expected a row with the same {', '.join(different)} as when it was started, got other ones. "
+            f"{folder}: expected the same {', '.join(different)} as at the first start of the row, got another value. "
             "Remove the folder to start the row anew, or give another --output_dir."
         )
     write_text_atomically(path, json.dumps({**settings, "attempts": attempts, "codes": codes}, indent=2) + "\n")
@@ -92,17 +92,20 @@ def _start(folder: Path, settings: Mapping[str, Any]) -> tuple[int, list[dict[st
 
 def _train(row: Row, stage: Stage, folder: Path, datalist: str, lock: int) -> bool:
     """Run or resume one training."""
-    checkpoints = _checkpoints(folder, stage)
-    options = {
+    configs, options = [*stage.configs, DIAGNOSTICS], training_options(row, stage, folder, datalist)
+    save_config(folder / f"training_{stage.number}.yaml", configs, options)
+    resume = {"resume": "latest"} if saved_checkpoints(_checkpoints(folder, stage)) else {}
+    return command("training", configs, {**options, **resume}, folder, lock)
+
+
+def training_options(row: Row, stage: Stage, folder: Path, datalist: str) -> dict[str, Any]:
+    """The options of one training of a row."""
+    return {
         **_data_options(row, folder, datalist),
-        "train::checkpoints::directory": str(checkpoints),
+        "train::checkpoint_dir": str(_checkpoints(folder, stage)),
         "train::summary_writer::log_dir": str(folder / "tensorboard" / f"stage_{stage.number}"),
         **stage.options(row.training),
     }
-    configs = [*stage.configs, DIAGNOSTICS]
-    save_config(folder / f"training_{stage.number}.yaml", configs, options)
-    resume = {"resume": "latest"} if saved_checkpoints(checkpoints) else {}
-    return command("training", configs, {**options, **resume}, folder, lock)
 
 
 def _estimate(row: Row, folder: Path, datalist: str, lock: int) -> bool:
@@ -122,7 +125,7 @@ def _data_options(row: Row, folder: Path, datalist: str) -> dict[str, Any]:
 
 
 def _evaluate(row: Row, folder: Path, datalist: str, lock: int) -> bool:
-    """Evaluate the last network on the test subjects; the folder takes its name when it is complete."""
+    """Evaluate the last network on the test subjects. The folder gets its name when it is complete."""
     unfinished = folder / "unfinished"
     shutil.rmtree(unfinished, ignore_errors=True)
     configs, options = row.evaluating(), evaluation_options(row, folder, datalist, unfinished)
@@ -134,7 +137,7 @@ def _evaluate(row: Row, folder: Path, datalist: str, lock: int) -> bool:
 
 
 def evaluation_options(row: Row, folder: Path, data: str, output: Path) -> dict[str, Any]:
-    """Options of the command that evaluates the last network of a row's folder."""
+    """The options that evaluate the last network of a row's folder."""
     return {
         "dataset_dir": data,
         "output_dir": str(output),
@@ -149,7 +152,7 @@ def evaluation_options(row: Row, folder: Path, data: str, output: Path) -> dict[
 def command(
     run_id: str, configs: Sequence[str], options: Mapping[str, Any], folder: Path, lock: int | None = None
 ) -> bool:
-    """Run one command of the bundle, as a user would type it at the repository's root, and say whether it succeeded."""
+    """Run one command of the bundle at the repository's root, as a user would. Return whether it succeeded."""
     words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     line = [sys.executable, "-m", "monai.bundle", "run", run_id, "--config_file", str(list(configs)), *words]
     environment = {name: value for name, value in os.environ.items() if name not in DISTRIBUTED}
@@ -181,13 +184,13 @@ def _checkpoints(folder: Path, stage: Stage) -> Path:
 
 
 def _seconds(folder: Path) -> float:
-    """Of all commands that ended. The time of a killed command is not counted; see ``attempts``."""
+    """Seconds of all commands that ended. The time of a killed command is not counted; see ``attempts``."""
     with open(folder / "times.csv", newline="", encoding="utf-8") as file:
         return round(sum(float(seconds) for _, seconds, _ in csv.reader(file)), 1)
 
 
 def _write_curves(row: Row, folder: Path) -> None:
-    """All scalars of the TensorBoard folders as ``curves.csv``; of a step that was made twice, the last."""
+    """Write all scalars of the TensorBoard folders to ``curves.csv``, with the last value of a repeated step."""
     lines = [["stage", "tag", "step", "value"]]
     for stage in row.stages():
         for tag, events in sorted(read_scalars(folder / "tensorboard" / f"stage_{stage.number}").items()):

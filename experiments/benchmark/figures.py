@@ -12,21 +12,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from experiments.benchmark.all_rows import label
 from experiments.benchmark.results import Results
-from experiments.benchmark.tables import label
 
 __all__ = ["FIGURES", "draw_figures"]
 
-DISCRIMINATOR = re.compile(r"(.+)_discriminator(.*)")  # a tag: of which images, and whose of them are made
-GRADIENT = re.compile(r"gradient_(.+)")  # a tag: of which term
-BLIND = 0.25  # least-squares loss per pair of a discriminator that cannot tell
+DISCRIMINATOR = re.compile(r"(.+)_discriminator(.*)")  # a tag: real images, and the made images beside them
+GRADIENT = re.compile(r"gradient_(.+)")  # a tag with the name of a term
+BLIND = 0.25  # least-squares loss of a discriminator that cannot tell a pair apart
 AXES = ("first axis", "second axis", "slab axis")
-HALF_NYQUIST = 0.25  # cycles per LR voxel, where validation reports the MTF
+HALF_NYQUIST = 0.25  # cycles per LR voxel; validation reports the MTF there
 RESOLUTION = 90  # dots per inch
 
 
 def draw_figures(results: Results, folder: Path) -> list[str]:
-    """Draw the figures that the results allow, and return their names; the files are ``<name>.png``."""
+    """Draw the figures that the results allow as ``<name>.png``, and return their names."""
     drawn = []
     for name, (draw, _) in FIGURES.items():
         figure = draw(results)
@@ -51,12 +51,12 @@ def _legend(figure: Figure, panel: Axes) -> None:
 
 
 def _style(number: int) -> dict[str, object]:
-    """Ten colours, then the same with another line."""
+    """Ten colours, then the same colours with another line."""
     return {"color": f"C{number % 10}", "linestyle": ("-", "--", ":")[number // 10 % 3]}
 
 
 def gains(results: Results) -> Figure | None:
-    """PSNR in deep tissue above zero-filling of each system on each subject, a colour per seed."""
+    """PSNR in deep tissue above zero-filling of each system and subject, a colour per seed."""
     kinds = [rows for rows in results.kinds().values() if rows[0]["setting"]["system"] != "zero_filling"]
     if not kinds:
         return None
@@ -86,7 +86,7 @@ def gains(results: Results) -> Figure | None:
 
 
 def training_curves(results: Results) -> Figure | None:
-    """Validation of the average network through training, of the first seed and fold."""
+    """Validation of the averaged network during training, for the first seed and fold."""
     rows = [row for row in results.first if results.points(row["name"], "psnr_gain")]
     if not rows:
         return None
@@ -101,12 +101,12 @@ def training_curves(results: Results) -> Figure | None:
 
 
 def _iterations(row: Mapping[str, Any], epochs: Sequence[int]) -> list[int]:
-    """Of validations, which count epochs."""
+    """Iterations of the validations, which count epochs."""
     return [epoch * row["record"]["training"].get("iterations_per_epoch", 1) for epoch in epochs]
 
 
 def degradation(results: Results) -> Figure | None:
-    """The learned modulation transfer beside the true one: through training, and as a curve at its end."""
+    """The learned modulation transfer beside the true one: during training, and as a curve at its end."""
     rows = [row for row in results.first if _transfer(results, row, 0)]
     if not rows:
         return None
@@ -127,20 +127,20 @@ def degradation(results: Results) -> Figure | None:
     axes[0, 0].set_ylabel("MTF at half Nyquist")
     axes[1, 0].set_ylabel("MTF at the end of training")
     furthest = max(abs(limit - 1) for panel in axes.flat for limit in panel.get_ylim())
-    for panel in axes.flat:  # one scale, on which a small deviation looks small
+    for panel in axes.flat:  # one scale for all panels, so that a small deviation looks small
         panel.set_ylim(1 - max(0.1, furthest), 1 + max(0.1, furthest))
     _legend(figure, axes[0, 0])
     return figure
 
 
 def _transfer(results: Results, row: Mapping[str, Any], axis: int) -> list[tuple[float, float, float]]:
-    """Frequency, learned and true transfer along an axis."""
+    """Frequency, learned transfer and true transfer along an axis."""
     points = [point for point in results.transfers if (point["row"], point["axis"]) == (row["name"], str(axis))]
     return [(float(point["frequency"]), float(point["learned"]), float(point["true"])) for point in points]
 
 
 def discriminators(results: Results) -> Figure | None:
-    """The discriminators' loss of each pair of real and made images through training, of the first seed and fold."""
+    """The discriminators' loss on each pair of real and made images during training, for the first seed and fold."""
     pairs: dict[str, dict[str, str]] = {}
     for tag in results.tags():
         if found := DISCRIMINATOR.fullmatch(tag):
@@ -164,7 +164,7 @@ def discriminators(results: Results) -> Figure | None:
 
 
 def gradients(results: Results) -> Figure | None:
-    """The weighted gradient of each term at the degradation network through training, of the first seed and fold."""
+    """The weighted gradient of each term at the degradation network during training, for the first seed and fold."""
     terms = {tag: found[1].replace("_", " ") for tag in results.tags() if (found := GRADIENT.fullmatch(tag))}
     rows = [row for row in results.first if any(results.points(row["name"], tag) for tag in terms)]
     if not rows:
@@ -183,25 +183,24 @@ def gradients(results: Results) -> Figure | None:
 
 
 FIGURES: dict[str, tuple[Callable[[Results], Figure | None], str]] = {
-    "gains": (gains, "PSNR in deep tissue above zero-filling: a dot per subject and seed, their mean as a bar."),
+    "gains": (gains, "PSNR in deep tissue above zero-filling. A dot is a subject and seed; a bar is their mean."),
     "training_curves": (
         training_curves,
-        "Validation of the average network, from before the first iteration on (first seed and fold).",
+        "Validation of the averaged network from before the first iteration on (first seed and fold).",
     ),
     "degradation": (
         degradation,
-        "Modulation transfer (MTF) of the learned degradation, measured on the validation subjects. Above: at half the "
-        "Nyquist frequency, through training. Below: the whole curve at the end. Dashed: the true degradation (first "
-        "seed and fold).",
+        "Modulation transfer (MTF) of the learned degradation on the validation subjects (first seed and fold). Above: "
+        "at half the Nyquist frequency, during training. Below: the whole curve at the end. Dashed: the true "
+        "degradation.",
     ),
     "discriminators": (
         discriminators,
-        "The discriminators' loss on each pair of real and made images, as means over blocks of iterations. Black: a "
-        "discriminator that cannot tell them apart (first seed and fold).",
+        "The discriminators' loss on each pair of real and made images, as means over blocks of iterations (first seed "
+        "and fold). Black: a discriminator that cannot tell the pair apart.",
     ),
     "gradients": (
         gradients,
-        "How strongly each term of the generators pulls at the degradation network: the norm of its weighted gradient "
-        "(first seed and fold).",
+        "The norm of the weighted gradient of each generator term at the degradation network (first seed and fold).",
     ),
 }

@@ -1,4 +1,4 @@
-"""The matrix: which systems run on what, in which order, and by which commands of the bundle."""
+"""The matrix: which systems run on which scans, in which order, by which commands of the bundle."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from scripts.utils.composition import KINDS
 
 from experiments import ROOT
 from experiments.benchmark.stacks import (
@@ -19,12 +20,12 @@ from experiments.benchmark.stacks import (
     EVALUATIONS,
     MISALIGNED,
     OWN_PAIRS,
-    ROOMS,
     TRAININGS,
     TRUNK,
     TUNINGS,
     UNPAIRED,
 )
+from experiments.bundle import read_configs
 
 __all__ = ["CONFIGS", "MODEL", "OURS", "ROOT", "Matrix", "Row", "Stage", "read_matrix"]
 
@@ -34,7 +35,7 @@ EVERY = "every"
 OURS = "ours"  # the backbone of train.yaml
 ASSIGNMENTS = ("unpaired", "misaligned")
 DIMENSIONS = ("system", "scale_factor", "assignment", "hr_fraction", "network", "fold", "seed")
-OPTIONS = {"training", "evaluation"}  # of the commands, for all rows or for those of a block
+OPTIONS = {"training", "evaluation"}  # options of the commands, for all rows or for the rows of a block
 KEYS = {"title", "plan", "limits", "dataset_dir", "cohort", "datalist", "folds", "rows", "tables", "decisions"}
 
 
@@ -45,11 +46,11 @@ class Row:
     Args:
         system: a name of ``stacks.py``.
         scale_factor: along the axes of the canonical frame.
-        assignment: "unpaired" or "misaligned", of the training scans.
-        hr_fraction: share of the source subjects.
+        assignment: of the training scans, "unpaired" or "misaligned".
+        hr_fraction: share of the source subjects, in (0, 1].
         network: "ours" or another backbone of ``stacks.py``.
-        fold: name of the split of subjects; empty where there is one.
-        seed: of networks, data order and subset.
+        fold: name of the split of subjects; empty for a matrix of one split.
+        seed: of the networks, the order of the data and the subset of subjects.
         training: options of the training commands.
         evaluation: options of the evaluating command.
     """
@@ -66,7 +67,7 @@ class Row:
 
     @property
     def name(self) -> str:
-        """The folder: the system and whatever is not the usual."""
+        """Name of the folder: the system and every unusual setting."""
         parts = [self.system]
         parts += ["x".join(map(str, self.scale_factor))] if self.scale_factor != (2, 2, 2) else []
         parts += [self.assignment] if self.assignment != "unpaired" else []
@@ -76,16 +77,16 @@ class Row:
 
     @property
     def setting(self) -> dict[str, Any]:
-        """What makes the row itself, as JSON has it."""
+        """The dimensions of the row, as JSON holds them."""
         return json.loads(json.dumps({name: value for name, value in asdict(self).items() if name in DIMENSIONS}))
 
     @property
     def needs_estimate(self) -> bool:
-        """Whether its evaluation takes the degradation that is estimated between its unpaired groups."""
+        """Whether its evaluation takes the estimated degradation between its unpaired groups."""
         return self.system in ESTIMATING
 
     def stages(self) -> list[Stage]:
-        """The trainings of the system, in their order; none for what is not trained."""
+        """The trainings of the system in their order; none for a system without training."""
         stacks = TRAININGS.get(self.system, ())
         others = [*self._backbone]
         others += [MISALIGNED] if self.assignment == "misaligned" and self.system not in OWN_PAIRS else []
@@ -95,7 +96,7 @@ class Row:
         ]
 
     def evaluating(self) -> list[str]:
-        """The stack of config files that evaluates the system."""
+        """The config files of its evaluation."""
         return _stack(EVALUATION, *EVALUATIONS.get(self.system, ()), *self._backbone)
 
     @property
@@ -119,11 +120,11 @@ class Stage:
 
     @property
     def weights(self) -> str:
-        """The file that its end leaves behind."""
-        return next((name for config in self.configs if (name := _content(config).get("train::results_file"))), MODEL)
+        """The file that it writes at its end."""
+        return read_configs(*(ROOT / name for name in self.configs))["train::results_file"]
 
     def options(self, training: Mapping[str, Any]) -> dict[str, Any]:
-        """Of all options those of this stage: its share of the iterations, in whole epochs."""
+        """All options, with the share of this stage of the iterations, in whole epochs."""
         options = dict(training)
         if "max_iterations" in options:
             epoch = options["iterations_per_epoch"]
@@ -133,7 +134,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Matrix:
-    """A file of ``experiments/benchmark/matrices`` or a user's own, as read by :func:`read_matrix`."""
+    """A matrix of the project or of a user; see :func:`read_matrix`."""
 
     path: Path
     content: Mapping[str, Any]
@@ -145,15 +146,15 @@ class Matrix:
 
 
 def read_matrix(path: str | Path, dataset_dir: str | Path | None = None) -> Matrix:
-    """Read a matrix and put its rows in order: the lowest seed and first fold of everything before any other.
+    """Read a matrix and order its rows: the lowest seed and the first fold of every system come first.
 
     Args:
-        path: YAML file. ``rows`` holds blocks. A list in a block stands for all its values, crossed with those of the
-            other lists. Blocks are given from the most to the least informative.
+        path: YAML file. ``rows`` holds blocks, the most informative first. A list in a block stands for all its values,
+            in every combination with the other lists.
         dataset_dir: replaces that of the file.
 
     Raises:
-        ValueError: when a key, a system or a value is unknown, or two rows are the same.
+        ValueError: when a key, a system or a value is unknown, or when a row stands there twice.
     """
     path = Path(path)
     content = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -162,11 +163,11 @@ def read_matrix(path: str | Path, dataset_dir: str | Path | None = None) -> Matr
         content = {**content, "dataset_dir": str(dataset_dir)}
     folds = list(content.get("folds", {"": None}))
     rows = [row for block in content["rows"] for row in _expand(path, {"fold": folds, **block}, content)]
-    rows.sort(key=lambda row: (row.seed, folds.index(row.fold)))  # stable: else as in the file
+    rows.sort(key=lambda row: (row.seed, folds.index(row.fold)))  # a stable sort keeps the order of the file
     names = [row.name for row in rows]
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
-        raise ValueError(f"{path}: every row must be there once, got {twice} more than once. Remove the repetition.")
+        raise ValueError(f"{path}: expected every row once, got {twice} more than once. Remove the repetition.")
     return Matrix(path, content, rows)
 
 
@@ -185,7 +186,7 @@ def _expand(path: Path, block: Mapping[str, Any], content: Mapping[str, Any]) ->
 
 
 def _values(name: str, value: Any) -> list[Any]:
-    """A list of values, from one or several; a scale factor is itself a list, "every" means all trained systems."""
+    """A list of values from one or several. A scale factor is a list itself; "every" means all trained systems."""
     if value == EVERY:
         return [system for system in TRAININGS if system not in TUNINGS]
     if name == "scale_factor":
@@ -202,11 +203,11 @@ def _check_keys(path: Path, content: Mapping[str, Any], known: set[str]) -> None
 def _check_row(path: Path, row: Row, content: Mapping[str, Any]) -> None:
     systems, networks = sorted({*TRAININGS, *EVALUATIONS}), [OURS, *BACKBONES]
     if row.system not in systems:
-        raise ValueError(f"{path}: systems must be among {systems}, got {row.system}.")
+        raise ValueError(f"{path}: systems must be among {systems}, got {row.system}. Correct it.")
     if row.network not in networks:
-        raise ValueError(f"{path}: networks must be among {networks}, got {row.network}.")
+        raise ValueError(f"{path}: networks must be among {networks}, got {row.network}. Correct it.")
     if row.assignment == "misaligned" and row.system in UNPAIRED:
-        raise ValueError(f"{path}: {row.system} excludes misaligned groups. Take unpaired ones.")
+        raise ValueError(f"{path}: {row.system} expects unpaired groups, got misaligned ones. Correct assignment.")
     if row.assignment not in ASSIGNMENTS or not 0 < row.hr_fraction <= 1 or len(row.scale_factor) != 3:
         raise ValueError(
             f"{path}: assignment must be one of {ASSIGNMENTS}, hr_fraction in (0, 1], scale_factor of three numbers, "
@@ -217,18 +218,14 @@ def _check_row(path: Path, row: Row, content: Mapping[str, Any]) -> None:
 
 
 def _shares(stacks: Sequence[Sequence[str]]) -> list[float]:
-    """Of the iterations for each stage, as the last config of each says where there are several."""
+    """The share of the iterations of each stage, by the ``max_iterations`` of its configs."""
     if len(stacks) == 1:
         return [1.0]
-    budgets = [_content(f"{CONFIGS}/{stack[-1]}")["max_iterations"] for stack in stacks]
+    budgets = [read_configs(TRUNK, *stack)["max_iterations"] for stack in stacks]
     return [budget / sum(budgets) for budget in budgets]
 
 
 def _stack(trunk: str, *overlays: str) -> list[str]:
-    """The files in the order that the bundle asks for."""
-    ordered = sorted(overlays, key=lambda name: ROOMS.index(name.partition("/")[0]))
+    """The files in the order that the bundle requires."""
+    ordered = sorted(overlays, key=lambda name: KINDS.index(name.partition("/")[0]))
     return [f"{CONFIGS}/{name}" for name in (trunk, *ordered)]
-
-
-def _content(config: str) -> dict[str, Any]:
-    return yaml.safe_load((ROOT / config).read_text(encoding="utf-8"))

@@ -1,11 +1,10 @@
-"""Provenance: the machine, the code and the scans behind a number, down to their bytes."""
+"""Provenance: the machine, the code and the scans behind a number."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import platform
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from monai.bundle import ConfigParser
 from scripts.utils.atomic import write_text_atomically
 
 from experiments.benchmark.matrix import ROOT
+from experiments.speed.common import processor
 
 __all__ = ["code_version", "data_digest", "machine", "save_config"]
 
@@ -24,11 +24,8 @@ CODE = ("bundle/configs", "bundle/scripts")
 
 def machine() -> dict[str, Any]:
     """The machine in words."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return {
-        "processor": names[0] if names else platform.processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
@@ -37,7 +34,7 @@ def machine() -> dict[str, Any]:
 
 
 def code_version() -> dict[str, str]:
-    """The bundle's version, the commit where there is one, and a digest of its configs and code as they are."""
+    """The bundle's version, the commit where git knows it, and a digest of the configs and the code."""
     metadata = json.loads((ROOT / "bundle/configs/metadata.json").read_text(encoding="utf-8"))
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     described = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=False)
@@ -53,11 +50,11 @@ def code_version() -> dict[str, str]:
 
 
 def data_digest(datalist: Mapping[str, Any], cache: Path) -> str:
-    """SHA-256 of every scan of a datalist, with its group; the same scans elsewhere have the same digest.
+    """Digest of the scans of a datalist and of their groups. It is the same wherever the scans lie.
 
     Args:
-        datalist: its lists of items.
-        cache: JSON file that remembers the digests of files, so that an unchanged scan is read once.
+        datalist: lists of items by section.
+        cache: JSON file with the digests of files, so that an unchanged scan is read once.
     """
     known = json.loads(cache.read_text(encoding="utf-8")) if cache.is_file() else {}
     entries = set()
@@ -77,7 +74,7 @@ def _file_digest(path: Path, known: dict[str, list]) -> str:
 
 
 def save_config(path: Path, configs: Sequence[str], options: Mapping[str, Any]) -> None:
-    """Write the config that a stack of files and options gives together."""
+    """Write the config that files and options make together."""
     parser = ConfigParser()
     parser.read_config([str(ROOT / name) for name in configs])
     parser.update(dict(options))

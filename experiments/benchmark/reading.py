@@ -1,14 +1,15 @@
-"""What the results say, in sentences: each is there only where its rows are."""
+"""The results in sentences. A sentence needs the rows that it is about."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from statistics import mean
 
+from experiments.benchmark.all_rows import label
 from experiments.benchmark.decisions import contrastive_by_seed
 from experiments.benchmark.results import INTERPOLATIONS, Results
 from experiments.benchmark.significance import FEWEST_SUBJECTS, LEVEL, signed_rank_test
-from experiments.benchmark.tables import FEWEST_SEEDS, label
+from experiments.benchmark.tables import FEWEST_SEEDS
 
 __all__ = ["reading"]
 
@@ -60,20 +61,20 @@ def _gains(results: Results) -> list[str]:
 
 
 def _oracle(results: Results) -> str | None:
-    """What a perfect estimate of the degradation would add to ``spectral``."""
+    """The gain of a perfect estimate of the degradation over ``spectral``."""
     names = _names(results)
     oracle, ours = (results.by_subject(names.get(one, []), "psnr_deep") for one in ("supervised_oracle", "spectral"))
     lost = [oracle[subject] - ours[subject] for subject in oracle if subject in ours]
     if not lost:
         return None
     return (
-        "The oracle is the system spectral with the true degradation instead of the estimated one. It bounds spectral, "
-        f"and is {_range(lost)} above it."
+        "The oracle is the system spectral with the true degradation instead of the estimated one. It bounds spectral "
+        f"and lies {_range(lost)} above it."
     )
 
 
 def _ours(results: Results) -> str | None:
-    """Our systems beside the best of the papers' systems, subject by subject."""
+    """Our systems against the best of the papers' systems, subject by subject."""
     scores = {system: results.by_subject(names, "psnr_deep") for system, names in _names(results).items()}
     theirs = [scores[system] for system in THEIRS if system in scores]
     parts = []
@@ -86,10 +87,11 @@ def _ours(results: Results) -> str | None:
             parts.append(f"{system.replace('_', ' ')} on {count} of {len(above)}, by {_range(above)}")
     if not parts:
         return None
-    return f"Test subjects on which ours are above the best of the papers' systems: {'; '.join(parts)}."
+    return f"Test subjects on which our systems are above the best of the papers' systems: {'; '.join(parts)}."
 
 
 def _contrastive_loss(results: Results) -> str | None:
+    """The change by the contrastive loss, and whether subjects and seeds support a claim."""
     changes = contrastive_by_seed(results)
     if not changes:
         return None
@@ -100,10 +102,10 @@ def _contrastive_loss(results: Results) -> str | None:
     p_value = signed_rank_test(by_subject) if len(by_subject) >= FEWEST_SUBJECTS else None
     agree = len({value > 0 for value in by_seed.values()}) == 1
     if p_value is not None and p_value < LEVEL and agree and len(by_seed) >= FEWEST_SEEDS:
-        verdict = "Subjects and seeds support a difference, on this cohort and at this budget"
+        verdict = "Subjects and seeds support a difference on this cohort and at this budget"
     else:
         verdict = (
-            f"That supports no claim, which takes {FEWEST_SUBJECTS} subjects, {FEWEST_SEEDS} seeds of one sign and a "
+            f"This supports no claim. A claim takes {FEWEST_SUBJECTS} subjects, {FEWEST_SEEDS} seeds of one sign and a "
             "significant test"
         )
     return (

@@ -1,4 +1,4 @@
-"""Results: the measurements of the rows, small enough to commit, and read again for tables and figures."""
+"""Results: the measurements of the rows in small files, and what tables and figures read from them."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 from experiments.benchmark.matrix import Matrix
 from experiments.benchmark.runner import read_record
 
-__all__ = ["INTERPOLATIONS", "Results", "collect", "read_results"]
+__all__ = ["INTERPOLATIONS", "Results", "collect", "notes", "read_results"]
 
-METHODS = ("pred", "consistent", "automatic", "zero_filling")  # what is kept of each evaluation
-BLOCKS = re.compile(r".*discriminator.*")  # curves of thousands of noisy points, which are averaged in blocks
+METHODS = ("pred", "consistent", "automatic", "zero_filling")  # of each evaluation, to keep
+BLOCKS = re.compile(r".*discriminator.*")  # curves of thousands of noisy points, kept as means of blocks
 CURVES = re.compile(rf"psnr_gain|degradation_.*|gradient_.*|feature_norm|{BLOCKS.pattern}")
-FEWEST_POINTS = 40  # of a curve that is averaged in blocks
-TRANSFER = "degradation_mtf.csv"  # which training writes where it learns a degradation
+FEWEST_POINTS = 40  # of a curve kept as means of blocks
+TRANSFER = "degradation_mtf.csv"  # from a training that learns a degradation
 INTERPOLATIONS = (  # without a backbone
     "zero_filling",
     "tricubic",
@@ -32,7 +32,7 @@ USUAL = {"assignment": "unpaired", "hr_fraction": 1.0, "network": "ours"}
 
 
 class Kind(NamedTuple):
-    """What rows share that differ only in seed, or in a fold that tests other subjects."""
+    """The settings that rows share which differ in seed, or in a fold that tests other subjects."""
 
     system: str
     assignment: str
@@ -44,14 +44,13 @@ class Kind(NamedTuple):
 
 @dataclass(frozen=True)
 class Results:
-    """What is known of a matrix.
+    """The results of a matrix.
 
     Args:
-        rows: for each row of the matrix, in its order, ``name``, ``setting`` and, where it is done, its record.
+        rows: ``name`` and ``setting`` of each row in the order of the matrix, and ``record`` of a complete row.
         scores: one mapping per row, subject and method, with the metrics.
         curves: one mapping per row, stage, tag and step.
-        transfers: one mapping per row, axis and frequency, with the modulation transfer of the learned and of the true
-            degradation.
+        transfers: one mapping per row, axis and frequency, with the learned and the true modulation transfer.
     """
 
     rows: Sequence[Mapping[str, Any]]
@@ -108,7 +107,7 @@ class Results:
         return found
 
     def words(self, row: Mapping[str, Any]) -> str:
-        """A row's name without what all rows have: for legends."""
+        """A row's name for legends, without what all rows share."""
         name = row["name"].replace("_seed0", "")
         if len(self.networks) == 1:
             name = name.replace(f"_{self.networks[0]}", "")
@@ -119,16 +118,16 @@ class Results:
         return [row["name"] for row in self.planned(**setting) if "record" in row]
 
     def planned(self, **setting: Any) -> list[Mapping[str, Any]]:
-        """The rows of a setting, complete or not; what ``setting`` leaves out is as usual.
+        """The rows of a setting, complete or not. Whatever ``setting`` leaves out has its usual value.
 
-        Where all folds test the same subjects, the first fold alone counts.
+        Where all folds test the same subjects, only the first fold counts.
         """
         fold = {"fold": self.rows[0]["setting"]["fold"]} if self.has_one_test else {}
         wanted = {**self.usual, **fold, **setting}
         return [row for row in self.rows if all(row["setting"][key] == value for key, value in wanted.items())]
 
     def by_subject(self, names: Iterable[str], metric: str, method: str = "pred") -> dict[str, float]:
-        """A metric by subject: its mean over the rows, that is over seeds. Subjects without it are left out."""
+        """A metric by subject, as a mean over the rows, such as seeds. Subjects without it are left out."""
         names, values = set(names), {}
         for score in self.scores:
             if score["row"] in names and score["method"] == method and score.get(metric):
@@ -136,12 +135,12 @@ class Results:
         return {subject: mean(several) for subject, several in sorted(values.items())}
 
     def gains(self, names: Iterable[str], metric: str = "psnr_deep") -> dict[str, float]:
-        """How far a metric is above that of zero-filling, by subject: its mean over the rows."""
+        """A metric minus that of zero-filling by subject, as a mean over the rows."""
         ours, base = (self.by_subject(names, metric, method) for method in ("pred", "zero_filling"))
         return {subject: ours[subject] - base[subject] for subject in ours}
 
     def points(self, name: str, tag: str) -> list[tuple[int, float]]:
-        """Step and value of a row's curve, in time."""
+        """Steps and values of a row's curve, in the order of time."""
         found = [point for point in self.curves if (point["row"], point["tag"]) == (name, tag)]
         found = sorted(found, key=lambda point: (int(point["stage"]), int(point["step"])))
         return [(int(point["step"]), float(point["value"])) for point in found]
@@ -157,7 +156,7 @@ class Results:
 
 
 def collect(matrix: Matrix, output: Path, results_dir: Path) -> None:
-    """Gather the records, scores and curves of the rows' folders in ``rows.json`` and three tables in CSV."""
+    """Gather the records, scores and curves of the rows in ``rows.json`` and three CSV tables."""
     rows, scores, curves, transfers = [], [], [], []
     for row in matrix.rows:
         record = read_record(output, row)
@@ -165,9 +164,8 @@ def collect(matrix: Matrix, output: Path, results_dir: Path) -> None:
         if record is None:
             continue
         folder = output / "rows" / row.name
-        summary = (folder / "evaluation" / "summary.md").read_text(encoding="utf-8")
-        costs = dict(re.findall(r"^- (.+?): (.+)$", summary, re.M))
-        rows[-1]["record"] = {**{key: value for key, value in record.items() if key != "row"}, "costs": costs}
+        rows[-1]["record"] = {key: value for key, value in record.items() if key != "row"}
+        rows[-1]["record"]["costs"] = notes(folder / "evaluation")
         found = [score for score in _read_csv(folder / "evaluation" / "subjects.csv") if score["method"] in METHODS]
         scores += [{"row": row.name, **score} for score in found]
         kept = [point for point in _read_csv(folder / "curves.csv") if CURVES.fullmatch(point["tag"])]
@@ -180,8 +178,14 @@ def collect(matrix: Matrix, output: Path, results_dir: Path) -> None:
         _write_csv(results_dir / name, lines)
 
 
+def notes(evaluation: Path) -> dict[str, str]:
+    """The lines below the table of an evaluation, such as its network, weights and costs."""
+    text = (evaluation / "summary.md").read_text(encoding="utf-8")
+    return dict(re.findall(r"^- (.+?): (.+)$", text, re.M))
+
+
 def _in_blocks(points: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
-    """Points of the curves; those of ``BLOCKS`` as means of equal blocks of iterations, at their last step."""
+    """The points of the curves. Those of ``BLOCKS`` become means of equal blocks, at the last step of each block."""
     found = [point for point in points if not BLOCKS.fullmatch(point["tag"])]
     for key in dict.fromkeys((p["stage"], p["tag"]) for p in points if BLOCKS.fullmatch(p["tag"])):
         curve = sorted((p for p in points if (p["stage"], p["tag"]) == key), key=lambda point: int(point["step"]))

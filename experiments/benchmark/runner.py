@@ -1,8 +1,8 @@
-"""The runner: executes the missing rows of a matrix, one after the other.
+"""The runner executes the missing rows of a matrix, one after the other.
 
-A row's folder alone shows what is done, so that a killed run goes on from its last checkpoint. A process that works on
-a row holds a lock on its folder. The system releases the lock when the last of its processes ends. Any number of
-processes may run the same matrix, also on machines that share the folder.
+The folder of a row shows what is done, so that a killed run goes on from its last checkpoint. A process locks the
+folder of the row that it executes. The operating system releases the lock when the process and its commands have ended.
+Any number of processes may run the same matrix, also on machines that share the folder.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ LOCK = ".lock"
 def run(
     matrix: str, dataset_dir: str | None = None, output_dir: str | None = None, rows: int | Sequence[int] | None = None
 ) -> None:
-    """Execute what is missing.
+    """Execute the missing rows.
 
     Args:
         matrix: YAML file.
         dataset_dir: replaces that of the matrix.
-        output_dir: where the rows' folders are; by default ``outputs/benchmark/<name of the matrix>``.
+        output_dir: folder of the rows; by default ``outputs/benchmark/<name of the matrix>``.
         rows: numbers of the rows to execute, as ``list`` prints them; all by default.
 
     Raises:
-        SystemExit: at the end, when a row failed, with its name and log.
+        SystemExit: at the end, when a row failed. The message names the row and its log.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     logging.getLogger("tensorboard").setLevel(logging.WARNING)
@@ -58,7 +58,7 @@ def run(
         row = plan.rows[number]
         with _lock(output / "rows" / row.name / LOCK, wait=False) as held:
             if held is None:
-                logger.info("[%d] %s: another process is at it.", number, row.name)
+                logger.info("[%d] %s: another process executes it.", number, row.name)
             elif not (output / "rows" / row.name / RECORD).is_file():
                 logger.info("[%d] %s starts; %s", number, row.name, progress(plan.rows, output))
                 if not execute(row, output / "rows" / row.name, data[row.fold], held):
@@ -69,7 +69,7 @@ def run(
 
 
 def overview(matrix: str, dataset_dir: str | None = None, output_dir: str | None = None) -> None:
-    """Print the rows, in the order in which they run, and what is done; for the arguments see :func:`run`."""
+    """Print the rows in the order in which they run, and which are done. For the arguments see :func:`run`."""
     plan = read_matrix(matrix, dataset_dir)
     output = default_output(plan) if output_dir is None else Path(output_dir).resolve()
     for number, row in enumerate(plan.rows):
@@ -79,12 +79,12 @@ def overview(matrix: str, dataset_dir: str | None = None, output_dir: str | None
 
 
 def default_output(matrix: Matrix) -> Path:
-    """Where the rows' folders are by default."""
+    """The default folder of the rows."""
     return ROOT / "outputs" / "benchmark" / matrix.name
 
 
 def read_record(output: Path, row: Row) -> dict[str, Any] | None:
-    """What a complete row recorded; None for one that is not complete."""
+    """The record of a row; None before it is complete."""
     path = output / "rows" / row.name / RECORD
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
@@ -93,13 +93,13 @@ def prepare(matrix: Matrix, output: Path) -> dict[str, dict[str, str]]:
     """Make the cohort and the datalists, once for all processes.
 
     Returns:
-        for each fold (empty name: the only one) ``datalist``, its file, and ``digest``, that of its scans.
+        by fold the ``datalist``, a file, and the ``digest`` of its scans. The only fold of a matrix has an empty name.
     """
     data = {}
     with _lock(output / LOCK, wait=True):
         source = matrix.content.get("dataset_dir")
         if source is None and "cohort" not in matrix.content:
-            raise ValueError(f"{matrix.path}: expected --dataset_dir, for the matrix generates no cohort, got none.")
+            raise ValueError(f"{matrix.path}: expected scans or a cohort, got none. Give --dataset_dir DIR.")
         if source is None:
             source = generate_cohort(output / "cohort", **matrix.content["cohort"])
         for fold, groups in matrix.content.get("folds", {"": None}).items():
@@ -113,20 +113,20 @@ def prepare(matrix: Matrix, output: Path) -> dict[str, dict[str, str]]:
 
 
 def progress(rows: Sequence[Row], output: Path) -> str:
-    """How many rows are done, and an estimate of the time for the others."""
+    """The number of complete rows, and an estimate of the time for the others."""
     seconds = {row: record["seconds"] for row in rows if (record := read_record(output, row))}
     missing = [row for row in rows if row not in seconds]
     count = f"{len(seconds)} of {len(rows)} rows done"
     if not missing:
         return f"{count}."
     if not seconds:
-        return f"{count}; the time left is known after the first ones."
+        return f"{count}; the first rows will show how much time is left."
     minutes = sum(estimate(row, seconds) for row in missing) / 60
     return f"{count}; about {minutes:.0f} minutes left for one process."
 
 
 def estimate(row: Row, seconds: Mapping[Row, float]) -> float:
-    """Seconds that a row will take: the mean of its system, else of rows that are trained too (or not), else of any."""
+    """Seconds that a row will take: the mean over its system, else over its kind (trained or not), else over all."""
     alike = (
         [t for other, t in seconds.items() if other.system == row.system and other.network == row.network],
         [t for other, t in seconds.items() if bool(other.stages()) == bool(row.stages())],
@@ -137,9 +137,9 @@ def estimate(row: Row, seconds: Mapping[Row, float]) -> float:
 
 @contextlib.contextmanager
 def _lock(path: Path, wait: bool) -> Iterator[int | None]:
-    """Hold a file's lock; yields its descriptor, or None when another process holds it and ``wait`` is false.
+    """Lock a file and yield its descriptor, or None when another process holds the lock and ``wait`` is false.
 
-    Children that inherit the descriptor hold the lock too, so that an orphan's row is not started again.
+    Commands inherit the descriptor. A command that outlives its runner thus keeps the row locked.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "w", encoding="utf-8") as file:

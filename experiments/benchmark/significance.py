@@ -1,4 +1,4 @@
-"""Statistics of paired results: which differences between systems the subjects support."""
+"""Statistics of paired results: the differences between systems that the subjects support."""
 
 from __future__ import annotations
 
@@ -11,12 +11,17 @@ from scipy.stats import binomtest, wilcoxon
 
 __all__ = ["FEWEST_SUBJECTS", "LEVEL", "best_two", "holm", "paired_tests", "sign_test", "signed_rank_test"]
 
-FEWEST_SUBJECTS = 12  # with fewer, a rank test over all pairs of systems has no power
+FEWEST_SUBJECTS = 12  # a rank test over all pairs of systems has no power with fewer
 LEVEL = 0.05
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust p-values for their number, stepping down (Holm, Scand. J. Statist. 6, 65-70, 1979)."""
+    """Adjust p-values for their number, stepping down (Holm, Scand. J. Statist. 6, 65-70, 1979).
+
+    Example:
+        >>> holm([0.01, 0.04])
+        [0.02, 0.04]
+    """
     order = np.argsort(p_values)
     factors = np.arange(len(p_values), 0, -1)
     adjusted = np.empty(len(p_values))
@@ -25,7 +30,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def sign_test(differences: Iterable[float]) -> float:
-    """Two-sided p-value of the number of positive differences among those that are not zero; 1 where all are zero."""
+    """Two-sided p-value of the number of positive differences; zeros do not count, and zeros alone give 1."""
     signs = [difference > 0 for difference in differences if difference]
     return float(binomtest(sum(signs), len(signs)).pvalue) if signs else 1.0
 
@@ -37,13 +42,13 @@ def signed_rank_test(differences: Iterable[float]) -> float:
 
 
 def paired_tests(scores: Mapping[str, Mapping[str, float]]) -> dict[tuple[str, str], float]:
-    """Two-sided Wilcoxon signed-rank tests between all pairs of systems, adjusted by Holm over all of them.
+    """Two-sided Wilcoxon signed-rank tests between all pairs of systems, adjusted by Holm over all pairs.
 
     Args:
-        scores: by system, by subject.
+        scores: by system and subject.
 
     Returns:
-        adjusted p-values by pair, in the order of the systems; empty when the systems share fewer than
+        adjusted p-values by pair, in the order of the systems. It is empty when the systems share fewer than
         ``FEWEST_SUBJECTS`` subjects.
     """
     subjects = sorted(set.intersection(*(set(values) for values in scores.values()))) if scores else []
@@ -58,9 +63,9 @@ def paired_tests(scores: Mapping[str, Mapping[str, float]]) -> dict[tuple[str, s
 
 
 def best_two(scores: Mapping[str, Mapping[str, float]]) -> tuple[str | None, str | None]:
-    """The systems that may be called best and second best: each better than all that follow, by :func:`paired_tests`.
+    """The best and the second best system: each is better than all that follow, by :func:`paired_tests`.
 
-    Larger is better. ``None`` stands where the subjects do not support it.
+    Larger scores are better. ``None`` stands where the subjects support no such system.
     """
     tests = paired_tests(scores)
     if not tests:

@@ -1,4 +1,4 @@
-"""Which config files each system takes: plain data, which a test compares with the folders of ``bundle/configs``."""
+"""The config files of each system. A test compares them with the folders of ``bundle/configs``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ __all__ = [
     "EVALUATIONS",
     "MISALIGNED",
     "OWN_PAIRS",
-    "ROOMS",
     "SHIPPED",
     "TRAININGS",
     "TRUNK",
@@ -22,11 +21,10 @@ __all__ = [
 TRUNK = "train.yaml"
 EVALUATION = "evaluate.yaml"
 ESTIMATION = "tools.yaml"  # behind train.yaml, for `run estimating`
-ROOMS = ("methods", "baselines", "networks", "data", "recipes")  # folders, in the order of their files in a stack
-MISALIGNED = "data/misaligned.yaml"  # of a training on misaligned groups
+MISALIGNED = "data/misaligned.yaml"  # for a training on misaligned groups
 CONTRASTIVE = "contrastive"  # train.yaml alone
 
-# What stands behind train.yaml, a tuple per stage.
+# The files behind train.yaml, a tuple per stage.
 SPECTRAL = "methods/spectral.yaml"
 PAIRS = (SPECTRAL, "methods/kspace_pairs.yaml")
 TRAININGS: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -51,11 +49,12 @@ TRAININGS: dict[str, tuple[tuple[str, ...], ...]] = {
     "without_contrastive": (("methods/without_contrastive.yaml",),),
     "fine_tuning": (("recipes/fine_tuning.yaml",),),
 }
-TUNINGS = ("fine_tuning",)  # start from the shipped weights, and take no other backbone
-OWN_PAIRS = ("supervised_misaligned", "supervised_oracle", "supervised_registered", "supervised_shift")  # misalign them
-UNPAIRED = ("pooled",)  # exclude misaligned groups
+TUNINGS = ("fine_tuning",)  # from the shipped weights, so that they take no other backbone
+# These make their own pairs, so that they take no data/misaligned.yaml.
+OWN_PAIRS = ("supervised_misaligned", "supervised_oracle", "supervised_registered", "supervised_shift")
+UNPAIRED = ("pooled",)  # without misaligned groups
 
-# What stands behind evaluate.yaml, where anything does.
+# The files behind evaluate.yaml, for the systems that need any.
 EVALUATIONS: dict[str, tuple[str, ...]] = {
     "linear_inverse_estimated": ("baselines/linear_inverse_estimated.yaml",),
     "linear_inverse_true": ("baselines/linear_inverse_true.yaml",),
@@ -65,17 +64,17 @@ EVALUATIONS: dict[str, tuple[str, ...]] = {
     "zssr": ("baselines/zssr.yaml",),
     "pseudo_sr": ("methods/pseudo_sr.yaml",),
 }
-ESTIMATING = ("linear_inverse_estimated",)  # take the degradation that `run estimating` finds between the groups
+ESTIMATING = ("linear_inverse_estimated",)  # they need the degradation of `run estimating`
 
-# What stands behind a trunk, in training and in evaluation, for another backbone.
+# The file behind a trunk for another backbone, in training and in evaluation.
 BACKBONES = {
     "paper_network": "networks/paper_network.yaml",
     "slab_network": "networks/slab_network.yaml",
     "without_skip": "networks/without_skip.yaml",
 }
 
-# What stands behind train.yaml for each stage of the shipped weights. The second stage goes on from the first, the
-# others go on from the second.
+# The files behind train.yaml for each training of the shipped weights. The second starts from the first, the others
+# start from the second.
 FIRST = (*PAIRS, "recipes/shipped_weights.yaml")
 SECOND = (*FIRST, "recipes/shipped_weights_continued.yaml")
 SHIPPED: tuple[tuple[str, ...], ...] = (

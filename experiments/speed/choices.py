@@ -1,8 +1,8 @@
-"""What windows, overlap, orientations and precision cost in seconds and in dB, with the shipped weights.
+"""The cost of windows, overlap, orientations and precision in seconds and in dB, with the shipped weights.
 
 Usage: python -m experiments.speed.choices SCAN
 
-SCAN is a real high-resolution scan that the weights have not seen. K-space truncation makes it low-resolution.
+SCAN is real, high-resolution and new to the weights. K-space truncation makes it low-resolution.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ REPEATS = 3
 
 
 class Choice(NamedTuple):
-    """How a volume passes the network."""
+    """The way of a volume through the network."""
 
     roi_size: tuple[int, int, int] = WHOLE
     overlap: float = 0.0

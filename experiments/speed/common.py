@@ -1,4 +1,4 @@
-"""What the measurements share: the machine in words, its limits, repeated timings, results as JSON and Markdown."""
+"""Shared by the measurements: the machine, its limits, repeated timings, results as JSON and Markdown."""
 
 from __future__ import annotations
 
@@ -17,19 +17,18 @@ import torch
 
 from experiments import RESULTS as ALL_RESULTS
 
-DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # as the configs take it
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # as in the configs
 ON_GPU = DEVICE.type == "cuda"
 RESULTS = ALL_RESULTS / ("speed_gpu" if ON_GPU else "speed")
-MATRIX = 8192 if ON_GPU else 2048  # rows and columns, enough to keep the device busy
+MATRIX = 8192 if ON_GPU else 2048  # rows and columns, enough to occupy the device
 PAPERS, SHIPPED = ("networks/paper_network.yaml",), ()  # the overlays of a network
 
 
 def machine() -> dict[str, Any]:
-    """The machine in words, with its load from other work when the measurement began."""
-    cpus = [line.split(":")[1].strip() for line in _cpu_info() if line.startswith("model name")]
+    """The machine in words, with its load from other work before the measurement."""
     units = [name for name, present in getattr(torch.cpu, "get_capabilities", dict)().items() if present is True]
     return {
-        "processor": cpus[0] if cpus else platform.processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "matrix units": sorted(unit for unit in units if unit in ("avx512_bf16", "amx_bf16", "avx512_f", "avx2")),
@@ -39,9 +38,11 @@ def machine() -> dict[str, Any]:
     }
 
 
-def _cpu_info() -> list[str]:
+def processor() -> str:
+    """The name of the processor."""
     path = Path("/proc/cpuinfo")
-    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    pairs = (line.partition(":") for line in path.read_text(encoding="utf-8").splitlines()) if path.is_file() else ()
+    return next((value.strip() for key, _, value in pairs if key.strip() == "model name"), platform.processor())
 
 
 def spread(values: Sequence[float], digits: int = 4) -> dict[str, float]:
@@ -51,7 +52,7 @@ def spread(values: Sequence[float], digits: int = 4) -> dict[str, float]:
 
 
 def clock() -> float:
-    """Processor time of this process, to which other work on a shared machine does not add.
+    """Processor time of this process, which other work on the machine does not change.
 
     With a GPU it is wall time, read when the GPU has finished.
     """
@@ -69,7 +70,7 @@ def seconds_of(function: Callable[[], Any]) -> float:
 
 
 def interleaved(functions: Mapping[str, Callable[[], Any]], repeats: int, warm: bool = True) -> dict[str, list[float]]:
-    """Times of several functions, called in turn so that all meet the same states of the machine."""
+    """Times of several functions, called in turn so that all meet the same load of the machine."""
     if warm:
         for function in functions.values():
             function()
@@ -81,7 +82,7 @@ def interleaved(functions: Mapping[str, Callable[[], Any]], repeats: int, warm: 
 
 
 def matmul_rates(repeats: int = 5) -> dict[str, float]:
-    """GFLOP/s of a large matrix product, the best of some, by type: what a core or the GPU can do at most."""
+    """Highest GFLOP/s of a large matrix product by type: the limit of a core or of the GPU."""
     rates = {}
     for dtype in (torch.float32, torch.bfloat16):
         a, b = (torch.randn((MATRIX, MATRIX), device=DEVICE).to(dtype) for _ in range(2))
@@ -93,23 +94,23 @@ def matmul_rates(repeats: int = 5) -> dict[str, float]:
 
 
 def in_child(function: Callable[..., Any], *args: Any) -> Any:
-    """Call a function in a fresh process, so that its peak memory and its first-time costs are its own."""
+    """Call a function in a fresh process, which measures its own peak memory and start-up costs."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(function, args)
 
 
 def peak_gpu_memory() -> float | None:
-    """Of this process's tensors on the GPU so far, in GiB; None without one."""
+    """Peak memory of this process's tensors on the GPU in GiB; None without a GPU."""
     return round(torch.cuda.max_memory_allocated(DEVICE) / 2**30, 3) if ON_GPU else None
 
 
 def peak_memory() -> float:
-    """Of this process so far, in GiB."""
+    """Peak memory of this process in GiB."""
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3)  # kibibytes on Linux
 
 
 def memory(run: Mapping[str, Any]) -> str:
-    """The peak of a run for a table."""
+    """The peak memory of a run for a table."""
     gpu = run["peak GPU memory"]
     return f"{run['peak memory']:.2f}" + ("" if gpu is None else f", and {gpu:.2f} on the GPU")
 
@@ -121,7 +122,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def save(name: str, record: Mapping[str, Any], text: str) -> None:
-    """``NAME.json`` for programs and ``NAME.md`` for the page, under experiments/results/speed/."""
+    """Write ``NAME.json`` and, for the page, ``NAME.md`` under experiments/results/speed/."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
     (RESULTS / f"{name}.md").write_text(f"{text}\n{_measured_on(record['machine'])}\n", encoding="utf-8")

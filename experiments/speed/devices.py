@@ -2,7 +2,7 @@
 
 Usage: python -m experiments.speed.devices [ITERATIONS]
 
-The paper part counts operations and bytes of one contrastive iteration; the rates of GPUs are assumptions, see
+The estimate counts operations and bytes of one contrastive iteration. The rates of GPUs are assumptions, see
 ``ASSUMED``. The two processes train the network of train.yaml by multi_gpu_train.yaml.
 """
 
@@ -27,7 +27,7 @@ from experiments.speed.common import PAPERS, SHIPPED, in_child, machine, save, t
 from experiments.speed.training import WARM_UP, Stopwatch, prepare, write_dataset
 
 BATCH, PROCESSES = 8, 2
-ASSUMED = {  # none of it was measured here
+ASSUMED = {  # none of these was measured
     "bfloat16 rate of one GPU (TFLOP/s): 40 % of 989": 0.4 * 989,
     "between the GPUs of a node (GB/s per direction)": 450.0,
     "between nodes (GB/s per direction and GPU)": 50.0,
@@ -35,7 +35,7 @@ ASSUMED = {  # none of it was measured here
 
 
 def count(dataset: Path, overlays: Sequence[str], output: Path) -> dict[str, float]:
-    """Operations and parameters of one contrastive iteration of ``BATCH`` samples, counted at two and scaled."""
+    """Operations and bytes of one contrastive iteration of ``BATCH`` samples, counted for two samples and scaled."""
     parser = prepare(dataset, {"batch_size": 2}, 1, output, *overlays)
     trainer = parser.get_parsed_content("train::trainer")
     with FlopCounterMode(display=False) as counter:
@@ -51,7 +51,7 @@ def count(dataset: Path, overlays: Sequence[str], output: Path) -> dict[str, flo
 
 
 def on_paper(counted: dict[str, float]) -> list[dict[str, Any]]:
-    """Time of computing and, unhidden, of communicating for one and more GPUs with ``BATCH`` samples each."""
+    """Time of computing and of communicating, one after the other, for GPUs with ``BATCH`` samples each."""
     rate, within, between = ASSUMED.values()
     rows = []
     for gpus, nodes in ((1, 1), (2, 1), (8, 1), (16, 2), (64, 8)):
@@ -73,7 +73,7 @@ def on_paper(counted: dict[str, float]) -> list[dict[str, Any]]:
 
 
 def one_rank(dataset: Path, output: Path, iterations: int, batch_size: int) -> None:
-    """Train in this process, of one or of several, and let the first write the seconds per iteration."""
+    """Train in this process, alone or with others. The first process writes the seconds per iteration."""
     overrides = {"batch_size": batch_size, "rank": int(os.environ.get("RANK", 0))}
     parser = prepare(dataset, overrides, iterations + WARM_UP, output, "launch/multi_gpu_train.yaml")
     trainer, watch = parser.get_parsed_content("train::trainer"), Stopwatch()
@@ -86,12 +86,14 @@ def one_rank(dataset: Path, output: Path, iterations: int, batch_size: int) -> N
 
 
 def processes(dataset: Path, output: Path, iterations: int, number: int) -> float:
-    """Median seconds of the first rank per iteration of ``BATCH`` samples in all, by ``number`` processes."""
+    """Median seconds per iteration of ``BATCH`` samples in all, in the first of ``number`` processes."""
     output.mkdir(parents=True, exist_ok=True)
     arguments = [str(dataset), str(output), str(iterations), str(BATCH // number)]
     launcher = ["torch.distributed.run", "--nproc_per_node", str(number), "--standalone", "-m"] if number > 1 else []
     command = [sys.executable, "-m", *launcher, "experiments.speed.devices", "rank", *arguments]
-    hidden = {} if torch.cuda.device_count() >= PROCESSES else {"CUDA_VISIBLE_DEVICES": ""}  # two do not share one
+    hidden = (
+        {} if torch.cuda.device_count() >= PROCESSES else {"CUDA_VISIBLE_DEVICES": ""}
+    )  # two processes do not share a GPU
     subprocess.run(command, cwd=ROOT, env={**os.environ, **hidden, "OMP_NUM_THREADS": "1"}, check=True)
     return median(json.loads((output / "seconds.json").read_text(encoding="utf-8")))
 

@@ -1,9 +1,9 @@
-"""A folder of scans: read, super-resolved and written at the same time, or one after the other.
+"""A folder of scans: reading, super-resolution and writing at the same time, or one after the other.
 
 Usage: python -m experiments.speed.folder [SCANS]
 
-By inference.yaml on synthetic scans, with the shipped weights and all cores. Seconds are those of the clock on the
-wall. The machine should do nothing else.
+The program runs inference.yaml on synthetic scans with the shipped weights and all cores. Seconds are wall time. The
+machine should do nothing else.
 """
 
 from __future__ import annotations

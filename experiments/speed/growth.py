@@ -1,10 +1,10 @@
-"""How time and peak memory grow: with the volume, overlap, orientations and the number of volumes.
+"""The growth of time and peak memory with the volume, overlap, orientations and the number of volumes.
 
 Usage: python -m experiments.speed.growth [LARGEST]
 
-By inference.yaml from reading to writing, on synthetic scans, with the shipped weights. Data consistency is on, as it
-takes most of the memory. LARGEST is the edge of the largest low-resolution cube in voxels (default 256). Each run is a
-process of its own. Without a cube of 512 voxels the last line of the table is extrapolated from the largest one.
+The program runs inference.yaml on synthetic scans with the shipped weights. Data consistency is on, because it takes
+most of the memory. LARGEST is the edge of the largest low-resolution cube in voxels (default 256). Each run is a
+process of its own. Without a cube of 512 voxels, the table extrapolates its last line from the largest cube.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from experiments.speed.workflows import super_resolve, write_scan
 EDGES = (64, 128, 256, 512)
 EXTRAPOLATED = 512
 TURNED = {"orientations": [[0, 1, 2], [1, 2, 0], [2, 0, 1]]}
-CONSISTENT = {"data_consistency": "soft"}  # the default would switch it off: a synthetic scan is no head
+CONSISTENT = {"data_consistency": "soft"}  # auto would switch it off, because a synthetic scan is no head
 TILED = {"inferer::inferer::roi_size": [32, 32, 32]}
 
 
 def settings() -> dict[str, tuple[int, int, dict[str, Any]]]:
-    """Edge, number of volumes and overrides by title, at one edge."""
+    """Edge, number of volumes and overrides by title."""
     overlaps = {
         f"64^3, windows of 32^3, overlap {overlap}": (64, 1, {**TILED, "inferer::inferer::overlap": overlap})
         for overlap in (0, 0.5)
@@ -37,7 +37,7 @@ def settings() -> dict[str, tuple[int, int, dict[str, Any]]]:
 
 
 def extrapolated(run: dict[str, Any], edge: int) -> dict[str, Any]:
-    """Cost of a larger cube, if everything above the memory before the run grows with its voxels."""
+    """The cost of a larger cube, if all costs above the memory before the run grow with its voxels."""
     times = edge**3 / run["voxels"]
     grown = {name: times * run[name] for name in ("seconds", "network", "voxels", "output (GiB)")}
     above = times * (run["peak memory"] - run["memory before"])
@@ -74,7 +74,7 @@ def main(largest: int = 256) -> None:
         with tempfile.TemporaryDirectory() as folder:
             for seed in range(count):
                 scan = Path(folder) / "scans" / f"scan{seed}.nii.gz"
-                # in a child, as the measured process begins with the peak memory of this one
+                # in a child, because the measured process inherits the peak memory of this one
                 in_child(partial(write_scan, scan, (edge,) * 3, seed=seed))
             run = in_child(super_resolve, Path(folder) / "scans", Path(folder) / "output", {**CONSISTENT, **overrides})
         run["output (GiB)"] = round(count * (2 * edge) ** 3 * 4 / 2**30, 3)

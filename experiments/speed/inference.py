@@ -1,9 +1,9 @@
-"""A whole brain from reading to writing: the plain way, ours, and the ways between.
+"""A whole scan from reading to writing: the plain way, ours, and the ways between.
 
 Usage: python -m experiments.speed.inference [shipped | papers]
 
-The scan is synthetic and of the size of a degraded HCP scan; axes are right, anterior, superior. The papers' network is
-untrained. Every run is a process of its own, for its peak memory.
+The scan is synthetic and has the size of a degraded HCP scan, along right, anterior and superior. The papers' network
+is untrained. Every run is a process of its own, which measures its own peak memory.
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ SLABS: Ways = {
     "bfloat16, channels_last, several slabs at once, whole planes: ours": {},
     "ours, a slab every three slices": {"network_def::slab_step": 3},
 }
-FLOAT16: Ways = {"ours, in float16": {"amp_dtype": "float16"}} if ON_GPU else {}  # which processors compute slowly
+FLOAT16: Ways = {"ours, in float16": {"amp_dtype": "float16"}} if ON_GPU else {}  # processors compute it slowly
 CASES = {"shipped": (SHIPPED, {**VOLUMETRIC, **FLOAT16}), "papers": (PAPERS, {**SLABS, **FLOAT16})}
 
 
 def agreement(output: Path, reference: Path) -> float:
-    """PSNR in dB of one result with respect to another, data range the maximum of the latter."""
+    """PSNR (dB) of one result with respect to another, whose maximum is the data range."""
     values, expected = (nib.load(next(folder.rglob("*.nii.gz"))).get_fdata() for folder in (output, reference))
     return float(-10 * np.log10(np.mean(((values - expected) / expected.max()) ** 2)))
 
 
 def measure(folder: Path, ways: Ways, overlays: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Every way once."""
+    """Measure every way once."""
     scan = write_scan(folder / "scan.nii.gz", HCP)
     outputs = {title: folder / str(i) for i, title in enumerate(ways)}
     runs = {}
@@ -69,7 +69,7 @@ def measure(folder: Path, ways: Ways, overlays: Sequence[str]) -> dict[str, dict
 
 
 def rates(record: Mapping[str, Any]) -> None:
-    """Add to every way how it compares with the plain one and with the matrix products."""
+    """Compare every way with the plain one and with the matrix products."""
     plain = next(iter(record["ways"].values()))["seconds"]
     for way in record["ways"].values():
         way["GFLOP/s"] = round(way["gflop"] / way["network"])

@@ -2,8 +2,8 @@
 
 Usage: python -m experiments.speed.interpolation SCAN [REPEATS]
 
-SCAN is a real high-resolution scan that the weights have not seen. K-space truncation makes it low-resolution. Every
-method puts LR voxel l on HR voxel 2l, but for the one that is marked. Scores are those of deep tissue.
+SCAN is real, high-resolution and new to the weights. K-space truncation makes it low-resolution. Every method puts LR
+voxel l on HR voxel 2l, except the one that its title marks. Scores are those of deep tissue.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from experiments.speed.choices import CHOICES, predict
 from experiments.speed.common import interleaved, machine, save, spread, table
 
 SPATIAL = (1, 2, 3)
-RADIUS = 3  # of the window in LR voxels, the largest that ITK's Python packages hold for volumes
+RADIUS = 3  # of the window in LR voxels; ITK's Python packages hold no larger one for volumes
 
 
 def by_itk(image: Tensor, interpolator: Callable[[Any], Any]) -> Tensor:

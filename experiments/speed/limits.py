@@ -17,7 +17,7 @@ FORMATS = {
     3: {"channels first": torch.contiguous_format, "channels_last": torch.channels_last_3d},
 }
 LAYERS = {2: nn.Conv2d, 3: nn.Conv3d}
-INPUTS = (  # batch, features, and a slab of the papers' networks, a training batch, a window and a part of a volume
+INPUTS = (  # batch, features, size: a slab of the papers' networks, a training batch, a window, a part of a volume
     (8, 64, 64, 64),
     (4, 32, 24, 24, 24),
     (1, 32, 64, 64, 64),
@@ -26,7 +26,7 @@ INPUTS = (  # batch, features, and a slab of the papers' networks, a training ba
 
 
 def convolution_rates(batch: int, num_features: int, *size: int, repeats: int) -> dict[str, dict[str, float]]:
-    """GFLOP/s of a convolution with kernels of 3 by type and memory format."""
+    """GFLOP/s of a convolution with a kernel size of 3 by type and memory format."""
     dims = len(size)
     operations = 2 * 3**dims * num_features**2 * batch * prod(size)
     functions = {}

@@ -1,4 +1,4 @@
-"""The picture of docs/speed.md from the saved results: achieved against the limit, and how costs grow.
+"""The picture of docs/speed.md from the saved results: the rates beside their limit, and the growth of costs.
 
 Usage: python -m experiments.speed.plots
 """
@@ -28,7 +28,7 @@ def _folded(title: str) -> str:
 
 
 def draw_rates(axes: Axes) -> None:
-    """Bars of what the network achieves, lines of what a matrix product does."""
+    """Bars for the rates of the network, lines for those of a matrix product."""
     record = read("inference_shipped")
     titles = list(record["ways"])
     axes.barh(range(len(titles)), [record["ways"][title]["GFLOP/s"] for title in titles], color="tab:blue")
@@ -41,7 +41,7 @@ def draw_rates(axes: Axes) -> None:
 
 
 def draw_growth(axes: Axes) -> None:
-    """Seconds and memory above the start against the size, with the size of the output."""
+    """Seconds, memory above the start and size of the output against the size of the volume."""
     runs = [run for title, run in read("growth")["runs"].items() if title.endswith("^3")]
     voxels = [run["voxels"] for run in runs]
     axes.loglog(voxels, [run["seconds"] for run in runs], "o-", color="tab:blue", label="seconds")

@@ -2,9 +2,9 @@
 
 Usage: python -m experiments.speed.precision DATASET [ITERATIONS [SEEDS]]
 
-By the first stage of the shipped weights' training, with a small network, on the scans of DATASET that its recipe
-names. The validation subject is truncated in k-space. Seconds are those of the training iterations.
-Each run ends its own schedule of the learning rate.
+The training is the first stage of the shipped weights with a small network. DATASET has the scans that its recipe
+names. K-space truncation degrades the validation subject. Seconds are those of the training iterations. Each run
+completes its own schedule of the learning rate.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from experiments.speed.common import ON_GPU, in_child, machine, save, table
 from experiments.speed.training import Stopwatch
 from experiments.speed.workflows import workflow
 
-OVERLAYS = SHIPPED[0]  # of the first stage of the shipped weights
+OVERLAYS = SHIPPED[0]  # the first stage of the shipped weights
 SMALL = {f"architecture::num_{name}": number for name, number in (("features", 16), ("groups", 2), ("blocks", 2))}
 SMALL |= {"copies_per_scan": 1, "warmup_iterations": 20}
 FLOAT32, BFLOAT16 = "$None", "bfloat16"
@@ -33,7 +33,7 @@ Run = dict[str, float]
 
 
 def learn(dataset: Path, amp_dtype: str, iterations: int, seed: int) -> Run:
-    """``iterations`` of one training, their ``seconds`` and the dB above zero-filling that it reaches, ``gain``."""
+    """The ``iterations`` of one training, their ``seconds`` and the ``gain`` over zero-filling in dB."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count())))
     budget = {"max_iterations": iterations, "iterations_per_epoch": iterations}
     with tempfile.TemporaryDirectory() as output:
@@ -48,7 +48,7 @@ def learn(dataset: Path, amp_dtype: str, iterations: int, seed: int) -> Run:
 
 
 def compare(train: Callable[[str, int], Run], iterations: int) -> dict[str, Run]:
-    """The types after as many iterations, and float32 after those that fit into bfloat16's time."""
+    """The types after as many iterations, and float32 after as much time as bfloat16 takes."""
     fast, slow = train(BFLOAT16, iterations), train(FLOAT32, iterations)
     fewer = max(1, round(iterations * fast["seconds"] / slow["seconds"]))
     others = {name: train(name, iterations) for name in OTHERS}

@@ -1,4 +1,4 @@
-"""How long it takes until the first window reaches the network, beside the imports of MONAI alone.
+"""The time until the first window reaches the network, beside the imports of MONAI alone.
 
 Usage: python -m experiments.speed.startup [REPEATS]
 """

@@ -1,8 +1,9 @@
-"""A full contrastive iteration: the plain way and ours, the share of the loader, and the cost of each part.
+"""A full contrastive iteration: the plain way and ours, the wait for data, and the cost of each part.
 
 Usage: python -m experiments.speed.training [ITERATIONS [papers | shipped]]
 
-On synthetic scans, by train.yaml, in batches of 8. The network and its slabs are the papers' or the shipped ones.
+The program trains by train.yaml on synthetic scans in batches of 8. The network and its slabs are the papers' or the
+shipped ones.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ COMPILED = "ours, with torch.compile of the networks' parts"
 
 
 class Stopwatch:
-    """Seconds of every iteration and of the wait for its batch."""
+    """The seconds of every iteration and of the wait for its batch."""
 
     def __init__(self) -> None:
         self.started = 0.0
@@ -86,7 +87,7 @@ def train(
     overlays: Sequence[str] = (),
     compiled: bool = False,
 ) -> dict[str, Any]:
-    """Seconds per iteration, loader's share and memory of one way of training."""
+    """Seconds per iteration and the share of waiting for data, for one way of training."""
     parser = prepare(dataset, overrides, iterations + WARM_UP, output, *overlays)
     trainer, watch = parser.get_parsed_content("train::trainer"), Stopwatch()
     parser.get_parsed_content("train::ema").attach(trainer)
@@ -97,20 +98,19 @@ def train(
                 part.compile()
     trainer.run()
     times, waits = watch.iterations[WARM_UP:], watch.waits[WARM_UP:]
-    measured = {
+    return {
         "seconds": spread(times),
         "share of waiting for data": round(sum(waits) / sum(times), 4),
         "first iterations": watch.iterations[:WARM_UP],
         "loss of the last iteration": float(trainer.state.output["loss"]),
     }
-    return measured
 
 
 def cost_by_part(dataset: Path, overlays: Sequence[str], repeats: int, output: Path) -> dict[str, Any]:
-    """Seconds of each part of an iteration, ours.
+    """Seconds of each part of our iteration.
 
-    The terms of a step are computed together. Those of the generators go back to the images that they compare. The way
-    from there through the generators is a part of its own.
+    The terms of a step are timed together. The gradients of the generators' terms stop at the compared images. The way
+    back from the images through the generators is a part of its own.
     """
     parser = prepare(dataset, {}, repeats, output, *overlays)
     trainer = parser.get_parsed_content("train::trainer")

@@ -24,7 +24,7 @@ def workflow(kind: str, run_id: str, *files: str, **overrides: Any) -> ConfigWor
 
     Args:
         kind: "train" or "infer".
-        run_id: what its ``run`` runs.
+        run_id: the entry that ``run`` executes.
         files: configs, the trunk first.
         overrides: entries to set.
     """
@@ -41,7 +41,7 @@ def workflow(kind: str, run_id: str, *files: str, **overrides: Any) -> ConfigWor
 
 
 def write_scan(path: Path, size: Sequence[int], spacing: float = 1.4, seed: int = 0) -> Path:
-    """A synthetic scan: a bright ellipsoid with smooth random contents in dim noise, axes right, anterior, superior."""
+    """Write a bright ellipsoid of random blocks in dim noise; its axes point right, anterior and superior."""
     rng = np.random.default_rng(seed)
     contents = np.kron(rng.uniform(200, 1000, [-(-n // 8) for n in size]), np.ones((8, 8, 8)))
     contents = contents[: size[0], : size[1], : size[2]]
@@ -59,14 +59,14 @@ def super_resolve(
 
     Args:
         scans: a scan or a folder of them.
-        output: where the results go.
+        output: folder of the results.
         overrides: entries to set.
-        overlays: configs to stack on inference.yaml; with any, the network is untrained.
+        overlays: configs behind inference.yaml. With any, the network is untrained.
 
     Returns:
-        ``seconds`` by :func:`experiments.speed.common.clock` and ``wall seconds``, both in all; seconds in the
-        ``network`` and its ``gflop``; ``set-up`` seconds; in GiB the ``memory before`` the first scan, the ``peak
-        memory`` of the process and the ``peak GPU memory``.
+        ``seconds`` in all by :func:`experiments.speed.common.clock`, ``wall seconds`` in all, seconds in the
+        ``network`` and its ``gflop``, and ``set-up`` seconds. In GiB: ``memory before`` the first scan, ``peak memory``
+        of the process and ``peak GPU memory``.
     """
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count())))
     settings = {"load_pretrain": not overlays, "overwrite": True, "inferer::inferer::progress": False, **overrides}

@@ -1,1 +1,1 @@
-"""Studies: one program per question about the physics, the estimates and the limits."""
+"""Studies: one program for each question about the physics, the estimates and the limits."""

@@ -1,8 +1,9 @@
-"""Compare the disagreement of the slab orientations with the true error, in experiments/results/disagreement.
+"""Compare the disagreement of the slab orientations with the true error.
 
 Usage: python -m experiments.studies.calibrate_disagreement SCAN ...
 
-The scans are high-resolution ones that the shipped weights were not trained on. Each is degraded by k-space truncation.
+Each scan is high-resolution and new to the shipped weights. K-space truncation degrades it. The table stands in
+experiments/results/disagreement.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 import torch
 from monai.bundle import ConfigParser
 from scripts.metrics import foreground_percentile
+from scripts.transforms.saving import describe_weights
 
 from experiments import RESULTS
 from experiments.bundle import degraded, read_configs, trained_network
@@ -24,7 +26,7 @@ TENTHS = 10
 
 
 def measured(parser: ConfigParser, scan: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """Disagreement and absolute error of each voxel of deep tissue, on the common scale."""
+    """Disagreement and absolute error of each voxel of deep tissue, as shares of the common scale."""
     item = degraded(Path(scan))
     with torch.no_grad():
         both = parser.get_parsed_content("inferer")(item["image"][None].as_tensor(), trained_network(device="cpu"))[0]
@@ -35,7 +37,7 @@ def measured(parser: ConfigParser, scan: str) -> tuple[torch.Tensor, torch.Tenso
 
 
 def rows(disagreement: torch.Tensor, error: torch.Tensor) -> list[str]:
-    """For each tenth of the voxels, sorted by disagreement: its root mean square, and that of the error."""
+    """Root mean square of disagreement and error in each tenth of the voxels, sorted by disagreement."""
     order = disagreement.argsort()
     parts = zip(disagreement[order].tensor_split(TENTHS), error[order].tensor_split(TENTHS), strict=True)
     rms = [(d.square().mean().sqrt(), e.square().mean().sqrt()) for d, e in parts]
@@ -54,6 +56,7 @@ def main(scans: Sequence[str]) -> None:
         *rows(*values),
         "",
         f"- scans: {', '.join(Path(scan).name for scan in scans)}",
+        f"- weights: {describe_weights(parser.get_parsed_content('ckpt_path'))}",
         f"- rank correlation of disagreement and absolute error, voxel by voxel: {correlation:.2f}",
     ]
     SUMMARY.parent.mkdir(parents=True, exist_ok=True)

@@ -1,18 +1,17 @@
-"""Compare the modes of data consistency on scans that were acquired as they assume, and on others.
+"""Compare the modes of data consistency on scans of the assumed acquisition and on other scans.
 
 Usage: python -m experiments.studies.compare_consistency NAME SCAN ...
        python -m experiments.studies.compare_consistency NAME --generated NUMBER
 
-NAME is that of the table in experiments/results/consistency, such as validation. The scans are high-resolution ones
-that the shipped weights were not trained on, or generated subjects. Each is degraded in every way of ``CASES`` and
-super-resolved once. PSNR is measured in deep tissue.
+NAME names the table in experiments/results/consistency, such as validation. The scans are high-resolution and new to
+the shipped weights, or generated subjects. Each is degraded in every way of ``CASES`` and super-resolved once. PSNR is
+measured in deep tissue.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import hashlib
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from scripts.data.demonstration import generate_cohort
 from scripts.metrics import masked_psnr
 from scripts.physics.kspace import truncate, zero_fill
 from scripts.transforms import DataConsistencyd
+from scripts.transforms.saving import describe_weights
 from torch import Tensor
 
 from experiments import RESULTS
@@ -34,8 +34,8 @@ FOLDER = RESULTS / "consistency"
 WEIGHTS = BUNDLE / "models" / "model.pt"
 MODES = ("off", "hard", "soft", "auto")
 DIM = (1, 2, 3)
-SOFTER = 0.75  # of the matrix, of a scan that was interpolated to its own
-ACQUISITIONS: Mapping[str, Mapping[str, Any]] = {  # of evaluate.yaml
+SOFTER = 0.75  # share of the matrix that an interpolated scan was acquired with
+ACQUISITIONS: Mapping[str, Mapping[str, Any]] = {  # options of evaluate.yaml
     "plain truncation": {},
     "noise, signal 50": {"snr": 50},
     "noise, signal 20": {"snr": 20},
@@ -45,11 +45,11 @@ ACQUISITIONS: Mapping[str, Mapping[str, Any]] = {  # of evaluate.yaml
     "Hamming, noise, signal 20": {"hamming": True, "snr": 20},
     "Hamming, partial Fourier 7/8, noise, signal 20": {"hamming": True, "partial_fourier": [0.875, 1, 1], "snr": 20},
 }
-RESAMPLED: Mapping[str, Callable[[Tensor], Tensor]] = {  # of the plain truncation
+RESAMPLED: Mapping[str, Callable[[Tensor], Tensor]] = {  # changes to the plain truncation
     "zero-filled from 3/4": lambda x: zero_fill(_smaller(x), x.shape[1:], DIM),
     "interpolated from 3/4": lambda x: F.interpolate(_smaller(x)[None], size=x.shape[1:], mode="trilinear")[0],
 }
-SPOILT: Mapping[str, Callable[[Tensor], Tensor]] = {  # predictions of the plain truncation
+SPOILT: Mapping[str, Callable[[Tensor], Tensor]] = {  # changes to the prediction of the plain truncation
     "prediction 5 % too bright": lambda x: 1.05 * x,
     "prediction half a voxel off": lambda x: x.roll(1, dims=1),  # half a voxel of the scan
 }
@@ -61,7 +61,7 @@ def _smaller(x: Tensor) -> Tensor:
 
 
 def rows(scan: Path, subject: str) -> Iterator[dict[str, Any]]:
-    """For each case the PSNR of every mode, and what ``auto`` reports."""
+    """For each case the PSNR of every mode, and the report of ``auto``."""
     network = trained_network(device="cpu")
     inferer = read_configs("inference.yaml", device="cpu", **{"inferer::inferer::progress": False}).get_parsed_content(
         "inferer"
@@ -98,7 +98,7 @@ def _compared(pred: Tensor, image: MetaTensor, label: Tensor) -> dict[str, str]:
 
 
 def summary(results: Sequence[dict[str, Any]]) -> str:
-    """Per case the mean over the subjects: PSNR without data consistency, and what each mode adds."""
+    """Mean over the subjects for each case: PSNR without data consistency, and the gain of each mode."""
     lines = [
         "| acquisition | off (dB) | hard | soft | auto | auto, least of all |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -110,8 +110,7 @@ def summary(results: Sequence[dict[str, Any]]) -> str:
         cells = [f"{sum(gains[mode]) / len(same):+.2f}" for mode in MODES[1:]]
         lines.append(f"| {case} | {off:.2f} | {' | '.join(cells)} | {min(gains['auto']):+.3f} |")
     subjects = dict.fromkeys(row["subject"] for row in results)
-    weights = hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()[:8]
-    notes = ["- PSNR in deep tissue", f"- subjects: {', '.join(subjects)}", f"- weights: model.pt, SHA256 {weights}"]
+    notes = ["- PSNR in deep tissue", f"- subjects: {', '.join(subjects)}", f"- weights: {describe_weights(WEIGHTS)}"]
     return "\n".join([*lines, "", *notes]) + "\n"
 
 
@@ -134,7 +133,7 @@ if __name__ == "__main__":
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("name")
     arguments.add_argument("scans", nargs="*", type=Path)
-    arguments.add_argument("--generated", type=int, default=0, metavar="NUMBER", help="of subjects to generate")
+    arguments.add_argument("--generated", type=int, default=0, metavar="NUMBER", help="generate so many subjects")
     given = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         made: list[Path] = []

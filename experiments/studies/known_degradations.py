@@ -1,10 +1,10 @@
-"""How well the estimator finds a known degradation of real scans from the spectra of other subjects.
+"""Estimate a known degradation of real scans from the spectra of other subjects.
 
 Usage: python -m experiments.studies.known_degradations BIDS [SUFFIX], for the scans of a contrast, by default T1w
 
-Each scan in turn is the target group, degraded. The two scans that follow are the source group. The scan after those is
-in neither group. It is degraded by the estimate and compared (dB PSNR) with its true degradation without noise. Its
-plain truncation is compared in the same way.
+Each scan in turn is degraded and becomes the target group. The next two scans are the source group. The scan after
+those is in neither group. The estimate degrades it, and PSNR (dB) compares the result with its true degradation without
+noise. Its plain truncation is compared in the same way.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ ACQUISITIONS: Mapping[str, Mapping] = {
     "Hamming filter, 7/8 partial Fourier, noise": {
         "hamming": True,
         "partial_fourier": [0.875, 1, 1],
-        "noise_std": 0.025,  # of 1 for bright tissue
+        "noise_std": 0.025,  # bright tissue is 1
     },
 }
 COLUMNS = ("target", "source", "test", "acquisition", "families", "elliptical", "noise_std", "truncation", "estimate")
 
 
 def estimated(target: MetaTensor, source: Sequence[MetaTensor], acquisition: Mapping) -> Degradation:
-    """The degradation from the source's scans to the degraded target, (1, H, W, D) on the common intensity scale."""
+    """The estimated degradation from the source scans to the degraded target; all are (1, H, W, D) on one scale."""
     low_res = ScaleIntensityRobust()(KSpaceTruncate(2, **acquisition)(target))
     groups = [[volume[0].as_tensor() for volume in group] for group in ([low_res], source)]
     return estimate_degradation(
@@ -49,7 +49,7 @@ def estimated(target: MetaTensor, source: Sequence[MetaTensor], acquisition: Map
 
 
 def agreement(found: Degradation, test: MetaTensor, acquisition: Mapping) -> dict[str, float]:
-    """PSNR (dB) of an unseen scan's truncation, and of its estimated degradation, to its true degradation."""
+    """PSNR (dB) of an unseen scan's truncation and estimated degradation with respect to its true degradation."""
     true = KSpaceTruncate(2, **{**acquisition, "noise_std": 0.0})(test)
     made = RandDegraded("image", found._replace(noise_std=0.0), (2, 2, 2), strength=0)({"image": test})["image"]
     return {
@@ -81,7 +81,7 @@ def main(dataset: Path, suffix: str = "T1w") -> None:
 
 
 def table(rows: Sequence[Mapping]) -> str:
-    """One line per acquisition: how often each family was found, and the lowest and highest PSNR over the scans."""
+    """A line for each acquisition: the count of each found family, and the range of PSNR over the scans."""
     header = ("true degradation of the target", "families found along the axes", "truncation (dB)", "estimate (dB)")
     lines = [f"| {' | '.join(header)} |", "| --- | --- | --- | --- |"]
     for title in ACQUISITIONS:

@@ -1,12 +1,12 @@
-"""How close to the reference noise lets any restoration come: the noise beyond the low-resolution band of each scan.
+"""The limit that noise sets to any restoration: the noise beyond the low-resolution band of each scan.
 
 Usage: python -m experiments.studies.noise_floor BIDS [SUFFIX], for the scans of a contrast, by default T1w
 
-Noise is taken as white. Its power is that of the corners of k-space, where every axis is within a fifth of its Nyquist
-frequency. Detail in the corners counts as noise. Nothing can restore the noise beyond the acquired box, so that a
-restoration without any other error would reach ``limit`` (dB PSNR). It would hardly surpass ``ssim_limit``, the SSIM
-of the scan with as much such noise again where it was not masked. A scanner that samples an ellipsoid or filters leaves
-the corners emptier than the rest. The limits are then too high.
+The program takes noise as white. It measures the power in the corners of k-space, where every axis is within a fifth of
+its Nyquist frequency. Detail in the corners counts as noise. No restoration recovers noise beyond the acquired box. A
+restoration without any other error reaches ``limit`` (dB PSNR). It hardly surpasses ``ssim_limit``: the SSIM of the
+scan with as much such noise again, wherever the scan was not masked. A scanner that samples an ellipsoid or filters
+leaves the corners emptier. The limits are then too high.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from scripts.physics.kspace import fftc, truncate, zero_fill
 from experiments import RESULTS
 
 FOLDER = RESULTS / "noise_floor"
-CORNER = 0.8  # of the Nyquist frequency
+CORNER = 0.8  # share of the Nyquist frequency
 
 
 def noise_power(volume: torch.Tensor) -> float:
@@ -37,13 +37,13 @@ def noise_power(volume: torch.Tensor) -> float:
 
 
 def zero_filled(volume: torch.Tensor) -> torch.Tensor:
-    """What remains of a volume (H, W, D) of even size after truncation by 2x2x2."""
+    """A volume (H, W, D) of even size after truncation by 2x2x2 and zero-filling."""
     dims, sizes = (0, 1, 2), list(volume.shape)
     return zero_fill(truncate(volume, [n // 2 for n in sizes], dims), sizes, dims)
 
 
 def noise_beyond(volume: torch.Tensor, power: float, seed: int = 0) -> torch.Tensor:
-    """Another noise of that power, beyond the low-resolution band, where the volume was not masked."""
+    """New noise of that power beyond the low-resolution band, wherever the volume was not masked."""
     present = volume != 0
     noise = torch.randn(volume.shape, dtype=volume.dtype, generator=torch.Generator().manual_seed(seed))
     noise *= present * math.sqrt(power / float(present.to(volume.dtype).mean()))
@@ -51,7 +51,7 @@ def noise_beyond(volume: torch.Tensor, power: float, seed: int = 0) -> torch.Ten
 
 
 def limits(volume: torch.Tensor) -> dict[str, float]:
-    """PSNR (dB) and SSIM of zero-filling after truncation by 2x2x2, and the most that noise allows."""
+    """PSNR (dB) and SSIM of zero-filling after truncation by 2x2x2, and their limits by noise."""
     volume = volume.double()
     volume = volume[tuple(slice(0, n - n % 4) for n in volume.shape)]
     power, scale = noise_power(volume), foreground_percentile(volume)

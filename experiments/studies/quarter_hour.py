@@ -1,13 +1,13 @@
-"""One GPU for a quarter of an hour: the papers' own network, trained twice, timed and evaluated.
+"""One GPU for a quarter of an hour: train the papers' own network twice, time it and evaluate it.
 
 Usage: python -m experiments.studies.quarter_hour [--prepare] [--dataset_dir DIR] [--output_dir DIR] [--parts PART ...]
 
-``--prepare`` copies the subjects that the run needs into ``shared_subset/``, which git ignores. The run then has four
-parts. It trains the contrastive model, trains it again without the contrastive loss, times training and inference, and
-evaluates both networks on the test subjects. Each part stops by the clock. A training that is killed leaves the network
-and the curves of its last seconds. One seed on a few subjects gives a picture, not a claim.
+``--prepare`` copies the needed subjects into ``shared_subset/``, which git ignores. The run then has four parts. It
+trains the contrastive model, trains it again without the contrastive loss, times training and inference, and evaluates
+both networks on the test subjects. Each part stops by the clock. A killed training leaves its network and curves of the
+last seconds. One seed on a few subjects gives a picture, not a claim.
 
-Where one command may not last that long, start the parts one by one with ``--parts`` and the same ``--output_dir``.
+Where a command must be shorter, start the parts one by one with ``--parts`` and the same ``--output_dir``.
 ``--iterations 2`` rehearses every part on a processor, in batches of two and without a clock.
 """
 
@@ -40,7 +40,7 @@ from experiments.speed.workflows import super_resolve, workflow, write_scan
 GROUPS = {"source": ["sub-01", "sub-02"], "target": ["sub-03", "sub-04"], "validation": ["sub-05"]}
 GROUPS["test"] = ["sub-08", "sub-09", "sub-13"]
 SUBSET = ROOT / "shared_subset"
-LIMIT, RESERVE = 64.0, 8.0  # MiB that may travel to the machine, and its share for packages that the machine lacks
+LIMIT, RESERVE = 64.0, 8.0  # MiB to copy to the machine at most, and the share for packages that it lacks
 METHODS = {"contrastive": PAPERS, "without_contrastive": ("methods/without_contrastive.yaml", *PAPERS)}
 DEGRADATION = {  # outside the families of the estimator
     "acquisition::elliptical": True,
@@ -51,9 +51,9 @@ DEGRADATION = {  # outside the families of the estimator
 }
 NETWORK: dict[str, Any] = {}  # changes to the papers' network; the tests make it small
 TRAINING: dict[str, Any] = {}  # and to its training
-SECONDS = {"contrastive": 270, "without_contrastive": 270, "speed": 120, "evaluate": 100}  # the most that a part takes
-PROBE = 12  # iterations that measure how long they take
-EPOCHS, VALIDATING, SAVES = 4, 0.2, 20  # at most; the share of the time for validations; saved networks per training
+SECONDS = {"contrastive": 270, "without_contrastive": 270, "speed": 120, "evaluate": 100}  # at most for each part
+PROBE = 12  # iterations that are timed first
+EPOCHS, VALIDATING, SAVES = 4, 0.2, 20  # at most; share of the time for validations; saved networks per training
 TYPES = {"float32": "$None"} | ({name: name for name in ("bfloat16", "float16")} if ON_GPU else {})
 CHANNELS_LAST = {f"{name}, channels_last": {"amp_dtype": amp_dtype} for name, amp_dtype in TYPES.items()}
 WAYS = {
@@ -63,7 +63,7 @@ WAYS = {
 
 
 class Run:
-    """The folders of a run and its record. ``iterations`` stands for a rehearsal."""
+    """The folders of a run and its record. A number of ``iterations`` makes it a rehearsal."""
 
     def __init__(self, dataset: Path, output: Path, scratch: Path, iterations: int | None) -> None:
         self.dataset, self.output, self.scratch, self.iterations = dataset, output, scratch, iterations
@@ -73,14 +73,14 @@ class Run:
         self.record = json.loads(self.path.read_text(encoding="utf-8")) if self.path.is_file() else {}  # by part
         self.here = {"commit": commit(dataset), "machine": machine(), "degradation": DEGRADATION, "groups": self.groups}
 
-    def note(self, part: str, told: dict[str, Any]) -> None:
-        self.record[part] = told | self.here
+    def note(self, part: str, found: dict[str, Any]) -> None:
+        self.record[part] = found | self.here
         self.path.write_text(json.dumps(self.record, indent=2) + "\n", encoding="utf-8")
-        print(part, json.dumps(told), flush=True)
+        print(part, json.dumps(found), flush=True)
 
 
 def commit(dataset: Path) -> str:
-    """The commit that was prepared, or else the one that is checked out; a plus sign stands for changes since."""
+    """The prepared commit, or else the present one. A plus sign stands for changes since."""
     if (dataset / "commit.txt").is_file():
         return (dataset / "commit.txt").read_text(encoding="utf-8").strip()
     return git("rev-parse", "HEAD") + ("+" if git("status", "--porcelain") else "")
@@ -91,7 +91,7 @@ def git(*words: str) -> str:
 
 
 def prepare(dataset: Path, subset: Path) -> None:
-    """Copy the subjects of the trainings, then as many test subjects as may travel with the repository's files."""
+    """Copy the subjects of the trainings, then as many test subjects as fit beside the repository's files."""
     shutil.rmtree(subset, ignore_errors=True)
     subset.mkdir(parents=True)
     (subset / "commit.txt").write_text(commit(subset) + "\n", encoding="utf-8")
@@ -104,7 +104,7 @@ def prepare(dataset: Path, subset: Path) -> None:
         (scan,) = dataset.glob(f"{subject}/anat/*_T1w.nii.gz")
         size = scan.stat().st_size / 2**20
         if subject in GROUPS["test"] and total + size > LIMIT - RESERVE:
-            print(f"{subject} stays behind: evaluate it afterwards with --parts evaluate")
+            print(f"{subject} stays behind. Evaluate it afterwards with --parts evaluate.")
             continue
         (subset / subject / "anat").mkdir(parents=True)
         shutil.copyfile(scan, subset / subject / "anat" / scan.name)
@@ -113,7 +113,7 @@ def prepare(dataset: Path, subset: Path) -> None:
 
 
 def train(method: str, run: Run, iterations: int, epochs: int, seconds: float, probe: bool = False) -> dict[str, Any]:
-    """One training by the bundle's own workflow. All but a probe writes its averaged network and its curves."""
+    """One training by the bundle's own workflow. It writes its averaged network and curves, unless it is a probe."""
     begun, per_epoch = time.monotonic(), max(1, iterations // epochs)
     settings = {"degrade_target": True, **DEGRADATION, "groups": run.groups, **run.training}
     settings |= {"max_iterations": epochs * per_epoch, "iterations_per_epoch": per_epoch}
@@ -145,35 +145,33 @@ def train(method: str, run: Run, iterations: int, epochs: int, seconds: float, p
             trainer.add_event_handler(Events.COMPLETED, save)
         trainer.add_event_handler(Events.ITERATION_COMPLETED, TimeLimit(max(1, int(seconds - (ready - begun)))))
         made.run()
-    told = {"iterations": trainer.state.iteration, "planned": epochs * per_epoch, "set-up": ready - begun}
-    told |= {"seconds": time.monotonic() - begun, "iteration": sorted(watch.iterations)[len(watch.iterations) // 2]}
-    validations = told["seconds"] - told["set-up"] - sum(watch.iterations)  # before the first epoch and after each
-    return told | {"validation": validations / (epochs + 1), "metrics": dict(validator.state.metrics)}
+    found = {"iterations": trainer.state.iteration, "planned": epochs * per_epoch, "set-up": ready - begun}
+    found |= {"seconds": time.monotonic() - begun, "iteration": sorted(watch.iterations)[len(watch.iterations) // 2]}
+    validations = found["seconds"] - found["set-up"] - sum(watch.iterations)  # before the first epoch and after each
+    return found | {"validation": validations / (epochs + 1), "metrics": dict(validator.state.metrics)}
 
 
 def train_in_time(method: str, run: Run, seconds: float) -> dict[str, Any]:
-    """As many iterations as fit into the time by a short training. The second method gets as many as the first."""
+    """A training of as many iterations as fit, by a short one. The second method gets as many as the first."""
     begun = time.monotonic()
     budget = [run.iterations, 1] if run.iterations else run.record.get("contrastive", {}).get("budget")
-    told: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     if budget is None:
-        told["probe"] = probe = train(method, run, PROBE, 1, seconds, probe=True)
+        found["probe"] = probe = train(method, run, PROBE, 1, seconds, probe=True)
         epochs = max(1, min(EPOCHS, int(VALIDATING * seconds / probe["validation"]) - 1))
         free = seconds - (time.monotonic() - begun) - probe["set-up"] - (epochs + 1) * probe["validation"]
-        budget = told["budget"] = [max(1, int(0.97 * free / probe["iteration"])), epochs]
-    return train(method, run, *budget, seconds - (time.monotonic() - begun)) | told
+        budget = found["budget"] = [max(1, int(0.97 * free / probe["iteration"])), epochs]
+    return train(method, run, *budget, seconds - (time.monotonic() - begun)) | found
 
 
 def speed(_: str, run: Run, seconds: float) -> dict[str, Any]:
-    """Seconds per iteration and per volume, one way after the other while there is time, in speed.json."""
+    """Seconds per iteration and per volume in speed.json, one way after the other while there is time."""
     end, last, output = time.monotonic() + seconds, 0.0, run.scratch / "speed"
     dataset, size = write_dataset(run.scratch / "synthetic"), (9, 64, 64) if run.iterations else HCP
-    scans = [write_scan(run.scratch / f"{slices}.nii.gz", (slices, *size[1:])) for slices in (8, size[0])]
+    scans = [write_scan(run.scratch / f"{n}.nii.gz", (n, *size[1:])) for n in (8, size[0])]  # the first warms up
     measures = {
         "training": lambda way: time_training(dataset, run.training | way, run.iterations or 10, output, PAPERS),
-        "inference": lambda way: [super_resolve(scan, output, NETWORK | way, PAPERS) for scan in scans][
-            1
-        ],  # 0 warms up
+        "inference": lambda way: [super_resolve(scan, output, NETWORK | way, PAPERS) for scan in scans][-1],
     }
     record: dict[str, Any] = {"machine": machine(), "volume": size, **{kind: {} for kind in WAYS}}
     for kind, name in ((kind, name) for kind, ways in WAYS.items() for name in ways):
@@ -186,10 +184,12 @@ def speed(_: str, run: Run, seconds: float) -> dict[str, Any]:
 
 
 def evaluate(_: str, run: Run, seconds: float) -> dict[str, Any]:
-    """The measures of evaluate.yaml for each network that is there, with those of the baselines, in subjects.csv."""
+    """The measures of evaluate.yaml in subjects.csv, for each trained network and the baselines."""
     end, last, rows = time.monotonic() + seconds, 0.0, []
     settings = {"dataset_dir": str(run.dataset), "groups": run.groups, "output_dir": str(run.scratch)}
-    workflow("train", "training", "train.yaml", **settings).parser.get_parsed_content("data::datalist")  # and its file
+    workflow("train", "training", "train.yaml", **settings).parser.get_parsed_content(
+        "data::datalist"
+    )  # writes its file
     settings = {"dataset_dir": str(run.scratch / "datalist.json"), **DEGRADATION, **NETWORK}
     for method in (method for method in METHODS if (run.output / f"{method}.pt").is_file() and run.groups["test"]):
         begun, output = time.monotonic(), run.scratch / method
@@ -209,12 +209,12 @@ PARTS = {"contrastive": train_in_time, "without_contrastive": train_in_time, "sp
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prepare", action="store_true", help="copy the subjects of --dataset_dir that are needed")
-    parser.add_argument("--dataset_dir", type=Path, default=SUBSET, help="ds000011, or what --prepare copied of it")
+    parser.add_argument("--prepare", action="store_true", help="copy the needed subjects of --dataset_dir")
+    parser.add_argument("--dataset_dir", type=Path, default=SUBSET, help="ds000011, or the copy by --prepare")
     parser.add_argument("--output_dir", type=Path, default=Path(os.environ.get("OUT", "outputs/quarter_hour")))
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--minutes", type=float, default=13.0, help="for all parts together")
-    parser.add_argument("--iterations", type=int, help="of each training and measurement, instead of what time allows")
+    parser.add_argument("--iterations", type=int, help="of each training and measurement, without a clock")
     options = parser.parse_args(arguments)
     if options.prepare:
         prepare(options.dataset_dir, SUBSET)
@@ -227,11 +227,11 @@ def main(arguments: list[str] | None = None) -> int:
             begun = time.monotonic()
             seconds = 86400 if options.iterations else min(SECONDS[part], end - begun)
             try:
-                told = PARTS[part](part, run, seconds) if seconds > 1 else {"skipped": "no time was left"}
-            except Exception as error:  # the other parts are worth having
+                found = PARTS[part](part, run, seconds) if seconds > 1 else {"skipped": "no time was left"}
+            except Exception as error:  # a failure must not stop the other parts
                 traceback.print_exc()
-                told, failed = {"failed": f"{type(error).__name__}: {error}"}, 1
-            run.note(part, told | {"wall seconds": time.monotonic() - begun})
+                found, failed = {"failed": f"{type(error).__name__}: {error}"}, 1
+            run.note(part, found | {"wall seconds": time.monotonic() - begun})
     return failed
 
 

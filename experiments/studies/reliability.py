@@ -1,8 +1,8 @@
-"""Try to break the software, and count the outcomes in experiments/results/reliability/summary.md.
+"""Try to break the software and count the outcomes in experiments/results/reliability/summary.md.
 
 Usage: python -m experiments.studies.reliability [pytest's arguments]
 
-A case with a wrong outcome fails its test. Then nothing is written.
+A wrong outcome fails its test. The program then writes nothing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ OUTCOMES = ("right", "recovered", "warned", "harmless", "refused")
 
 
 def run_tests(tally: Path, arguments: list[str]) -> int:
-    """Every test of reliability, also the slow ones, with many more random cases than in `make test`."""
+    """Run every test of reliability, also the slow ones, with many more random cases than `make test`."""
     files = [str(ROOT / "tests" / name) for name in TESTS]
     command = [sys.executable, "-m", "pytest", "-q", "--hypothesis-profile=thorough", *files, *arguments]
     return subprocess.run(

@@ -246,8 +246,8 @@ def test_folders_that_hold_no_unpaired_dataset_are_refused(tmp_path, names, mess
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "must be a JSON file"),
-        ({"train": []}, r"the first at least, got \['train'\]"),
+        ("{", "expected a JSON file"),
+        ({"train": []}, r"must hold .training. and may hold .*, got \['train'\]"),
         ({"training": [{"hr": "a.nii.gz"}]}, r"got the keys \['hr'\]"),
         ({"training": [{"reals": "a.nii.gz", "mask": "b.nii.gz"}]}, r"got the keys \['mask', 'reals'\]"),
         ({"training": [{"reals": "none.nii.gz"}]}, r"none.nii.gz: listed in .*list.json"),
@@ -271,7 +271,7 @@ def test_a_missing_folder_is_refused(tmp_path):
     [
         ({"assignment": "paired"}, "assignment must be one of .*got 'paired'"),
         ({"hr_fraction": 0.0}, r"hr_fraction must be in \(0, 1\], got 0.0"),
-        ({"split": (0.5, 0.5)}, r"split must be the shares of .*got \[0.5, 0.5\]"),
+        ({"split": (0.5, 0.5)}, r"split must be shares of .*got \[0.5, 0.5\]"),
         ({"split": (0.5, 0.0, 0.25, 0.25)}, "positive for the first two"),
         ({"split": (0.5, 0.6, 0.0, 0.0)}, "sum 1"),
         ({"split": (3, 3, 1, 0)}, r"numbers of the 6 subjects, got \[3, 3, 1, 0\]"),

@@ -165,6 +165,6 @@ def test_an_interrupted_generation_is_done_again(tmp_path, monkeypatch):
 
 def test_scans_from_elsewhere_are_not_overwritten(tmp_path):
     (tmp_path / "source").mkdir()
-    with pytest.raises(ValueError, match=r"without cohort.json\. Give it as dataset_dir"):
+    with pytest.raises(ValueError, match=r"without cohort.json\. Pass it as --dataset_dir"):
         generate_cohort(tmp_path, **SMALL)
     assert [path.name for path in tmp_path.iterdir()] == ["source"]

@@ -1,4 +1,4 @@
-"""Pairs of both groups: a source scan and a target scan alike are references of their own degradation."""
+"""Pairs of both groups: source and target scans are references of their own degradation."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ HIGH_RES, LOW_RES = (72, 68, 24), (36, 34, 12)  # of the phantoms, axes A, S, R
 
 @pytest.fixture
 def pooled(train_stack) -> Callable[..., PairedSlabDataset]:
-    def make(*others: str, **settings) -> PairedSlabDataset:
-        names = ("kspace_pairs", *others, "pooled")
-        stack = [f"methods/{name}.yaml" for name in names]
+    def make(*methods: str, **settings) -> PairedSlabDataset:
+        stack = [*(f"methods/{name}.yaml" for name in methods or ("spectral", "kspace_pairs")), "data/pooled.yaml"]
         settings = {"copies_per_scan": 1, **settings}
         return train_stack(*stack, **settings).parser.get_parsed_content("train::dataset")
 
@@ -25,7 +24,7 @@ def pooled(train_stack) -> Callable[..., PairedSlabDataset]:
 
 
 def without_air(volume: Tensor) -> Tensor:
-    """What of a padded volume is not exactly zero."""
+    """A padded volume without its zeros."""
     kept = [volume.abs().amax([d for d in range(3) if d != dim]).nonzero().flatten() for dim in range(3)]
     return volume[tuple(slice(int(index[0]), int(index[-1]) + 1) for index in kept)]
 

@@ -1,23 +1,26 @@
-"""The benchmark: which rows a matrix has, by which commands they run, and what survives kill -9."""
+"""The benchmark: the rows of a matrix, their commands, and a run that is killed."""
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import REPOSITORY, head_phantom, write_scan
 from scripts.handlers.checkpoints import saved_checkpoints
-from scripts.utils.composition import check_order
+from scripts.utils import composition
 
 from experiments.benchmark import execution, runner, stacks
 from experiments.benchmark.matrix import Row, read_matrix
+from experiments.bundle import read_configs
 
 MATRICES = sorted((REPOSITORY / "experiments" / "benchmark" / "matrices").glob("*.yaml"))
 CONFIGS = "bundle/configs"
@@ -130,12 +133,41 @@ def test_a_row_that_an_earlier_version_started_goes_on(tmp_path):
     assert attempts == 2
 
 
+@functools.cache
+def content(name: str) -> dict:
+    return yaml.safe_load((REPOSITORY / CONFIGS / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
+def accept(stack: Sequence[str]) -> None:
+    """Check the order of files, without endings, as the first step of a run does."""
+    assert [
+        name for one in stack for name in content(one).get("composition", content(one).get("+composition"))
+    ] == stack
+    composition.check_order(stack, {name: content(name).get("requires", []) for name in stack})
+
+
+def accept_options(stack: Sequence[str], options: dict) -> None:
+    """Check the names of options as the first step of a run does."""
+    config = read_configs(*(f"{name}.yaml" for name in stack), **options).config
+    known = set().union(*(composition.option_names(content(name)) for name in stack))
+    composition.check_options({key: value for key, value in config.items() if key != "_meta_"}, known)
+
+
+def names(stack: Sequence[str]) -> list[str]:
+    return [name.removeprefix(f"{CONFIGS}/").removesuffix(".yaml") for name in stack]
+
+
 @pytest.mark.parametrize("path", MATRICES, ids=lambda path: path.stem)
-def test_the_matrices_of_the_project_can_be_read(path):
-    matrix = read_matrix(path)
-    files = {name for row in matrix.rows for stage in row.stages() for name in stage.configs}
-    files |= {name for row in matrix.rows for name in row.evaluating()}
-    assert [name for name in files if not (REPOSITORY / name).is_file()] == []
+def test_the_bundle_accepts_every_command_of_the_matrices_of_the_project(path):
+    commands = []
+    for row in read_matrix(path).rows:
+        folder = Path(row.name)
+        for stage in row.stages():
+            commands.append((names(stage.configs), execution.training_options(row, stage, folder, "all.json")))
+        commands.append((names(row.evaluating()), execution.evaluation_options(row, folder, "all.json", folder)))
+    for stack, options in {str((stack, list(options))): (stack, options) for stack, options in commands}.values():
+        accept(stack)
+        accept_options(stack, options)
 
 
 def every_stack() -> list[list[str]]:
@@ -146,14 +178,17 @@ def every_stack() -> list[list[str]]:
         assignments = ["unpaired", *(["misaligned"] if system not in stacks.UNPAIRED else [])]
         for row in (Row(system, network=n, assignment=a) for n in networks for a in assignments):
             found += [*(list(stage.configs) for stage in row.stages()), row.evaluating()]
-    return [[name.removeprefix(f"{CONFIGS}/").removesuffix(".yaml") for name in stack] for stack in found]
+    return [names(stack) for stack in found]
 
 
-def test_every_stack_is_one_that_the_bundle_accepts():
+def test_the_bundle_accepts_every_stack():
     for stack in every_stack():
-        contents = [yaml.safe_load((REPOSITORY / CONFIGS / f"{name}.yaml").read_text()) for name in stack]
-        assert [name for one in contents for name in one.get("composition", one.get("+composition"))] == stack
-        check_order(stack, {name: one["requires"] for name, one in zip(stack, contents, strict=True)})
+        accept(stack)
+
+
+def test_the_bundle_accepts_the_diagnostics_behind_a_training():
+    parser = read_configs("train.yaml", REPOSITORY / execution.DIAGNOSTICS)
+    assert [one["_target_"] for one in parser["further_handlers"]] == ["scripts.handlers.gradients.TermGradientHandler"]
 
 
 def test_every_overlay_of_a_method_a_baseline_and_the_data_is_in_the_stacks():

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from scipy.stats import wilcoxon
 
-from experiments.benchmark import error_maps, page, reading, tables
+from experiments.benchmark import all_rows, error_maps, page, reading, tables
 from experiments.benchmark.decisions import decisions, decisions_table
 from experiments.benchmark.figures import draw_figures
 from experiments.benchmark.results import Results, collect, read_results
@@ -166,13 +166,13 @@ def test_lines_are_compared_on_the_subjects_that_all_of_them_have():
 
 def test_the_table_of_all_rows_has_the_metrics_that_some_row_has():
     known = results({"udean_seed0": [30.0, 32.0]})
-    assert tables.costs(known).splitlines()[0] == (
+    assert all_rows.costs(known).splitlines()[0] == (
         "| row | PSNR in deep tissue (dB) | SSIM in deep tissue | shift and gain corrected (dB) | "
-        "data-consistent (dB) | PSNR (dB) | SSIM | HFEN | parameters | "
+        "data-consistent (dB) | PSNR (dB) | SSIM | HFEN | weights | parameters | "
         "GMAC per slab of 64 x 64 | seconds per volume | peak memory (GiB) | minutes for the row |"
     )
     known.scores.append({**known.scores[0], "method": "automatic", "psnr_deep": "33"})
-    header, _, row = (line.split(" | ") for line in tables.costs(known).splitlines())
+    header, _, row = (line.split(" | ") for line in all_rows.costs(known).splitlines())
     assert row[header.index("as inference gives it (dB)")] == "33.00"
 
 
@@ -180,7 +180,7 @@ def test_the_last_loss_of_the_discriminator_on_the_made_pair_is_in_the_table_of_
     known = results({"udean_seed0": [30.0], "zero_filling_seed0": [29.0]})
     point = {"row": "udean_seed0", "tag": "low_res_discriminator_degraded", "stage": "1"}
     known.curves.extend({**point, "step": step, "value": value} for step, value in (("9", "0.3"), ("10", "0.2")))
-    header, _, *rows = (line.split(" | ") for line in tables.costs(known).splitlines())
+    header, _, *rows = (line.split(" | ") for line in all_rows.costs(known).splitlines())
     place = header.index("discriminator's loss on made LR images at the end (0.25: blind)")
     assert [row[place] for row in rows] == ["0.200", "-"]
 
@@ -191,12 +191,12 @@ def test_folds_that_test_the_same_scans_are_told_apart_by_what_they_learn_from()
         row["setting"]["fold"] = fold
     for score, gain in zip((s for s in known.scores if s["method"] == "pred"), (1.0, 1.2, 0.5, 0.9), strict=True):
         score["psnr_deep"] = str(29.0 + gain)
-    assert tables.sources(known) == (
+    assert all_rows.sources(known) == (
         "| system | two | a alone | change |\n| --- | --- | --- | --- |\n"
         "| pooled | +1.10 (+1.00 to +1.20) | +0.70 (+0.50 to +0.90) | -0.40 |\n"
     )
-    assert tables.sources(results({"pooled_seed0": [30.0]})) is None
-    assert [tables.label(known, rows) for rows in known.kinds().values()] == ["pooled", "pooled, a alone"]
+    assert all_rows.sources(results({"pooled_seed0": [30.0]})) is None
+    assert [all_rows.label(known, rows) for rows in known.kinds().values()] == ["pooled", "pooled, a alone"]
     assert known.names(system="pooled") == ["pooled_seed0", "pooled_seed1"]
 
 
@@ -212,14 +212,14 @@ def test_a_table_is_in_deep_tissue_then_in_the_whole_volume_then_in_the_papers_n
 def test_the_oracle_bounds_spectral_and_an_alarm_fires_where_it_does_not():
     values = {"supervised_oracle_seed0": [31.0, 31.0], "spectral_seed0": [30.8, 30.6], "udean_seed0": [33.0, 33.0]}
     (said,) = [sentence for sentence in reading.reading(results(values)) if "oracle is the system" in sentence]
-    assert said.endswith("It bounds spectral, and is +0.30 dB (+0.20 to +0.40) above it.")
-    assert tables.alarms(results(values)) == []
-    (alarm,) = tables.alarms(results({**values, "spectral_seed0": [31.5, 31.5], "spectral_seed1": [32.0, 32.0]}))
-    assert alarm.startswith("spectral_seed0 is 0.50 dB above supervised_oracle_seed0, which is the same with the true")
+    assert said.endswith("It bounds spectral and lies +0.30 dB (+0.20 to +0.40) above it.")
+    assert all_rows.alarms(results(values)) == []
+    (alarm,) = all_rows.alarms(results({**values, "spectral_seed0": [31.5, 31.5], "spectral_seed1": [32.0, 32.0]}))
+    assert alarm.startswith("spectral_seed0 is 0.50 dB above supervised_oracle_seed0, which knows the true degradation")
 
 
 def test_an_alarm_fires_where_a_shift_or_gain_is_measured():
-    (alarm,) = tables.alarms(results({"udean_seed0": [31.5, 31.5], "dasr_seed0": [30.0, 30.0]}))
+    (alarm,) = all_rows.alarms(results({"udean_seed0": [31.5, 31.5], "dasr_seed0": [30.0, 30.0]}))
     assert alarm.startswith("dasr_seed0: PSNR rises by 0.50 dB when shift and gain are corrected")
 
 
@@ -227,13 +227,13 @@ def test_an_alarm_fires_where_the_features_vanish():
     known = results({"supervised_oracle_seed0": [31.0], "udean_seed0": [30.0]})
     point = {"row": "udean_seed0", "tag": "feature_norm", "stage": "1"}
     known.curves.extend({**point, "step": str(step), "value": str(value)} for step, value in ((10, 0.04), (9, 1.0)))
-    assert tables.alarms(known) == ["udean_seed0: the norm of the features fell from 1 to 0.04."]
+    assert all_rows.alarms(known) == ["udean_seed0: the norm of the features fell from 1 to 0.04."]
 
 
-# What the page says
+# The text of the page
 
 
-def test_what_each_system_gains_is_told():
+def test_the_text_states_the_gain_of_each_system():
     scores = {"tricubic_seed0": [29.0, 29.5], "udean_seed0": [30.5, 32.0]}
     without, with_network = reading.reading(results(scores))
     words = "PSNR in deep tissue above zero-filling, mean over 2 test subjects"
@@ -283,7 +283,7 @@ def test_ours_are_compared_with_the_best_of_the_papers_on_each_subject():
     other = {**known.rows[2], "name": "in_plane", "setting": {**known.rows[2]["setting"], "scale_factor": [2, 2, 1]}}
     known.rows.append(other)
     known.scores.extend({**score, "row": "in_plane", "psnr_deep": "40"} for score in known.scores[-6:])
-    (said,) = [sentence for sentence in reading.reading(known) if "ours are above" in sentence]
+    (said,) = [sentence for sentence in reading.reading(known) if "our systems are above" in sentence]
     assert said.endswith("spectral on 1 of 2, by +0.00 dB (-0.50 to +0.50).")
 
 
@@ -366,11 +366,11 @@ def test_thirteen_subjects_above_zero_filling_decide_if_the_mean_is_a_tenth():
 
 def test_all_three_decisions_of_a_pair_of_three_seeds():
     without = [[value - 0.15 - 0.002 * i for i, value in enumerate(UP)]] * 3
-    told = decisions(decided([UP] * 3, without, [0.0] * 16))
-    assert [decision.verdict for decision in told] == ["yes", "yes", "yes"]
-    assert told[0].p_value == pytest.approx(2 / 2**16)
-    assert [decision.p_value for decision in told[1:]] == pytest.approx([4 / 2**16] * 2)  # by Holm
-    assert told[2].mean == pytest.approx(0.165)
+    found = decisions(decided([UP] * 3, without, [0.0] * 16))
+    assert [decision.verdict for decision in found] == ["yes", "yes", "yes"]
+    assert found[0].p_value == pytest.approx(2 / 2**16)
+    assert [decision.p_value for decision in found[1:]] == pytest.approx([4 / 2**16] * 2)  # by Holm
+    assert found[2].mean == pytest.approx(0.165)
     assert decisions_table(decided([UP] * 3, without)).splitlines()[2:] == [
         "| 1. The papers' method beats zero-filling | 16 | +0.275 | 16 | 3.1e-05 | **yes** |",
         "| 2. Unpaired adversarial learning helps | 0 | - | - | - | **not run** |",
@@ -397,7 +397,7 @@ def test_a_subject_is_averaged_over_seeds_before_the_test():
 
 
 def test_the_curves_of_the_figures_are_kept_and_losses_of_discriminators_as_means_of_blocks(tmp_path):
-    matrix = page.read_matrix(page.MATRICES / "mechanics.yaml")
+    matrix = page.read_matrix(page.MATRICES / "every_system.yaml")
     folder = tmp_path / "rows" / matrix.rows[1].name
     (folder / "evaluation").mkdir(parents=True)
     (folder / "record.json").write_text('{"row": {}}')
@@ -417,7 +417,7 @@ def test_the_curves_of_the_figures_are_kept_and_losses_of_discriminators_as_mean
 # The committed report
 
 
-def test_the_page_says_what_the_committed_results_say():
+def test_the_page_states_the_committed_results():
     assert page.PAGE.read_text(encoding="utf-8") == page.results_page(), (
         "run: python -m experiments.benchmark report experiments/benchmark/matrices/ds002748.yaml"
     )

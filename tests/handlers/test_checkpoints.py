@@ -74,16 +74,14 @@ def test_a_checkpoint_that_is_named_must_be_intact(tmp_path):
     run(tmp_path)
     last = tmp_path / "checkpoint_epoch=3.pt"
     last.write_bytes(last.read_bytes()[:100])
-    with pytest.raises(ValueError, match=r"epoch=3\.pt: expected a checkpoint, but it cannot be read .* Resume from"):
+    with pytest.raises(ValueError, match=r"epoch=3\.pt: expected a checkpoint, but it cannot be read .* Give another"):
         run(tmp_path, epochs=4, resume=str(last))
-    with pytest.raises(
-        ValueError, match=r"none\.pt: expected a checkpoint, but there is no such file\. Check --resume"
-    ):
+    with pytest.raises(ValueError, match=r"none\.pt: expected a checkpoint, found no such file\. Correct --resume"):
         run(tmp_path, epochs=4, resume=str(tmp_path / "none.pt"))
 
 
 def test_without_an_intact_checkpoint_there_is_nothing_to_resume(tmp_path):
-    with pytest.raises(ValueError, match=r"expected an intact checkpoint to resume from, got none\. Start anew"):
+    with pytest.raises(ValueError, match=r"expected an intact checkpoint to resume from, got none\. Start again"):
         run(tmp_path, resume="latest")
     (tmp_path / "a.pt").write_bytes(b"PK")
     with pytest.raises(ValueError, match=r"got none; .*a\.pt: expected a checkpoint, but it cannot be read"):
@@ -92,7 +90,7 @@ def test_without_an_intact_checkpoint_there_is_nothing_to_resume(tmp_path):
 
 def test_the_checkpoint_of_another_training_is_refused(tmp_path):
     torch.save({"network": nn.Linear(2, 2).state_dict()}, tmp_path / "a.pt")
-    with pytest.raises(ValueError, match=r"a\.pt: expected the state of a training .* without \['trainer'\]\. Resume"):
+    with pytest.raises(ValueError, match=r"a\.pt: .* of this config, got one without \['trainer'\]\. Resume"):
         run(tmp_path, resume="latest")
 
 

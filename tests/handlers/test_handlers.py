@@ -106,7 +106,7 @@ def test_contrastive_terms_without_a_pair_or_a_weight_are_refused(kwargs):
 
 def test_an_unknown_head_is_refused_at_the_start():
     handler = contrastive(pairs={"contrast": ["features", "made", "reals"]})
-    with pytest.raises(ValueError, match=r"name heads \['features'\], but the heads are \['image'\]"):
+    with pytest.raises(ValueError, match=r"must name projection heads of \['image'\], got \['features'\]"):
         handler.check(FakeTrainer([nn.Parameter(torch.zeros(1))]))
 
 
@@ -119,7 +119,7 @@ def test_heads_that_no_optimiser_holds_are_refused_at_the_start():
 
 def test_images_that_no_objective_publishes_are_named():
     engine = published(made=uniform(2, 1, 2, 2))
-    with pytest.raises(ValueError, match=r"contrast compares 'reals', but the objective publishes \['made'\]"):
+    with pytest.raises(ValueError, match=r"contrast must compare two of the images \['made'\], got 'reals'"):
         contrastive()(engine)
 
 

@@ -89,7 +89,7 @@ def test_the_detail_is_where_the_first_method_errs_most(saved):
     wrong[70:75, 40:45] += 0.3
     save_comparison("", {"low": label, "a": wrong, "b": label}, label, (1.0, 1.0, 1.0))
     frame = saved[0].axes[4 * 4].patches[0]
-    box = pictures._head(label)
+    box = pictures._foreground(label)
     horizontal, vertical = (box[0].stop - 1 - 72, 42 - box[1].start)
     assert frame.get_x() < horizontal < frame.get_x() + frame.get_width() == frame.get_x() + 40
     assert frame.get_y() < vertical < frame.get_y() + frame.get_height()
@@ -113,5 +113,5 @@ def test_the_handler_turns_volumes_upright_and_names_pages_by_subject(saved, tmp
     titles = [axes.get_title() for axes in saved[0].axes[:3]]
     assert titles[0] == "low resolution\n2 × 2 × 2 mm"
     assert titles[1] == "super-resolution\n120.00 dB"
-    expected = pictures._plane(ball()[pictures._head(ball())], axis=0)
+    expected = pictures._plane(ball()[pictures._foreground(ball())], axis=0)
     np.testing.assert_array_equal(saved[0].axes[1].get_images()[0].get_array(), expected)

@@ -48,7 +48,7 @@ def test_tensorboard_has_the_terms_of_the_config_and_pictures(train_stack, tmp_p
 @pytest.mark.filterwarnings("ignore")  # MLflow's own
 def test_mlflow_has_the_same_and_the_config(train_stack, tmp_path):
     mlflow = pytest.importorskip("mlflow", reason="pip install --editable '.[tracking]'")
-    workflow = train_stack(**EVERY, tracking="mlflow")
+    workflow = train_stack("launch/mlflow.yaml", **EVERY, tracking="mlflow")
     run(workflow)
     client = mlflow.MlflowClient(workflow.parser.get_parsed_content("tracking_uri"))
     experiment = client.get_experiment_by_name("brain_mri_unpaired_super_resolution")

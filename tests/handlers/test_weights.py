@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from ignite.engine import Engine
-from scripts.handlers.weights import WeightsLoader
+from scripts.handlers.weights import InitialWeights, WeightsLoader
 from scripts.networks import VolumetricNet
 
 
@@ -51,7 +51,7 @@ def test_missing_and_surplus_parameters_are_refused(tmp_path):
 
 
 def test_missing_weights_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"model\.pt: expected weights, but there is no such file\. Train, or"):
+    with pytest.raises(ValueError, match=r"model\.pt: expected weights, found no such file\. Train, or set"):
         load(tmp_path / "model.pt", torch.nn.Conv2d(2, 3, 3))
 
 
@@ -67,7 +67,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path):
     torch.nn.init.constant_(network.bias, float("nan"))
     torch.save(network.state_dict(), tmp_path / "model.pt")
     with pytest.raises(
-        ValueError, match=r"expected finite weights, got 1 parameters .* the first bias\. They come from"
+        ValueError, match=r"expected finite weights, got 1 parameters .* the first bias\. The training that"
     ):
         load(tmp_path / "model.pt", torch.nn.Conv2d(2, 3, 3))
 
@@ -76,3 +76,28 @@ def test_a_tensor_alone_is_no_state_dictionary(tmp_path):
     torch.save(torch.zeros(3), tmp_path / "model.pt")
     with pytest.raises(ValueError, match="it holds a Tensor instead of a dictionary"):
         load(tmp_path / "model.pt", torch.nn.Conv2d(2, 3, 3))
+
+
+def test_initial_weights_are_loaded_at_the_start_and_may_be_of_fewer_groups(tmp_path):
+    small, large = (VolumetricNet(num_features=4, num_groups=n, num_blocks=1, seed=n) for n in (1, 3))
+    torch.save(small.state_dict(), tmp_path / "model.pt")
+    engine = Engine(lambda _, batch: batch)
+    InitialWeights(tmp_path / "model.pt", large).attach(engine)
+    assert not torch.equal(large.encoder[0].weight, small.encoder[0].weight)
+    engine.run([0])
+    assert torch.equal(large.encoder[0].weight, small.encoder[0].weight)
+
+
+def test_without_initial_weights_a_network_stays_as_it_is():
+    network, engine = torch.nn.Conv2d(2, 3, 3), Engine(lambda _, batch: batch)
+    before = network.weight.clone()
+    InitialWeights(None, network).attach(engine)
+    engine.run([0])
+    assert torch.equal(network.weight, before)
+
+
+def test_missing_initial_weights_are_refused_with_their_option(tmp_path):
+    engine = Engine(lambda _, batch: batch)
+    InitialWeights(tmp_path / "model.pt", torch.nn.Conv2d(2, 3, 3)).attach(engine)
+    with pytest.raises(ValueError, match=r"found no such file\. Train, or set --init_weights"):
+        engine.run([0])

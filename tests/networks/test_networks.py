@@ -506,6 +506,6 @@ def test_volumes_that_cannot_be_halved_are_refused(shape):
 
 @pytest.mark.parametrize("size", [(64, 32), (32, 64), (48, 48)])
 def test_patches_of_another_size_are_refused(size):
-    message = f"takes patches of 32 x 32, got \\[{size[0]}, {size[1]}\\]; set feature_size"
+    message = f"takes patches of 32 x 32, got \\[{size[0]}, {size[1]}\\]. Set feature_size"
     with pytest.raises(ValueError, match=message):
         VGGDiscriminator(3, feature_size=1, num_features=4)(torch.zeros(1, 3, *size))

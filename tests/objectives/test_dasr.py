@@ -165,7 +165,7 @@ def test_the_second_stage_says_when_the_first_is_missing(train_stack):
     with pytest.raises(RuntimeError) as failure:
         workflow.run()
     message = str(failure.value.__cause__)
-    assert re.search(r"degradation\.pt: expected weights, but .* set --degradation_weights", message)
+    assert re.search(r"degradation\.pt: expected weights, found no .* set --degradation_weights", message)
 
 
 def test_the_second_stage_takes_both_networks_of_the_first(train_stack):

@@ -121,4 +121,4 @@ def test_it_stands_beside_the_papers_loss_or_alone(train_stack, contrastive):
     expected = {"contrastive_feature", "contrastive_consistency", "contrastive_cycle"} if contrastive else set()
     assert {name for name in terms if name.startswith("contrastive")} == expected | {"contrastive_patch"}
     assert any(not torch.equal(a, b) for a, b in zip(start, heads.parameters(), strict=True))
-    assert "patch_heads" in workflow.parser.get_parsed_content("training_state")
+    assert "patch_heads" in workflow.parser.get_parsed_content("train::further_state")

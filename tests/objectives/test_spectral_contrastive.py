@@ -19,7 +19,6 @@ from scripts.physics.kspace import truncate
 from scripts.transforms import KSpaceTruncate, RandDegraded, ScaleIntensityRobustd
 from torch import Tensor, nn
 
-
 FILTERS = {"box": Filter("box"), "hamming": Filter("hamming"), "tukey": Filter("tukey", (1.0,))}
 
 
@@ -204,7 +203,7 @@ def test_a_source_scan_has_the_scale_of_what_is_made_of_it(train_stack):
 
 
 def test_a_training_that_goes_on_has_the_scale_that_it_had(train_stack):
-    """The noise of what is made of a source scan, of which its scale is measured, is the same in every process."""
+    """The intensity scale of a source scan is measured on a degraded copy, whose noise depends on the seed alone."""
     first, again = (
         train_stack("methods/spectral_contrastive.yaml").parser.get_parsed_content("train::dataset") for _ in range(2)
     )

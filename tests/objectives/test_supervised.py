@@ -66,7 +66,7 @@ def test_borders_are_not_compared_where_the_crop_shows_nothing_beyond_them(conte
     }
     start = 2 * (1 if context == 0 else context)
     assert images["label"].equal(label[:, start : start + 2 * expected[0], 2:-2, 2:-2])
-    with pytest.raises(ValueError, match="margin must leave something"):
+    with pytest.raises(ValueError, match="margin must be less than half of the slab"):
         supervised(skip=True, margin=3)({"image": image, "label": label})
 
 
@@ -123,7 +123,7 @@ def test_a_batch_holds_different_subjects():
 
 
 def test_an_item_that_is_no_pair_is_refused():
-    with pytest.raises(ValueError, match=r"a pair of `image` and `label`, got the keys \['reals'\]"):
+    with pytest.raises(ValueError, match=r"must become `image` and `label`, got the keys \['reals'\]"):
         PairedSlabDataset([{"reals": "a"}], lambda item: item, (2, 2, 2), 1)
 
 
@@ -160,9 +160,9 @@ def pairs(train_stack) -> Callable[..., tuple[Tensor, Tensor]]:
 
     def make(*names: str, still: bool = False, **settings) -> tuple[Tensor, Tensor]:
         parser = train_stack(*(f"methods/{name}.yaml" for name in names), **settings).parser
-        for transform in parser["train::preprocessing::transforms"] if still else ():
-            if isinstance(transform, dict):
-                transform.setdefault("_disabled_", transform["_target_"].endswith("Misalignd"))
+        for transform in parser["train::further_preprocessing"] if still else ():
+            if transform["_target_"].endswith("Misalignd"):
+                transform["_disabled_"] = True
         dataset = parser.get_parsed_content("train::dataset")
         return dataset.low_res_volumes[0], dataset.high_res_volumes[0]
 
@@ -216,7 +216,7 @@ def test_the_overlays_differ_in_their_pairs_alone(train_stack):
     names = ("misaligned", "registered", "shift")
     configs = [copy.deepcopy(train_stack(f"methods/supervised_{name}.yaml").parser.config) for name in names]
     for config in configs:
-        del config["train"]["preprocessing"], config["composition"]
+        del config["train"]["further_preprocessing"], config["composition"]
     assert all(config == configs[0] for config in configs[1:])
     optimizer = train_stack("methods/supervised_shift.yaml").parser.get_parsed_content("train::g_optimizer")
     assert {(group["lr"], group["weight_decay"]) for group in optimizer.param_groups} == {(1e-4, 1e-7)}

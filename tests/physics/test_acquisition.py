@@ -1,4 +1,4 @@
-"""What a scan's spectrum tells about its acquisition: every way of a scanner is recognised, anything else refused."""
+"""Acquisition: the spectrum of a scan shows each filter of a scanner, and anything else is refused."""
 
 from __future__ import annotations
 

@@ -8,7 +8,6 @@ import torch
 from scripts.physics.kspace import (
     apodise,
     complex_noise,
-    crop_kspace,
     data_consistency,
     fftc,
     ifftc,
@@ -140,7 +139,6 @@ def test_a_band_limited_volume_is_recovered_and_its_truncation_is_every_second_v
     low_res = truncate(x, half, DIM)
     torch.testing.assert_close(low_res, x[::2, ::2, ::2], rtol=0.0, atol=1e-14)
     torch.testing.assert_close(zero_fill(low_res, shape, DIM), x, rtol=0.0, atol=1e-14)
-    assert ifftc(crop_kspace(fftc(x, DIM), half, DIM), DIM).imag.abs().max() < 1e-13
 
 
 def test_real_truncation_averages_the_two_unpaired_planes():
@@ -163,9 +161,7 @@ def test_low_res_voxel_l_sits_on_voxel_2l_whether_its_matrix_is_odd_or_even(full
     for position in range(0, full, 2):
         x = torch.zeros(full, dtype=torch.float64)
         x[position] = 1
-        linear = truncate(x, [full // 2], [0])
-        magnitude = ifftc(crop_kspace(fftc(x, [0]), [full // 2], [0]), [0]).abs()
-        assert int(linear.argmax()) == int(magnitude.argmax()) == position // 2
+        assert int(truncate(x, [full // 2], [0]).argmax()) == position // 2
 
 
 def test_the_centred_phase_of_matlab_would_miss_that_grid_at_18():
@@ -225,23 +221,7 @@ def test_data_consistency_leaves_the_truth_and_an_unscaled_axis_alone():
     torch.testing.assert_close(data_consistency(truth, image, DIM), truth, **EXACT)
 
 
-# the authors' crop, weights, noise
-
-
-@pytest.mark.parametrize(("full", "kept"), PARITIES)
-def test_crop_keeps_the_centre_of_kspace_in_the_centre(full, kept):
-    k = fftc(random_volume(full), [0])
-    cropped = crop_kspace(k, [kept], [0])
-    assert cropped[kept // 2] == k[full // 2]
-    frequencies = np.fft.fftshift(np.fft.fftfreq(full, 1 / full))
-    expected = np.isin(frequencies, np.fft.fftfreq(kept, 1 / kept))
-    assert torch.equal(cropped, k[torch.from_numpy(expected)])
-
-
-def test_crop_and_truncation_agree_but_for_the_unpaired_plane():
-    x = band_limited((4, 6, 5), (8, 12, 10))
-    cropped = ifftc(crop_kspace(fftc(x, DIM), [4, 6, 5], DIM), DIM) / 8
-    torch.testing.assert_close(cropped.real, truncate(x, [4, 6, 5], DIM), **EXACT)
+# weights and noise
 
 
 def test_apodise_weights_the_named_axes_in_their_order():
@@ -285,12 +265,6 @@ def test_truncate_refuses_a_matrix_out_of_range(size):
 def test_zero_fill_refuses_a_smaller_matrix():
     with pytest.raises(ValueError, match="at least 8 along axis 0 to zero-fill, got 7"):
         zero_fill(torch.zeros(8), [7], [0])
-
-
-@pytest.mark.parametrize("size", [0, 9])
-def test_crop_refuses_a_matrix_out_of_range(size):
-    with pytest.raises(ValueError, match=rf"in \[1, 8\] along axis 0 to crop, got {size}"):
-        crop_kspace(torch.zeros(8), [size], [0])
 
 
 def test_apodise_refuses_a_window_of_another_shape():

@@ -1,4 +1,4 @@
-"""Spectral fit: a model that is exact is found again."""
+"""Spectral fit: the fit finds an exact model again."""
 
 from __future__ import annotations
 
@@ -23,13 +23,14 @@ HAMMING, TUKEY = Filter("hamming"), Filter("tukey", (0.5,))
 
 
 def bins(filters=(UNFILTERED, HAMMING, TUKEY), gain=0.8, noise=0.1, filtered=False) -> Bins:
-    """Power as the model says, of a volume whose whitened power is 1."""
+    """Power as the model predicts it, of a volume whose whitened power falls with the frequency."""
     first, second, third = (2 * log_amplitude(one, edges) for one, edges in zip(filters, EDGES, strict=True))
     transfer = first[:, None, None] + second[:, None] + third
     white = np.full(transfer.shape, -1.0)
+    high = -sum(np.indices(transfer.shape)) / 6  # otherwise gain and filtered noise have one spectrum
     level = 2 * math.log(noise) + white + transfer * filtered
-    low = np.logaddexp(transfer + 2 * math.log(gain), level)
-    return Bins(low, np.zeros_like(low), white, np.full(low.shape, 25.0))
+    low = np.logaddexp(transfer + 2 * math.log(gain) + high, level)
+    return Bins(low, high, white, np.full(low.shape, 25.0))
 
 
 def test_the_estimator_chooses_among_what_it_always_chose():
@@ -56,7 +57,8 @@ def test_gain_and_noise_of_the_true_transfer_are_found(filtered):
 
 def test_the_families_are_found_along_their_axes():
     fit, families = fit_families(bins(), EDGES, filtered=False)
-    assert families == [UNFILTERED, HAMMING, TUKEY]
+    assert [one.family for one in families] == ["box", "hamming", "tukey"]
+    assert families[2].parameters == pytest.approx((0.5,))
     assert np.abs(model_residual(bins(), fit, filtered=False)).max() < 0.1
 
 

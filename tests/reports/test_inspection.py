@@ -12,7 +12,7 @@ import yaml
 from conftest import REPOSITORY, head_phantom, write_scan
 from monai.bundle import ConfigWorkflow
 from scripts.physics.kspace import truncate, zero_fill
-from scripts.physics.spectra import axis_spectrum, head_law
+from scripts.physics.spectra import axis_spectrum, power_law
 from scripts.reports.inspection import Facts, recommend, save_spectra
 from torch.nn.functional import interpolate
 
@@ -33,7 +33,7 @@ def cutoffs(volume: torch.Tensor, spacing: float = 1.0) -> list[float]:
 
 
 def test_the_law_of_a_head_falls_by_twenty_db_per_decade():
-    assert head_law(torch.tensor([0.05, 0.5])).tolist() == pytest.approx([20.0, 0.0], abs=1e-5)
+    assert power_law(torch.tensor([0.05, 0.5])).tolist() == pytest.approx([20.0, 0.0], abs=1e-5)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -93,7 +93,7 @@ def test_the_recommended_lines(source, target, lines):
         ((0.7, 0.7, 0.7), (2, 2, 2), "finer than 1 x 1 x 1 mm"),
         ((1, 1, 1), (1.6, 1.6, 1.6), "coarser than 0.8 x 0.8 x 0.8 mm"),
         ((2, 2, 2), (1, 1, 1), "Are the groups swapped?"),
-        ((1, 1, 1), (1, 1, 5), "thick 2-D slices are another problem"),
+        ((1, 1, 1), (1, 1, 5), "These networks do not treat thick 2-D slices."),
     ],
 )
 def test_what_does_not_fit_is_said(source, target, remark):
@@ -135,7 +135,8 @@ def inspect(dataset: Path | None, output: Path) -> str:
         "output_dir": str(output),
         "bundle_root": str(TRAIN.parents[1]),
     }
-    workflow = ConfigWorkflow(str(TRAIN), run_id="inspecting", logging_file=False, **settings)
+    stack = [str(TRAIN), str(TRAIN.with_name("tools.yaml"))]
+    workflow = ConfigWorkflow(stack, run_id="inspecting", logging_file=False, **settings)
     workflow.initialize()
     workflow.run()
     return (output / "inspection" / "report.md").read_text(encoding="utf-8")

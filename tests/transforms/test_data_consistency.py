@@ -1,4 +1,4 @@
-"""Data consistency under each mode: what it does, what it says, and where it stays off."""
+"""Data consistency: its effect, record and warnings in each mode."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_automatic_data_consistency_keeps_a_plain_scan(head):
     assert done is None
 
 
-def test_automatic_data_consistency_undoes_a_filter_and_says_so(head):
+def test_automatic_data_consistency_undoes_a_filter_and_reports_it(head):
     scan = KSpaceTruncate(2, hamming=True)(head[None]).as_tensor()[0]
     pred = zero_fill(scan, head.shape, DIM)
     out, done, warnings = consistent("auto", scan, pred)
@@ -68,9 +68,9 @@ def test_automatic_data_consistency_undoes_a_filter_and_says_so(head):
     ("change", "reason"),
     [
         (lambda scan, pred: (scan, 1.05 * pred), "as bright as the scan to 2%, but is 1.050 times as bright"),
-        (lambda scan, pred: (scan, pred.roll(1, 0)), "should lie on the scan to 0.1 voxels, but lies off by 0."),
+        (lambda scan, pred: (scan, pred.roll(1, 0)), "should lie on the scan to 0.1 voxels, but is shifted by 0."),
         (lambda scan, pred: (scan[:, :, :30], pred[:, :, :60]), "at least 32 voxels along each axis"),
-        (lambda scan, pred: (truncate(w := torch.rand(pred.shape), scan.shape, DIM), w), "but differs by"),
+        (lambda scan, pred: (truncate(w := torch.rand(pred.shape), scan.shape, DIM), w), "but the best one differs by"),
     ],
 )
 def test_automatic_data_consistency_is_off_where_its_assumption_fails(head, change, reason):
@@ -83,7 +83,7 @@ def test_automatic_data_consistency_is_off_where_its_assumption_fails(head, chan
     assert reason in warnings
 
 
-def test_the_degradation_of_the_group_tells_transfer_and_noise(head):
+def test_the_degradation_of_the_group_gives_transfer_and_noise(head):
     hamming = tuple(np.round(0.54 + 0.46 * np.cos(np.pi * np.linspace(0, 1, 65)), 4).tolist())
     frequencies = tuple(np.linspace(0, 1, 65).tolist())
     axis = Transfer(frequencies, hamming, (0.02,) * 65, hamming, "hamming", None, 0.1)
@@ -97,4 +97,4 @@ def test_the_degradation_of_the_group_tells_transfer_and_noise(head):
     plain_scan = truncate(head, (48, 40, 44), DIM)
     _, done, warnings = consistent("auto", plain_scan, zero_fill(plain_scan, head.shape, DIM), degradation=group)
     assert done.startswith("off: along the R axis the scan should have its group's transfer (hamming)")
-    assert "its spectrum tells another (box)" in warnings
+    assert "its spectrum shows another (box)" in warnings

@@ -1,4 +1,4 @@
-"""Familiarity: a scan unlike those of the training is told in words, one alike is not."""
+"""Familiarity: a scan unlike the training scans causes a warning, a similar one does not."""
 
 from __future__ import annotations
 
@@ -71,10 +71,10 @@ def test_voxels_and_place_do_not_change(statistics):
     assert torch.equal(passed.affine, image.affine)
 
 
-def test_without_the_file_it_is_said_that_nothing_is_compared(tmp_path, caplog):
+def test_without_the_file_the_log_reports_that_nothing_is_compared(tmp_path, caplog):
     caplog.set_level("INFO")
     assert warnings_of(scan(mm=(9.0, 9.0, 9.0)), tmp_path / "model.json") == ""
-    assert "model.json: absent, so scans are not compared" in caplog.text
+    assert "model.json: the file is absent, so scans are not compared" in caplog.text
 
 
 def test_the_description_does_not_depend_on_the_units():

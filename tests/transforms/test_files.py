@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from dicom_series import write_dicom_series
 from scripts.data.listing import inference_datalist, reference_datalist, require_scans
-from scripts.transforms.saving import DerivativeLayout, derivative_name
+from scripts.transforms.naming import DerivativeLayout, derivative_name
 
 
 def touch(folder, *names):

@@ -30,7 +30,7 @@ def tricubic(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory):
-    return Chain(tmp_path_factory.mktemp("learned"), num_groups=1, num_blocks=1)
+    return Chain(tmp_path_factory.mktemp("learned"), **{"architecture::num_groups": 1, "architecture::num_blocks": 1})
 
 
 @st.composite

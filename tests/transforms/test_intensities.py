@@ -16,7 +16,7 @@ AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
 
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory) -> Chain:
-    return Chain(tmp_path_factory.mktemp("learned"), num_groups=1, num_blocks=1)
+    return Chain(tmp_path_factory.mktemp("learned"), **{"architecture::num_groups": 1, "architecture::num_blocks": 1})
 
 
 @pytest.fixture(scope="module")

@@ -73,11 +73,8 @@ def test_movements_fill_the_papers_ranges_in_either_sense():
     "name", ["data/misaligned.yaml", "methods/supervised_misaligned.yaml", "methods/supervised_registered.yaml"]
 )
 def test_every_config_has_the_papers_ranges(name):
-    (step,) = [
-        t
-        for t in yaml.safe_load((CONFIGS / name).read_text(encoding="utf-8"))["+train::preprocessing::transforms"]
-        if "seed" in t
-    ]
+    steps = yaml.safe_load((CONFIGS / name).read_text(encoding="utf-8"))["+train"]["further_preprocessing"]
+    (step,) = [step for step in steps if "seed" in step]
     assert {key: step[key] for key in PAPER} == PAPER
 
 

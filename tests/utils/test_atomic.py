@@ -52,7 +52,7 @@ def test_an_interruption_leaves_what_was_there(tmp_path, error):
 )
 def test_a_full_disk_leaves_what_was_there_and_says_so(tmp_path, full_disk, write):
     (tmp_path / "a.pt").write_text("before")
-    with pytest.raises(OSError, match=r"a\.pt: expected to write .* MiB free\)\. .* is untouched: check the space"):
+    with pytest.raises(OSError, match=r"a\.pt: expected to write .* MiB free\)\. .* is unchanged\. Check the space"):
         write_atomically(tmp_path / "a.pt", write)
     assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
     assert (tmp_path / "a.pt").read_text(encoding="utf-8") == "before"

@@ -1,30 +1,35 @@
-"""Composition: every overlay in every wrong place is refused with the right line, and an unused option with its neighbour."""
+"""Composition: a run refuses every overlay in a wrong place, and every option that nothing uses."""
 
 from __future__ import annotations
 
+import copy
+import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 import yaml
-from conftest import BUNDLE, CONFIGS
+from conftest import BUNDLE, CONFIGS, stack
 from monai.bundle import ConfigParser
-from scripts.utils.composition import KINDS, check_composition, check_options, check_order
+from scripts.utils.composition import KINDS, check_composition, check_options, check_order, option_names
+
+# MONAI warns where an overlay has no trunk to append to; the check then refuses it
+pytestmark = pytest.mark.filterwarnings("ignore:Can't merge entry:UserWarning")
 
 NAMES = sorted(path.relative_to(CONFIGS).with_suffix("").as_posix() for path in CONFIGS.rglob("*.yaml"))
 CONTENT = {name: yaml.safe_load((CONFIGS / f"{name}.yaml").read_text(encoding="utf-8")) for name in NAMES}
-REQUIRES = {name: content["requires"] for name, content in CONTENT.items()}
+REQUIRES = {name: content.get("requires", []) for name, content in CONTENT.items()}
 TRUNKS = [name for name in NAMES if not REQUIRES[name]]
 OVERLAYS = [name for name in NAMES if REQUIRES[name]]
 
 
-def stack(name: str, trunk: str | None = None) -> list[str]:
-    """The shortest right stack that ends with a config; ``trunk`` chooses among several."""
-    found: list[str] = []
-    for needed in REQUIRES[name]:
-        one = needed if isinstance(needed, str) else trunk if trunk in needed else needed[0]
-        found += [other for other in stack(one, trunk) if other not in found]
-    return [*found, name]
+@pytest.fixture(autouse=True)
+def _read_once(monkeypatch):
+    """Parsing YAML takes most of the time here."""
+    monkeypatch.setattr(ConfigParser, "load_config_file", lambda path: copy.deepcopy(load(str(path))))
+
+
+load = functools.cache(ConfigParser.load_config_file)
 
 
 def run(names: Sequence[str], **options) -> None:
@@ -38,9 +43,19 @@ def run(names: Sequence[str], **options) -> None:
         "config_dir": str(CONFIGS),
     }
     parser["imports"] = []
-    used = parser.get("composition", [])
-    assert isinstance(used, list)
-    parser.get_parsed_content("run")
+    try:
+        parser.get_parsed_content("run")
+    except RuntimeError as error:  # MONAI wraps what a component raises
+        raise error.__cause__ or error from None
+
+
+def wrong_orders(right: list[str]) -> Iterator[list[str]]:
+    """Every other order of a few files; of more than four, any two of them exchanged."""
+    if len(right) <= 4:
+        yield from (list(order) for order in itertools.permutations(right) if list(order) != right)
+    else:
+        for a, b in itertools.combinations(range(len(right)), 2):
+            yield [right[{a: b, b: a}.get(place, place)] for place in range(len(right))]
 
 
 def files(names: Sequence[str]) -> str:
@@ -70,11 +85,10 @@ def test_the_right_stack_passes(name, trunk):
 @pytest.mark.parametrize("name", OVERLAYS)
 def test_every_other_order_is_refused_with_the_right_line(name):
     right = stack(name)
-    for order in itertools.permutations(right):
-        if list(order) != right:
-            with pytest.raises(ValueError, match="The right line") as refusal:
-                run(order)
-            assert files(right) in str(refusal.value) or right[0] not in order[:1]
+    for order in wrong_orders(right):
+        with pytest.raises(ValueError, match="The right line") as refusal:
+            run(order)
+        assert files(right) in str(refusal.value) or order[0] != right[0]
 
 
 @pytest.mark.parametrize("name", OVERLAYS)
@@ -124,7 +138,7 @@ def test_a_config_of_one_s_own_may_follow(tmp_path):
     own.write_text("batch_size: 2\nmine: 3\nseed: '@mine'\n", encoding="utf-8")
     parser = ConfigParser()
     parser.read_config([str(CONFIGS / "train.yaml"), str(own)])
-    check_options(parser.config, set(CONTENT["train"]))
+    check_options(parser.config, set(option_names(CONTENT["train"])))
 
 
 # Options
@@ -132,7 +146,12 @@ def test_a_config_of_one_s_own_may_follow(tmp_path):
 
 @pytest.mark.parametrize(
     ("wrong", "right"),
-    [("data_consistancy", "data_consistency"), ("datset_dir", "dataset_dir"), ("ckpt_pth", "ckpt_path")],
+    [
+        ("data_consistancy", "data_consistency"),
+        ("datset_dir", "dataset_dir"),
+        ("ckpt_pth", "ckpt_path"),
+        ("architecture::num_feature", "architecture::num_features"),
+    ],
 )
 def test_a_misspelt_option_is_an_error_that_names_the_nearest(wrong, right):
     with pytest.raises(ValueError, match=rf"got --{wrong}, which nothing uses. Did you mean --{right}\?"):
@@ -140,7 +159,7 @@ def test_a_misspelt_option_is_an_error_that_names_the_nearest(wrong, right):
 
 
 def test_an_option_that_nothing_resembles_is_an_error_too():
-    with pytest.raises(ValueError, match="got --xyzzy, which nothing uses. Remove it"):
+    with pytest.raises(ValueError, match=r"got --xyzzy, which nothing uses\. Remove it"):
         run(["inference"], xyzzy=1)
 
 

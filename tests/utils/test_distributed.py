@@ -121,7 +121,10 @@ def test_two_processes_are_one_with_twice_the_batch(tmp_path, phantom_bids_datas
     """For losses that are means over samples and networks without batch statistics: here, supervised training."""
     options = {"degrade_target": True, "max_iterations": 3, "iterations_per_epoch": 3}
     options |= {"objective_def::ssim_form": "abs"}  # linear in the samples, unlike the default
-    options |= {"g_optimizer::eps": 1.0, "learning_rate": 0.01}  # Adam does not enlarge rounding where gradients vanish
+    options |= {
+        "train::g_optimizer::eps": 1.0,
+        "learning_rate": 0.01,
+    }  # Adam does not enlarge rounding where gradients vanish
     stack = ["methods/supervised_shift.yaml"]
     one = train(tmp_path / "one", phantom_bids_dataset, stack, batch_size=2, **options)
     overlay = [*stack, "launch/multi_gpu_train.yaml"]
@@ -156,7 +159,7 @@ def test_two_processes_share_a_folder_and_tell_of_all_its_scans(tmp_path):
 def test_two_processes_evaluate_a_folder_as_one_does(tmp_path):
     for seed in range(3):
         write_scan(tmp_path / "scans" / f"scan{seed}.nii.gz", head_phantom(seed, (24, 32, 40)), (1.0, 1.0, 1.0))
-    names = ["inference.yaml", "evaluate.yaml", "launch/multi_gpu_evaluate.yaml"]
+    names = ["evaluate.yaml", "launch/multi_gpu_evaluate.yaml"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     for output, launcher in (
         ("one", []),

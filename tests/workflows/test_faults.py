@@ -41,7 +41,7 @@ def training(dataset: Path, output_dir: Path, **options) -> list[str]:
 
 
 def inference(dataset: Path, output_dir: Path, **options) -> list[str]:
-    small = {"num_groups": 1, "num_blocks": 1, "load_pretrain": False}
+    small = {"architecture::num_groups": 1, "architecture::num_blocks": 1, "load_pretrain": False}
     return command("run", "inference.yaml", dataset_dir=dataset, output_dir=output_dir, **{**small, **options})
 
 
@@ -309,7 +309,7 @@ def test_a_subject_that_is_a_path_is_refused(tmp_path, subject):
 def test_results_stay_below_the_output_folder(tmp_path):
     """A scan behind links, upward paths and unusual names."""
     from scripts.data.listing import inference_datalist
-    from scripts.transforms.saving import DerivativeLayout
+    from scripts.transforms.naming import DerivativeLayout
 
     outside = folder_of_scans(tmp_path / "outside", 1)
     root = tmp_path / "in"

@@ -27,7 +27,8 @@ from scripts.data.datasets import ScanDataset
 from scripts.engines.scan_evaluator import ScanEvaluator
 from scripts.utils.errors import explain
 
-SMALL = {"num_groups": 1, "num_blocks": 1, "load_pretrain": False, "amp_dtype": None, "inferer#inferer#progress": False}
+SMALL = {"architecture::num_groups": 1, "architecture::num_blocks": 1, "load_pretrain": False, "amp_dtype": None}
+SMALL |= {"inferer::inferer::progress": False}
 OBLIQUE = nib.affines.from_matvec(
     nib.eulerangles.euler2mat(0.3, -0.2, 0.4) @ np.diag([1.8, 2.0, 2.4]), [-20.0, 15.0, 30.0]
 )
@@ -58,15 +59,14 @@ def write_scan(path, shape=(37, 41, 33), affine=OBLIQUE):
     return path
 
 
-def run(dataset_dir, output_dir, *overlays, **overrides):
-    files = [str(BUNDLE / "configs" / name) for name in ("inference.yaml", *overlays)]
+def run(dataset_dir, output_dir, trunk="inference.yaml", **overrides):
     settings = {
         "bundle_root": str(BUNDLE),
         "dataset_dir": dataset_dir and str(dataset_dir),
         "output_dir": str(output_dir),
     }
     workflow = ConfigWorkflow(
-        config_file=files, workflow_type="infer", logging_file=False, **settings, **{**SMALL, **overrides}
+        str(BUNDLE / "configs" / trunk), workflow_type="infer", logging_file=False, **settings, **{**SMALL, **overrides}
     )
     workflow.initialize()
     return workflow.run()
@@ -422,10 +422,10 @@ def test_weights_of_another_scale_factor_are_refused(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("overlays", [(), ("evaluate.yaml",)])
-def test_the_configs_have_every_property_of_the_bundle_specification(overlays):
-    files = [str(BUNDLE / "configs" / name) for name in ("inference.yaml", *overlays)]
-    workflow = ConfigWorkflow(files, workflow_type="infer", logging_file=False, bundle_root=str(BUNDLE), **SMALL)
+@pytest.mark.parametrize("trunk", ["inference.yaml", "evaluate.yaml"])
+def test_the_configs_have_every_property_of_the_bundle_specification(trunk):
+    file = str(BUNDLE / "configs" / trunk)
+    workflow = ConfigWorkflow(file, workflow_type="infer", logging_file=False, bundle_root=str(BUNDLE), **SMALL)
     workflow.initialize()
     assert workflow.check_properties() == []
 

@@ -1,23 +1,28 @@
-"""What MONAI Label does to the bundle, in small; ``make test-label`` runs the server itself."""
+"""The bundle in MONAI Label, without the server. ``make test-label`` runs the server itself."""
 
 from __future__ import annotations
 
 import nibabel as nib
 import numpy as np
+import pytest
 import torch
+from conftest import TINY_TRAINING
 from ignite.engine import Engine
 from ignite.handlers import EMAHandler
+from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.data import MetaTensor
 from scripts.handlers.averaging import AverageStartHandler
 from scripts.transforms import DeclareRestoredGridd, LoadImageStrictd
 from torch import nn
+
+from deploy.label import install
 
 
 def test_the_loader_can_be_asked_for_the_metadata_afterwards(tmp_path):
     path = tmp_path / "scan.nii"
     nib.save(nib.Nifti1Image(np.eye(4, dtype=np.float32)[None], np.diag([1, 2, 3, 1])), path)
     load = LoadImageStrictd("image")
-    load._loader.image_only = False  # MONAI Label's own words
+    load._loader.image_only = False  # as MONAI Label does
     assert set(load({"image": path})) == {"image", "image_meta_dict"}
 
 
@@ -48,34 +53,56 @@ def test_the_average_starts_from_what_was_loaded_but_not_when_a_training_goes_on
         assert ema.ema_model.weight.item() == expected
 
 
-def test_the_studies_of_a_server_train_without_pairs_for_as_many_epochs_as_it_asks(
-    train_stack, phantom_dataset, tmp_path
-):
+@pytest.fixture
+def bundle(tmp_path):
+    return install(tmp_path / "monaibundle")
+
+
+def test_one_config_of_the_application_holds_the_trunk_and_label_mode(bundle):
+    config, overlay = (
+        ConfigParser.load_config_file(bundle / "configs" / name) for name in ("train.yaml", "launch/label.yaml")
+    )
+    assert next(iter(config)) == "imports"
+    assert config["composition"] == ["train"]
+    assert "requires" not in config
+    assert isinstance(config["train"]["handlers"], list)  # the server inserts a loader of its weights
+    assert {key: config[key] for key in overlay if key.isidentifier() and key != "requires"} == {
+        "output_dir": overlay["output_dir"],
+        "max_iterations": overlay["max_iterations"],
+    }
+    assert (bundle / "models" / "model.pt").is_file()
+    assert (bundle / "configs" / "multi_gpu_train.yaml").is_file()
+
+
+def test_a_bundle_with_trained_weights_is_not_replaced(bundle):
+    with pytest.raises(FileExistsError, match="expected no such folder, got one"):
+        install(bundle.parents[1])
+
+
+def test_the_studies_of_a_server_train_without_pairs_for_as_many_epochs_as_it_asks(bundle, phantom_dataset):
     folder = phantom_dataset((2, 2, 2))
     targets, sources = (sorted((folder / name).glob("*.nii.gz")) for name in ("target", "source"))
     studies = [{"image": str(image), "label": str(label)} for image, label in zip(targets, sources, strict=False)]
-    workflow = train_stack(
-        **{
-            "train#dataset#data": studies,
-            "validate#dataset#data": studies[:1],
-            "train#trainer#max_epochs": 3,
-            "iterations_per_epoch": 1,
-            "final_dir": str(tmp_path / "models"),
-        }
+    before = (bundle / "models" / "model.pt").read_bytes()
+    asked = {
+        "bundle_root": str(bundle),
+        "train#trainer#max_epochs": 3,
+        "train#dataset#data": studies,
+        "validate#dataset#data": studies[:1],
+    }
+    tiny = {key: value for key, value in TINY_TRAINING.items() if key != "max_iterations"}
+    workflow = ConfigWorkflow(
+        config_file=str(bundle / "configs" / "train.yaml"),
+        logging_file=False,
+        workflow_type="train",
+        **{**tiny, "iterations_per_epoch": 1, **asked},
     )
     workflow.initialize()
-    assert workflow.parser.get_parsed_content("referenced") is False
-    trainer = workflow.parser.get_parsed_content("train::trainer")
-    dataset = workflow.parser.get_parsed_content("train::dataset")
+    trainer, dataset = (workflow.parser.get_parsed_content(f"train::{name}") for name in ("trainer", "dataset"))
+    assert workflow.parser.get_parsed_content("validate::referenced") is False
+    assert workflow.parser.get_parsed_content("train::g_scheduler::t_total") == 3
     assert len(dataset.high_res_volumes) == len(dataset.low_res_volumes) == len(studies)
-    assert workflow.parser.get_parsed_content("g_scheduler::t_total") == 3
     workflow.run()
     assert trainer.state.iteration == 3
-    assert (tmp_path / "models" / "model.pt").is_file()
-
-
-def test_a_server_s_models_are_written_where_it_reads_them(train_stack):
-    studies = [{"image": "low.nii", "label": "high.nii"}]
-    workflow = train_stack(**{"train#dataset#data": studies})
-    final_dir = workflow.parser.get_parsed_content("final_dir")
-    assert final_dir == workflow.parser["bundle_root"] + "/models"
+    assert (bundle / "models" / "model.pt").read_bytes() != before  # the server reads its weights there
+    assert not (bundle / "models" / "demonstration").exists()  # the server's studies are all the data

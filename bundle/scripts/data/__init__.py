@@ -1,1 +1,1 @@
-"""Data: which scans, read once, cut into what networks train on."""
+"""Data: lists of scans, datasets and samplers, and the slabs that networks train on."""

@@ -1,4 +1,4 @@
-"""Data: slabs of unpaired or paired high- and low-resolution volumes, drawn reproducibly."""
+"""Datasets: random slabs of unpaired or paired volumes for training, and scans for inference."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ logger = logging.getLogger(__name__)
 
 
 class UnpairedSlabDataset(SlabDataset):
-    """Random slabs of a low-resolution target volume and of an unrelated high-resolution source volume.
+    """Random slabs of a low-resolution (LR) target volume and of an unrelated high-resolution (HR) source volume.
 
-    See :class:`SlabDataset` for what a sample depends on. All volumes are transformed once and checked beforehand.
+    All volumes are transformed and checked once, before the training. A sample ``{"image", "reals"}`` holds slabs
+    (d, h, w), see :class:`SlabDataset`.
 
     Args:
-        data: items with the file of a target scan under ``image``, of a source scan under ``reals``, or both, and
-            optionally the name of the ``subject``.
-        transform: makes a volume (1, H, W, D) in the canonical frame of each file; it must allow missing keys.
+        data: items with the file of a target scan under ``image`` or of a source scan under ``reals``, and optionally
+            the name of the ``subject``.
+        transform: makes a volume (1, H, W, D) in the canonical frame of each file. It must allow missing keys.
         scale_factor: integer ratio of target to source spacing along each axis of the canonical frame.
-        num_iterations: how many batches there are.
-        intensity_transform: applied to each item after its spacing was matched, so that an intensity scale is measured
-            at the resolution that the networks see; it must allow missing keys. ``None`` when ``transform`` does that.
-        patch_size: in-plane sizes of a low-resolution slab, in voxels.
-        slab_size: slices of a low-resolution slab that are learned.
-        batch_size: samples per iteration; one batch holds different subjects as far as there are enough.
-        seed: of all draws.
-        slab_axes: the axes of the canonical frame, in [0, 2], across which slabs are cut, drawn per sample. Axes other
-            than the last need equal scale factors.
-        context: see :class:`SlabDataset`.
-        flip: mirror the slabs of either group at random along each axis. This is safe only because nothing pairs the
-            groups: mirrored, a low-resolution voxel no longer sits on high-resolution voxel 2l.
-        spacing_tolerance: relative deviation that still counts as the same spacing.
+        num_iterations: number of batches.
+        intensity_transform: applied to each item after its spacing was matched, so that it measures intensities at the
+            resolution that the networks see. It must allow missing keys. None if ``transform`` scales intensities.
+        patch_size: see :class:`SlabDataset`.
+        slab_size: see there.
+        batch_size: see there.
+        seed: see there.
+        slab_axes: see there.
+        context: see there.
+        flip: mirror the slabs of either group at random along each axis. Only unpaired slabs may be mirrored, because a
+            mirrored LR voxel l no longer lies on HR voxel s l.
+        spacing_tolerance: relative deviation within which two spacings count as the same.
         progress: whether to show a progress bar while loading.
 
     Raises:
         ValueError: when a group is empty, a volume is too small, a source spacing is too coarse, ``scale_factor`` is
-            not whole, or ``slab_axes`` do not go with it.
+            not whole, or ``slab_axes`` do not fit it.
     """
 
     groups: ClassVar = {"image": "low-resolution target", "reals": "high-resolution source"}
@@ -92,30 +92,30 @@ class UnpairedSlabDataset(SlabDataset):
 
 
 class PairedSlabDataset(SlabDataset):
-    """Random slabs of pairs: the same place of a low-resolution volume and of its high-resolution reference.
+    """Random slabs of pairs, from the same place of an LR volume and of its HR reference.
 
-    See :class:`SlabDataset` for what a sample depends on. Nothing is mirrored, for that breaks the pairs' common grid.
+    A sample ``{"image", "label"}`` holds slabs (d, h, w), see :class:`SlabDataset`. Slabs are not mirrored, because
+    that would break the common grid of a pair.
 
     Args:
         data: items with files, and optionally the name of the ``subject``.
-        transform: makes of each item a pair of volumes (1, H, W, D) in the canonical frame, ``image`` (low resolution)
-            and ``label`` (high resolution), the second on the grid of the first refined by ``scale_factor``: voxel l of
-            one sits on voxel s l of the other.
+        transform: makes a pair of volumes (1, H, W, D) of each item, ``image`` (LR) and ``label`` (HR), in the
+            canonical frame. LR voxel l must lie on HR voxel s l, where s is ``scale_factor``.
         scale_factor: see :class:`SlabDataset`.
         num_iterations: see there.
-        intensity_transform: applied to each volume, or ``None`` when ``transform`` scales intensities.
+        intensity_transform: applied to each volume. None if ``transform`` scales intensities.
         patch_size: see :class:`SlabDataset`.
         slab_size: see there.
         batch_size: see there.
         seed: see there.
         slab_axes: see there.
         context: see there.
-        copies: how many pairs to make of each item, where ``transform`` makes another one each time.
+        copies: number of pairs to make of each item, for a random ``transform``.
         progress: whether to show a progress bar while loading.
 
     Raises:
         ValueError: when an item is no pair, the two grids do not fit, a volume is too small, ``scale_factor`` is not
-            whole, or ``slab_axes`` do not go with it.
+            whole, or ``slab_axes`` do not fit it.
     """
 
     groups: ClassVar = {"image": "low-resolution", "label": "high-resolution reference"}
@@ -161,8 +161,8 @@ def _checked_pair(item: Mapping, transform: Callable) -> Mapping:
     volumes = transform(item)
     if not {"image", "label"} <= volumes.keys():
         raise ValueError(
-            f"an item of paired data must become a pair of `image` and `label`, got the keys {sorted(volumes)}. "
-            "Leave it out, or train without pairs."
+            f"an item of paired data must become `image` and `label`, got the keys {sorted(volumes)}. "
+            "Leave the item out, or train without pairs."
         )
     return volumes
 
@@ -171,12 +171,19 @@ SCAN, FAULT = "scan", "fault"
 
 
 class ScanDataset(Dataset):
-    """MONAI's ``Dataset``, where a scan that cannot be read, or whose result is there already, is an item that says so.
+    """MONAI's ``Dataset`` for scans, whose items report faults and finished results instead of raising errors.
+
+    An item has the path under ``scan``. A scan that cannot be read has the reason under ``fault``. A scan with a
+    finished result has its record instead of a volume.
 
     Args:
-        data: items with a path under ``image``; one that is known to be at fault says why under ``fault``.
-        transform: makes a volume of it.
-        derivatives: knows which results are there; None to make all of them.
+        data: items with a path under ``image``. A known fault has its reason under ``fault``.
+        transform: makes the volume of an item.
+        derivatives: finds finished results. None makes every result again.
+
+    Example:
+        >>> ScanDataset([{"image": "scan.nii", "fault": "two scans share this name"}], transform=None)[0]
+        {'scan': 'scan.nii', 'fault': 'two scans share this name'}
     """
 
     def __init__(self, data: Sequence[Mapping], transform: Any, derivatives: Derivatives | None = None) -> None:
@@ -191,7 +198,7 @@ class ScanDataset(Dataset):
         try:
             record = None if self.derivatives is None else self.derivatives.finished(item[CommonKeys.IMAGE])
             if record is not None:
-                return {**named, RECORD: json.dumps(record)}  # text, because batches are made of it
+                return {**named, RECORD: json.dumps(record)}  # a text, so that it can be collated
             return {**named, **super()._transform(index)}
         except Exception as error:
             logger.debug("%s", named[SCAN], exc_info=error)

@@ -1,10 +1,10 @@
-"""Demonstration cohort: brain-like T1-weighted subjects made of the ICBM152 maps that nilearn carries.
+"""Demonstration cohort: brain-like T1-weighted subjects, made from the ICBM152 maps that nilearn ships.
 
-The maps are an average of 152 people and too smooth to learn resolution from. Each subject therefore bends them in its
-own way, folds the cortex along the zero crossings of a random field, and *decides* between the tissues, on a grid
-finer than that of its scan, so that borders are about as sharp as in life. The scan is then the truncation of that
-anatomy's k-space: it has detail up to its Nyquist frequency, and ringing. The subjects are brain-extracted, resemble
-nobody, and prove nothing about patients.
+The maps average 152 subjects and are too smooth for learning resolution. Each generated subject therefore warps them
+and folds the cortex along the zero crossings of a random field. It decides between the tissues on a grid finer than
+that of its scan, so that borders are about as sharp as in life. The scan truncates the k-space of that anatomy. It has
+detail up to its Nyquist frequency, and ringing. The subjects are brain-extracted. They resemble no real subject and
+prove nothing about patients.
 """
 
 from __future__ import annotations
@@ -34,27 +34,26 @@ from scripts.transforms import KSpaceTruncate
 
 __all__ = ["generate_cohort", "make_subject"]
 
-
 GROUPS = ("source", "target", "validation", "test")
 MARKER = "cohort.json"
-RECIPE = 2  # raise it when the same arguments make other subjects, so that cached cohorts are made anew
+RECIPE = 2  # raise it when the same arguments make other subjects, so that cached cohorts are generated again
 
 FIELD_OF_VIEW = (152.0, 192.0, 160.0)  # mm, along R, A, S
-TEMPLATE_CENTRE = (98.0, 117.0, 78.0)  # voxel of the ICBM152 maps in the middle of the field of view
+TEMPLATE_CENTRE = (98.0, 117.0, 78.0)  # voxel of the ICBM152 maps at the centre of the field of view
 OVERSAMPLING = 1.5  # anatomy voxels per scan voxel
-BLOCK = 8  # anatomy planes that are made at a time, to bound the memory
-BRAIN = slice(2, 3)  # among the template's maps
-SOFTNESS = 0.08  # of the decision between tissues: 10 to 90 % within about one scan voxel
-TILT = (0.09, -0.12, 0.17)  # rad, of the first test subject in the scanner, so that one affine is oblique
+BLOCK = 8  # anatomy planes rendered at a time, to bound the memory
+BRAIN = slice(2, 3)  # its place among the template's maps
+SOFTNESS = 0.08  # of the decision between tissues: from 10 to 90 % within about one scan voxel
+TILT = (0.09, -0.12, 0.17)  # rad, rotation of the first test subject, so that one affine is oblique
 
 
 class _Anatomy(NamedTuple):
-    """What makes a subject itself; fields are sampled over the field of view, positions are in mm."""
+    """The anatomy of one subject. Fields cover the field of view, positions are in mm."""
 
     to_template: Tensor  # (3, 3)
     displacement: Tensor  # (3, ...) mm
-    folds: Tensor  # (1, ...), zero in the sulci, large in the middle of gyri
-    intensities: Tensor  # (4,) of background, CSF, grey and white matter
+    folds: Tensor  # (1, ...) zero in the sulci, large in the middle of gyri
+    intensities: Tensor  # (4,) background, CSF, grey matter, white matter
 
 
 def generate_cohort(
@@ -68,24 +67,29 @@ def generate_cohort(
     scale_factor: Sequence[int] = (2, 2, 2),
     progress: bool = True,
 ) -> Path:
-    """Generate an unpaired cohort of disjoint subjects, unless the folder holds it already.
+    """Generate an unpaired cohort of disjoint subjects, unless the folder already holds it.
 
     Args:
-        folder: where to write ``{source,target,validation,test}/sub-XXX_T1w.nii.gz``.
-        num_source: high-resolution subjects of the source group.
-        num_target: subjects of the target group, stored in low resolution only.
-        num_validation: high-resolution subjects for validation.
-        num_test: high-resolution subjects for the test, the first of them lying obliquely in the scanner.
-        seed: of the subjects.
-        spacing: voxel spacing of the high-resolution scans in mm.
-        scale_factor: by how much the target is truncated along the axes of the canonical frame (A, S, R).
+        folder: folder for the files ``{source,target,validation,test}/sub-XXX_T1w.nii.gz``.
+        num_source: number of HR subjects in the source group.
+        num_target: number of subjects in the target group, which are stored in low resolution only.
+        num_validation: number of HR subjects for validation.
+        num_test: number of HR subjects for the test. The first one lies obliquely in the scanner.
+        seed: seed of the subjects.
+        spacing: voxel spacing of the HR scans in mm.
+        scale_factor: factors by which the target is truncated, along the axes (A, S, R) of the canonical frame.
         progress: whether to show a progress bar.
 
     Returns:
         ``folder``.
 
     Raises:
-        ValueError: when the folder holds scans that did not come from here.
+        ValueError: when the folder holds scans that this function did not generate.
+
+    Example:
+        >>> folder = generate_cohort("demonstration", num_source=12, num_target=12)  # doctest: +SKIP
+        >>> sorted(path.name for path in (folder / "test").iterdir())  # doctest: +SKIP
+        ['sub-027_T1w.nii.gz', 'sub-028_T1w.nii.gz']
     """
     folder = Path(folder)
     counts = dict(zip(GROUPS, (num_source, num_target, num_validation, num_test), strict=True))
@@ -96,10 +100,10 @@ def generate_cohort(
     if not marker.is_file() and any((folder / group).exists() for group in GROUPS):
         raise ValueError(
             f"{folder}: cohort_dir must be new or hold a demonstration cohort, got a folder with scans and without "
-            f"{MARKER}. Give it as dataset_dir to use these scans, or choose another cohort_dir."
+            f"{MARKER}. Pass it as --dataset_dir to use these scans, or choose another cohort_dir."
         )
     folder.mkdir(parents=True, exist_ok=True)
-    # all scans are made aside and the marker is moved last, so that an interruption leaves nothing that looks complete
+    # the marker is moved last, so that an interrupted cohort does not look complete
     with tempfile.TemporaryDirectory(dir=folder, prefix="partial-") as partial, _single_thread():
         _write_subjects(Path(partial), counts, seed, spacing, scale_factor, progress)
         (Path(partial) / MARKER).write_text(json.dumps(settings, indent=2))
@@ -112,7 +116,7 @@ def generate_cohort(
 
 @contextlib.contextmanager
 def _single_thread() -> Iterator[None]:
-    """Many small tensors: more threads gain little on an idle machine, and cost five times the work on a busy one."""
+    """Use one thread. With small tensors more threads are hardly faster, and on a busy machine far slower."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -125,7 +129,7 @@ def _write_subjects(
     folder: Path, counts: dict[str, int], seed: int, spacing: float, scale_factor: Sequence[int], progress: bool
 ) -> None:
     places = [(group, number) for group in GROUPS for number in range(counts[group])]
-    # stored along (R, A, S), whereas scale factors are given along (A, S, R)
+    # volumes have the axes (R, A, S), scale factors the order (A, S, R)
     to_low_res = KSpaceTruncate((scale_factor[2], *scale_factor[:2]))
     for group in GROUPS:
         (folder / group).mkdir(parents=True)
@@ -143,14 +147,18 @@ def _write_subjects(
 
 
 def make_subject(rng: np.random.Generator, spacing: float = 1.0) -> Tensor:
-    """Scan a new subject.
+    """Generate the scan of a new subject.
 
     Args:
-        rng: source of randomness; it decides anatomy, contrast, bias field, noise and gain.
+        rng: source of randomness for anatomy, contrast, bias field, noise and gain.
         spacing: isotropic voxel spacing in mm.
 
     Returns:
-        float32 volume along (R, A, S), its sizes multiples of 4, intensities from 0 to about 1500.
+        float32 volume with the axes (R, A, S), sizes that are multiples of 4 and intensities from 0 to about 1500.
+
+    Example:
+        >>> make_subject(np.random.default_rng(0), spacing=2.0).shape  # doctest: +SKIP
+        torch.Size([76, 96, 80])
     """
     matrix_size = [4 * math.ceil(length / spacing / 4) for length in FIELD_OF_VIEW]
     image = _acquire(_draw_anatomy(rng), matrix_size)
@@ -180,7 +188,7 @@ def _acquire(anatomy: _Anatomy, matrix_size: Sequence[int]) -> Tensor:
 
 
 def _render(anatomy: _Anatomy, position: Tensor) -> Tensor:
-    """Intensity of the anatomy at positions (..., 3) in [-1, 1] over the field of view."""
+    """The intensity of the anatomy at positions (..., 3), which are in [-1, 1] over the field of view."""
     maps = _template_maps()
     moved = (position * torch.tensor(FIELD_OF_VIEW) / 2) @ anatomy.to_template.T + torch.tensor(TEMPLATE_CENTRE)
     moved += _sample(anatomy.displacement, position).movedim(0, -1)
@@ -196,28 +204,28 @@ def _render(anatomy: _Anatomy, position: Tensor) -> Tensor:
 def _tissue(
     grey: Tensor, white: Tensor, brain: Tensor, t1: Tensor, cortex: Tensor, fold: Tensor, intensities: Tensor
 ) -> Tensor:
-    """Decide between the tissues and give each its intensity; every tensor but the last has one value per point."""
+    """Decide between the tissues and give each its intensity. Every tensor but the last has one value per point."""
     fluid = (brain - grey - white).clamp(min=0)
     sulcus = 1.1 * cortex * (1 - fold / 0.4).clamp(min=-0.4)
     gyrus = 0.6 * cortex * (fold - 0.7) * (4 * white).clamp(max=1)
-    bright = 20 * grey * white * (t1 - 0.72)  # where the maps are undecided, as in the brain stem, T1 decides
+    bright = 20 * grey * white * (t1 - 0.72)  # T1 decides where the maps do not, as in the brain stem
     scores = torch.stack((1.5 * (1 - brain), fluid + sulcus, grey, white + gyrus + bright))
     share = torch.softmax(scores / SOFTNESS, dim=0)
-    within_tissue = t1 - (0.35 * fluid + 0.62 * grey + 0.85 * white)  # what the average T1 shows beyond its tissues
+    within_tissue = t1 - (0.35 * fluid + 0.62 * grey + 0.85 * white)  # detail of the average T1 within its tissues
     return intensities @ share + 0.5 * within_tissue * brain * (1 - share[0])
 
 
 @functools.lru_cache(maxsize=1)
 def _template_maps() -> Tensor:
-    """Grey matter, white matter, brain, T1 and cortex of ICBM152 in [0, 1] on its 1 mm grid, (5, R, A, S)."""
-    import nilearn  # nothing but its data is used, and only here
+    """Grey matter, white matter, brain, T1 and cortex of ICBM152 in [0, 1] on its 1 mm grid: (5, R, A, S)."""
+    import nilearn  # only its data is used, and only here
 
     data = Path(nilearn.__file__).parent / "datasets" / "data"
     names = [f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz" for name in ("gm", "wm", "t1")]
     grey, white, t1 = (torch.from_numpy(nib.load(data / name).get_fdata(dtype=np.float32)) / 255 for name in names)
     brain = _blur((t1 > 0.05).float(), 3)
     fluid = (brain - grey - white).clamp(min=0)
-    # the cortex is where fluid or the outside is near, but not around the ventricles
+    # the cortex lies near fluid or the outside, except around the ventricles
     grid = torch.stack(torch.meshgrid(*(torch.arange(float(n)) for n in t1.shape), indexing="ij"), dim=-1)
     depth = ((grid - torch.tensor([98.0, 120.0, 75.0])) / torch.tensor([38.0, 58.0, 40.0])).square().sum(-1)
     near_fluid = (5 * _blur(_blur(1 - brain + fluid, 13), 13)).clamp(max=1)
@@ -233,12 +241,12 @@ def _blur(volume: Tensor, width: int) -> Tensor:
 
 
 def _sample(field: Tensor, position: Tensor, align_corners: bool = False) -> Tensor:
-    """Values (C, h, w, d) of a field (C, H, W, D) at positions (h, w, d, 3) in [-1, 1], linearly interpolated."""
+    """Interpolate a field (C, H, W, D) linearly at positions (h, w, d, 3) in [-1, 1] to (C, h, w, d)."""
     return F.grid_sample(field[None], position.flip(-1)[None], "bilinear", "border", align_corners)[0]
 
 
 def _smooth_field(rng: np.random.Generator, channels: int, cell: float, spacing: float) -> Tensor:
-    """Isotropic random field over the field of view, zero mean, unit variance, wavelengths of 2 cells (mm) or more."""
+    """Isotropic random field of zero mean and unit variance, with wavelengths of at least two cells (mm)."""
     cells, dim = [max(2, round(length / cell)) for length in FIELD_OF_VIEW], (1, 2, 3)
     window = acquisition_window(cells, elliptical=True, hamming=True)
     field = ifftc(apodise(fftc(_normal(rng, (channels, *cells)), dim), window, dim), dim).real
@@ -252,7 +260,7 @@ def _normal(rng: np.random.Generator, shape: Sequence[int]) -> Tensor:
 
 
 def _rotation(angles: Sequence[float]) -> Tensor:
-    """Rotation by angles in rad about the three axes in turn."""
+    """The rotation by angles (rad) about the three axes, one after the other."""
     rotation = torch.eye(3)
     for angle, (i, j) in zip(angles, ((1, 2), (0, 2), (0, 1)), strict=True):
         turn = torch.eye(3)
@@ -263,7 +271,7 @@ def _rotation(angles: Sequence[float]) -> Tensor:
 
 
 def _affine(shape: Sequence[int], spacing: float, angles: Sequence[float]) -> Tensor:
-    """Voxel to world (mm): isotropic, rotated, the centre of the volume at the origin of the world."""
+    """The isotropic, rotated affine from voxels to mm that puts the volume's centre at the origin."""
     affine = torch.eye(4, dtype=torch.float64)
     affine[:3, :3] = spacing * _rotation(angles).double()
     affine[:3, 3] = -affine[:3, :3] @ ((torch.tensor(shape, dtype=torch.float64) - 1) / 2)

@@ -1,4 +1,4 @@
-"""Layouts: where datasets, published ones among them, keep the scans of their subjects."""
+"""Layouts: where published and other datasets keep the scans of their subjects."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ __all__ = ["all_scans", "one_scan_per_subject", "subject_of"]
 
 
 class Layout(NamedTuple):
-    """How a dataset files its scans.
+    """The folders and files of a dataset.
 
     Args:
-        name: of the dataset.
-        folder: pattern of a subject's folder, by which the layout is recognised.
+        name: name of the dataset.
+        folder: pattern of a subject's folder. It identifies the layout.
         scans: patterns of a subject's scan in that folder, the preferred one first.
     """
 
@@ -44,13 +44,18 @@ def _is_scan(path: Path) -> bool:
 
 
 def subject_of(path: Path) -> str:
-    """The BIDS subject in a path, or else the file's or folder's name without its extension."""
+    """The BIDS subject in a path, or else the file's or folder's name without its extension.
+
+    Example:
+        >>> subject_of(Path("sub-07/anat/sub-07_T1w.nii.gz"))
+        'sub-07'
+    """
     labels = [part for part in path.parts if part.startswith("sub-")]
     return labels[-1].split("_")[0].split(".")[0] if labels else path.name.split(".")[0]
 
 
 def all_scans(folder: Path) -> dict[str, list[Path]]:
-    """The NIfTI files of a folder, at any depth, by subject; each file is a subject of its own but for BIDS names."""
+    """The NIfTI files of a folder at any depth, by subject. Without a BIDS name, each file is its own subject."""
     scans: dict[str, list[Path]] = {}
     for path in sorted(filter(_is_scan, folder.rglob("*"))):
         scans.setdefault(subject_of(path.relative_to(folder)), []).append(path)
@@ -58,14 +63,14 @@ def all_scans(folder: Path) -> dict[str, list[Path]]:
 
 
 def one_scan_per_subject(root: Path, suffix: str) -> dict[str, Path]:
-    """The scans of a dataset of which each subject has a folder, or a file.
+    """One scan of each subject of a dataset.
 
     Args:
         root: folder of a dataset in the layout of HCP, BraTS or BIDS, or with a file or folder per subject.
-        suffix: which contrast to take, as the dataset's names say it, such as "T1w" (BIDS, HCP) or "t1ce" (BraTS).
+        suffix: the contrast to take, as in the dataset's file names: "T1w" (BIDS, HCP) or "t1ce" (BraTS).
 
     Raises:
-        ValueError: when there are less than two subjects.
+        ValueError: when there are fewer than two subjects.
     """
     layout, entries = _recognise(root)
     scans: dict[str, Path] = {}
@@ -84,7 +89,7 @@ def one_scan_per_subject(root: Path, suffix: str) -> dict[str, Path]:
 
 
 def _recognise(root: Path) -> tuple[Layout, list[Path]]:
-    """The layout of a dataset, and its subjects' folders or files; those of published ones may be one level down."""
+    """The layout of a dataset, and its subjects' folders or files. Published layouts may lie one level down."""
     for layout in LAYOUTS[:-1]:
         for pattern in (layout.folder, f"*/{layout.folder}"):
             folders = sorted(path for path in root.glob(pattern) if path.is_dir())

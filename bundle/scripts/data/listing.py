@@ -1,4 +1,4 @@
-"""Listing: which scans a path holds, to super-resolve or to evaluate on."""
+"""Listing the scans of a path, for inference or evaluation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from monai.config import PathLike
 
 from scripts.data.datalist import unpaired_datalist
-from scripts.transforms.saving import ENDINGS, DerivativeLayout
+from scripts.transforms.naming import ENDINGS, DerivativeLayout
 
 __all__ = ["inference_datalist", "reference_datalist", "require_scans"]
 
@@ -18,29 +18,34 @@ logger = logging.getLogger(__name__)
 
 
 def inference_datalist(dataset_dir: PathLike | None) -> list[dict[str, str]]:
-    """The scans to super-resolve.
+    """List the scans to super-resolve.
 
     Args:
-        dataset_dir: a scan; a folder with scans (NIfTI, NRRD, MetaImage) at any depth; or a folder with DICOM series,
-            one per folder. Of a BIDS dataset the ``anat`` folders count. Earlier results (``desc-...sr``) are left out.
-            What is left out is logged. ``None`` gives an empty list, so that the bundle can be inspected without data.
+        dataset_dir: a scan, a folder with scans (NIfTI, NRRD, MetaImage) at any depth, or a folder with DICOM series,
+            one per folder. Of a BIDS dataset only the ``anat`` folders count. Earlier results (``desc-...sr``) and
+            hidden files are left out, and their number is logged. None gives an empty list, so that the bundle can be
+            inspected without data.
 
     Returns:
-        one item per scan, its path under ``image``; under ``fault`` why it cannot be told from another, where that is
-        so: its result would have the same name, or its folder holds several series.
+        one item per scan, with its path under ``image``. A scan whose result would share its name with another, or
+        whose folder holds several DICOM series, has the reason under ``fault``.
 
     Raises:
         ValueError: when nothing is found.
+
+    Example:
+        >>> inference_datalist(None)
+        []
     """
     if dataset_dir is None:
         return []
     root = Path(dataset_dir).expanduser()
     if not root.exists():
-        raise ValueError(f"{root}: dataset_dir must be a scan or a folder of scans, got no such path. Check the path.")
+        raise ValueError(f"{root}: dataset_dir must be a scan or a folder of scans, got no such path. Correct it.")
     scans = [root] if root.is_file() else _scan_files(root)
     items = [{"image": str(scan)} for scan in scans] if scans else _dicom_items(root)
     if not items:
-        raise ValueError(f"{root}: expected scans ({', '.join(ENDINGS)}) or DICOM series, found none. Check the path.")
+        raise ValueError(f"{root}: expected scans ({', '.join(ENDINGS)}) or DICOM series, found none. Correct it.")
     _mark_equal_names(items, root)
     return items
 
@@ -48,21 +53,21 @@ def inference_datalist(dataset_dir: PathLike | None) -> list[dict[str, str]]:
 def reference_datalist(
     dataset_dir: PathLike | None, training_datalist: PathLike, section: str = "test"
 ) -> list[dict[str, str]]:
-    """The high-resolution scans to evaluate on.
+    """List the HR scans to evaluate on.
 
     Args:
-        dataset_dir: a datalist (.json) with that section; a folder that holds a folder of that name; or scans as
-            :func:`inference_datalist` finds them, which then all count.
-        training_datalist: the datalist that training left behind, read when ``dataset_dir`` is ``None``. The list is
-            empty when there is none, so that the bundle can be inspected without data.
+        dataset_dir: a datalist (.json) with the section, a folder that holds a folder of the section's name, or scans
+            as :func:`inference_datalist` finds them.
+        training_datalist: the datalist that the training wrote. It is read if ``dataset_dir`` is None. If it is missing
+            too, the list is empty, so that the bundle can be inspected without data.
         section: "test" or "validation".
 
     Returns:
-        one item per scan, its path under ``image``, to be degraded, and ``label``. A datalist may pair other files, and
-        give the mask of a lesion under ``lesion``.
+        one item per scan, with its path under ``image``, which the pipeline degrades, and under ``label``. A datalist
+        may give different files for the two, and the mask of a lesion under ``lesion``.
 
     Raises:
-        ValueError: when a given ``dataset_dir`` holds nothing to evaluate on.
+        ValueError: when ``dataset_dir`` holds no scan to evaluate on.
     """
     if dataset_dir is None and not Path(training_datalist).is_file():
         return []
@@ -84,7 +89,7 @@ def reference_datalist(
 
 
 def require_scans(data: Sequence[Mapping], dataset_dir: PathLike | None) -> None:
-    """Refuse to run on nothing.
+    """Refuse to run without scans.
 
     Raises:
         ValueError: when there is no item.
@@ -96,7 +101,7 @@ def require_scans(data: Sequence[Mapping], dataset_dir: PathLike | None) -> None
 
 
 def _mark_equal_names(items: Sequence[dict[str, str]], root: Path) -> None:
-    """Mark the scans whose results would have one name, also where a file system takes A for a."""
+    """Mark the scans whose results would have the same name, also on file systems that ignore case."""
     layout = DerivativeLayout("", root)
     results: dict[str, list[dict[str, str]]] = {}
     for item in items:
@@ -106,13 +111,13 @@ def _mark_equal_names(items: Sequence[dict[str, str]], root: Path) -> None:
         for item in same:
             others = [name for name in names if name != Path(item["image"]).name]
             item["fault"] = (
-                f"{item['image']}: expected another name than {', '.join(others)} beside it, for the results would be "
-                "one. Rename it."
+                f"{item['image']}: expected another name than {', '.join(others)} beside it, because their results "
+                "would have the same name. Rename it."
             )
 
 
 def _scan_files(root: Path) -> list[Path]:
-    """Files of volumes at any depth, neither hidden nor our own results."""
+    """The files of volumes at any depth, except hidden files and earlier results."""
     found = [path for path in sorted(root.rglob("*")) if path.name.endswith(ENDINGS) and path.is_file()]
     files = [path for path in found if not any(part.startswith(".") for part in path.relative_to(root).parts)]
     files = [path for path in files if not re.search(r"_desc-[a-zA-Z0-9]*sr[_.]", path.name)]
@@ -120,12 +125,12 @@ def _scan_files(root: Path) -> list[Path]:
     if len(scans) < len(found):
         logger.info("%s: %d files left out: hidden, earlier results, or not in anat/.", root, len(found) - len(scans))
     if scans and next(root.rglob("*.dcm"), None):
-        logger.warning("%s: DICOM files are left out, since there are other scans. Give their folder alone.", root)
+        logger.warning("%s: DICOM files are left out, because there are other scans. Give their folder alone.", root)
     return scans
 
 
 def _dicom_items(root: Path) -> list[dict[str, str]]:
-    """Folders that hold a DICOM series; one that holds several is marked."""
+    """The folders that hold a DICOM series. A folder with several has a fault."""
     import itk
 
     items = []

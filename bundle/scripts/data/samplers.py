@@ -1,4 +1,4 @@
-"""Samplers: which samples come when, in one process or several."""
+"""Samplers: the order of the samples, in one process or several."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ __all__ = ["IterationSampler", "RankSampler"]
 
 
 class IterationSampler(Sampler[int]):
-    """The samples of an :class:`SlabDataset` in order, from iteration ``start`` on.
+    """The samples of a :class:`SlabDataset` in their order, from iteration ``start`` on.
 
     Args:
         dataset: the dataset.
-        start: the first iteration; a resumed training sets it to the iterations that are already done.
+        start: the first iteration. A resumed training sets it to the number of finished iterations.
     """
 
     def __init__(self, dataset: SlabDataset, start: int = 0) -> None:
@@ -32,14 +32,14 @@ class IterationSampler(Sampler[int]):
 
 
 class RankSampler(Sampler[int]):
-    """This rank's share of every batch: with N ranks, the n-th N-th of the samples of each iteration.
+    """This rank's share of every batch.
 
-    Together the ranks see the batch that one process would see, so that N processes are one process with N times the
-    batch, but for batch normalisation, whose statistics are those of each rank's samples.
+    Together the ranks see the batch that one process would see. Batch normalisation alone differs, because its
+    statistics are those of each rank's samples.
 
     Args:
-        dataset: its ``batch_size`` is that of all ranks together.
-        start: the first iteration; a resumed training sets it to the iterations that are already done.
+        dataset: the dataset, whose ``batch_size`` counts the samples of all ranks together.
+        start: see :class:`IterationSampler`.
 
     Raises:
         ValueError: when the ranks cannot share a batch equally.
@@ -49,7 +49,7 @@ class RankSampler(Sampler[int]):
         if dataset.batch_size % world_size():
             raise ValueError(
                 f"the dataset's batch_size must be a multiple of the number of processes, got {dataset.batch_size} and "
-                f"{world_size()}."
+                f"{world_size()}. Change --batch_size."
             )
         self.batches = IterationSampler(dataset, start)
         self.batch_size = dataset.batch_size

@@ -1,4 +1,4 @@
-"""Scans: reading them once before training, and matching their spacing and size to what training needs."""
+"""Reading scans once before training, matching their spacing and checking their size."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class Scan(NamedTuple):
-    """One volume of a group, (1, H, W, D), with the names that its messages need."""
+    """One volume (1, H, W, D) of a group, with its subject and file for messages."""
 
     subject: str
     file: str
@@ -28,12 +28,12 @@ class Scan(NamedTuple):
 def load_scans(
     data: Sequence[Mapping], transform: Callable, groups: Mapping[str, str], progress: bool
 ) -> dict[str, list[Scan]]:
-    """Transform every item once, before any training, and sort the volumes by key.
+    """Transform every item once, before the training, and sort the volumes by key.
 
     Args:
         data: items with files under some of the keys, and optionally the name of the ``subject``.
         transform: makes a volume (1, H, W, D) of each file.
-        groups: what a scan under each key is, for the error when there is none.
+        groups: name of the scans under each key, for the error.
         progress: whether to show a progress bar.
 
     Raises:
@@ -49,31 +49,32 @@ def load_scans(
     for key in groups:
         if not scans[key]:
             raise ValueError(
-                f"data must hold at least one {groups[key]} scan (`{key}`), got none in {len(data)} items."
+                f"data must hold at least one {groups[key]} scan (`{key}`), got none in {len(data)} items. Add one."
             )
     return scans
 
 
 def common_spacing(scans: Sequence[Scan], tolerance: float) -> np.ndarray:
-    """The median spacing (mm) of the target group, in which scans of another one stay, but are reported."""
+    """The median spacing (mm) of the target group. A scan with another spacing stays, with a warning."""
     spacings = np.asarray([scan.volume.pixdim.numpy() for scan in scans])
     median = np.median(spacings, axis=0)
     for scan, spacing in zip(scans, spacings, strict=True):
         if np.any(np.abs(spacing / median - 1) > tolerance):
             logger.warning(
-                f"{scan.file}: spacing {spacing.round(3)} mm, but the target's median is {median.round(3)} mm."
+                f"{scan.file}: expected the target's median spacing {median.round(3)} mm, got {spacing.round(3)} mm. "
+                "Training uses it as it is."
             )
     return median
 
 
 def match_spacing(scans: Sequence[Scan], spacing: np.ndarray, tolerance: float) -> list[Scan]:
-    """Bring source scans to ``spacing`` (mm) by truncating their k-space, or refuse those that are coarser."""
+    """Truncate the k-space of source scans to ``spacing`` (mm), and refuse scans that are coarser."""
     match = KSpaceSpacing(spacing.tolist(), tolerance)
     try:
         return [scan._replace(volume=match(scan.volume)) for scan in scans]
     except ValueError as error:
         raise ValueError(
-            f"{error} The source group needs the target's median spacing over the scale factor."
+            f"{error} The source needs at most the target's median spacing over the scale factor."
         ) from error
 
 

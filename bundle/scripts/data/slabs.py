@@ -1,4 +1,4 @@
-"""What datasets of slabs have in common: a budget of iterations, reproducible draws, volumes in memory."""
+"""The base of the slab datasets: a budget of iterations, reproducible draws, and volumes in memory."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ __all__ = ["SlabDataset"]
 class SlabDataset(Dataset, ABC):
     """Random slabs of volumes that are kept in memory.
 
-    A sample depends on (seed, iteration, index in the batch) only: neither the number of workers nor a resumed training
-    changes it. The length is a budget of iterations, whatever the number of volumes.
+    A sample depends on the seed, the iteration and its index in the batch alone. Neither the number of workers nor a
+    resumed training changes it. The length is a budget of iterations, whatever the number of volumes.
 
     Args:
-        scale_factor: integer ratio of low- to high-resolution spacing along each axis of the canonical frame.
-        num_iterations: how many batches there are.
-        patch_size: in-plane sizes of a low-resolution slab, in voxels.
-        slab_size: slices of a low-resolution slab that are learned.
-        batch_size: samples per iteration; one batch holds different subjects as far as there are enough.
-        seed: of all draws.
-        slab_axes: the axes of the canonical frame, in [0, 2], across which slabs are cut, drawn per sample. Axes other
-            than the last need equal scale factors.
-        context: slices on either side of a low-resolution slab, and as much of a high-resolution one, that only the
-            networks' skips see; beyond the ends of a volume its first and last slices are replicated.
+        scale_factor: integer ratio of LR to HR spacing along each axis of the canonical frame.
+        num_iterations: number of batches.
+        patch_size: in-plane sizes of an LR slab in voxels.
+        slab_size: slices of an LR slab that are learned.
+        batch_size: samples per iteration. The subjects of a batch differ if there are enough.
+        seed: seed of all draws.
+        slab_axes: axes of the canonical frame, in [0, 2], across which slabs are cut. One is drawn per sample. Axes
+            other than the last need equal scale factors.
+        context: further LR slices on either side of a slab, and as many mm of HR slices, for the networks' skips alone.
+            Beyond its ends, the volume's first or last slice is repeated.
 
     Raises:
-        ValueError: when ``scale_factor`` is not whole, or ``slab_axes`` do not go with it.
+        ValueError: when ``scale_factor`` is not whole, or ``slab_axes`` do not fit it.
     """
 
     groups: ClassVar[dict[str, str]]
-    """What stands under which key: low resolution first, then high resolution."""
+    """The name of the scans under each key, LR first."""
 
     def __init__(
         self,
@@ -77,13 +77,13 @@ class SlabDataset(Dataset, ABC):
         self.low_res_spacings = self._each_once(spacings)
 
     def _each_once(self, by_subject: Mapping[str, Sequence[Any]]) -> list[Any]:
-        """What was kept of every scan, without its copies, which follow the scans of their subject."""
+        """One value per scan, without its copies, which come after the scans of their subject."""
         return [one for several in by_subject.values() for one in several[: len(several) // self.copies]]
 
     def _prepare(
         self, key: str, scans: Sequence[Scan], intensity_transform: Callable | None
     ) -> dict[str, list[Tensor]]:
-        """Scale, check and file the volumes (H, W, D) under a key by subject."""
+        """Scale and check the volumes (H, W, D) of a key, and sort them by subject."""
         volumes: dict[str, list[Tensor]] = {}
         for scan in scans:
             volume = scan.volume if intensity_transform is None else intensity_transform({key: scan.volume})[key]
@@ -94,12 +94,12 @@ class SlabDataset(Dataset, ABC):
 
     @property
     def low_res_volumes(self) -> list[Tensor]:
-        """The low-resolution volume (H, W, D) of every scan."""
+        """The LR volume (H, W, D) of every scan."""
         return self._each_once(self.volumes[next(iter(self.groups))])
 
     @property
     def high_res_volumes(self) -> list[Tensor]:
-        """The high-resolution volume (H, W, D) of every scan."""
+        """The HR volume (H, W, D) of every scan."""
         return self._each_once(self.volumes[list(self.groups)[-1]])
 
     def __len__(self) -> int:
@@ -109,7 +109,7 @@ class SlabDataset(Dataset, ABC):
         if not 0 <= i < len(self):
             raise IndexError(f"index must be in [0, {len(self) - 1}], got {i}.")
         iteration, index = divmod(i, self.batch_size)
-        # NumPy seeds (a, b) and (a, b, 0) alike: stream 0 orders the batch, streams 1, 2, ... are the samples' own
+        # stream 0 orders the batch, each sample has one of the streams 1, 2, ...: NumPy seeds (a, b) like (a, b, 0)
         order, rng = (np.random.default_rng((self.seed, iteration, stream)) for stream in (0, 1 + index))
         axis = self.slab_axes[rng.integers(len(self.slab_axes))]
 
@@ -121,10 +121,10 @@ class SlabDataset(Dataset, ABC):
 
     @abstractmethod
     def _draw(self, choose: Callable[[Iterable[str]], str], axis: int, rng: np.random.Generator) -> dict:
-        """One sample.
+        """Draw one sample.
 
         Args:
-            choose: picks this sample's subject of those given, so that a batch holds different ones.
+            choose: picks this sample's subject, so that the subjects of a batch differ.
             axis: the slab axis.
             rng: source of all other randomness.
         """
@@ -132,11 +132,15 @@ class SlabDataset(Dataset, ABC):
 
 def _check_axes(slab_axes: Sequence[int], scale_factor: Sequence[int]) -> None:
     if len(scale_factor) != 3 or any(int(s) != s or s < 1 for s in scale_factor):
-        raise ValueError(f"scale_factor must be three whole numbers of at least 1, got {list(scale_factor)}.")
+        raise ValueError(
+            f"scale_factor must be three whole numbers of at least 1, got {list(scale_factor)}. Correct --scale_factor."
+        )
     if not slab_axes or not set(slab_axes) <= {0, 1, 2}:
-        raise ValueError(f"slab_axes must name one or more of the axes 0, 1 and 2, got {list(slab_axes)}.")
+        raise ValueError(
+            f"slab_axes must name one or more of the axes 0, 1 and 2, got {list(slab_axes)}. Correct --slab_axes."
+        )
     if set(slab_axes) != {2} and len(set(scale_factor)) > 1:
         raise ValueError(
-            f"slab_axes must be [2] when the scale factors differ, got {list(slab_axes)} with {list(scale_factor)}: "
-            "another slab axis would give the network other scale factors."
+            f"slab_axes must be [2] when the scale factors differ, got {list(slab_axes)} with {list(scale_factor)}. "
+            "Set --slab_axes [2], because another axis would change the network's scale factors."
         )

@@ -1,1 +1,1 @@
-"""Engines: who owns time."""
+"""Engines: the loop of a training and the loop over scans."""

@@ -1,4 +1,4 @@
-"""Folders of scans: each scan has its own fate, and the summary tells all of them."""
+"""Inference on folders of scans: each scan has its own outcome, and a summary lists them."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ SUMMARY = "summary.csv"
 
 
 class Outcome(NamedTuple):
-    """What became of a scan.
+    """The outcome of one scan.
 
     Args:
         scan: its path.
         result: "done", "kept" from an earlier run, or "failed".
-        consistency_psnr: agreement of the prediction with the scan in dB; empty where there is none.
-        remarks: why it failed, or what was noticed.
+        consistency_psnr: agreement of the prediction with the scan in dB, or empty.
+        remarks: reason of a failure, or warnings.
     """
 
     scan: str
@@ -49,18 +49,18 @@ class Outcome(NamedTuple):
 
 
 class ScanEvaluator(SupervisedEvaluator):
-    """MONAI's ``SupervisedEvaluator`` for the batches, of one scan each, of a :class:`ScanDataset`.
+    """MONAI's ``SupervisedEvaluator`` for batches of one scan from a :class:`~scripts.data.datasets.ScanDataset`.
 
-    The error of a scan stops no other. ``state.outcomes`` holds an :class:`Outcome` for each scan, in their order, once
-    it ran. One scan is postprocessed, and so written, while the network is at the next; no more than one, so that
-    memory does not grow with their number.
+    A scan with an error does not stop the others. After a run ``state.outcomes`` holds one :class:`Outcome` per scan,
+    in the order of the scans. While the network processes a scan, the previous one is postprocessed and written. At
+    most one scan waits, so that memory does not grow with the number of scans.
 
     Args:
-        overlap: False waits for each scan to be postprocessed before the next.
-        options: the arguments of the base class.
+        overlap: False postprocesses each scan before the next is read.
+        options: arguments of the base class.
 
     Raises:
-        RuntimeError: when called, if the scans that came are not those of the dataset.
+        RuntimeError: by ``run``, if a scan of the dataset has no outcome.
     """
 
     def __init__(self, *args: Any, overlap: bool = True, **options: Any) -> None:
@@ -70,7 +70,7 @@ class ScanEvaluator(SupervisedEvaluator):
         super().__init__(*args, **options)
 
     def _register_postprocessing(self, posttrans: Callable) -> None:
-        """Keep it for :meth:`_postprocessed` instead of attaching it to the iteration."""
+        """Keep the transforms for :meth:`_postprocessed` instead of attaching them to the iteration."""
         self._postprocess = Compose(posttrans).flatten().transforms
 
     def run(self, global_epoch: int = 1) -> None:
@@ -81,7 +81,7 @@ class ScanEvaluator(SupervisedEvaluator):
         self._check_complete()
 
     def _check_complete(self) -> None:
-        """MONAI's ``ThreadDataLoader`` hides an error of its thread, after which scans are missing."""
+        """Check that no scan is missing, because MONAI's ``ThreadDataLoader`` swallows exceptions."""
         expected = [str(item[CommonKeys.IMAGE]) for item in self.data_loader.dataset.data]
         got = [outcome.scan for outcome in self.state.outcomes]
         if got != expected:
@@ -113,10 +113,10 @@ class ScanEvaluator(SupervisedEvaluator):
         if not self.overlap:
             self._finish()
 
-    @torch.no_grad()  # which is a matter of each thread
+    @torch.no_grad()  # each thread has its own setting
     def _postprocessed(self, scan: str, batch: dict[str, Any], output: dict[str, Any]) -> Outcome:
         item = {**batch, **output}
-        for given in (batch, output):  # to which others hold on: volumes are large, and each is of use to one transform
+        for given in (batch, output):  # frees large volumes that others still refer to
             given.clear()
         try:
             for transform in self._postprocess:
@@ -126,7 +126,7 @@ class ScanEvaluator(SupervisedEvaluator):
         return _recorded(scan, "done", item[CommonKeys.PRED].meta[RECORD])
 
     def _finish(self, *outcomes: Outcome) -> None:
-        """Wait for the scan that is being postprocessed; note its outcome, and those of scans after it."""
+        """Wait for the scan that is being postprocessed, and record its outcome and those of the scans after it."""
         pending, self._unfinished = self._unfinished, None
         for outcome in (*([pending.result()] if pending else []), *outcomes):
             if outcome.remarks:
@@ -144,14 +144,18 @@ def _recorded(scan: str, result: str, record: Mapping[str, Any]) -> Outcome:
 
 
 def report_outcomes(outcomes: Sequence[Outcome], output_dir: PathLike) -> None:
-    """Write ``summary.csv``, log the table, and end with an error when a scan failed.
+    """Write ``summary.csv``, log the table, and raise an error if a scan failed.
 
     Args:
-        outcomes: what became of each scan.
-        output_dir: where the results are.
+        outcomes: the outcome of each scan.
+        output_dir: folder of the results.
 
     Raises:
-        RuntimeError: when a scan failed; it names each of them and the reason.
+        RuntimeError: when a scan failed. The message names each failed scan and its reason.
+
+    Example:
+        >>> import tempfile
+        >>> report_outcomes([Outcome("scan.nii", "done", 41.2)], tempfile.mkdtemp())
     """
     table = io.StringIO(newline="")
     csv.writer(table).writerows([Outcome._fields, *outcomes])
@@ -167,12 +171,12 @@ def report_outcomes(outcomes: Sequence[Outcome], output_dir: PathLike) -> None:
 
 
 def _remark(outcome: Outcome) -> str:
-    """The remark with the scan's path, which most of them begin with."""
+    """The remark, with the scan's path if it lacks it."""
     return outcome.remarks if outcome.scan in outcome.remarks else f"{outcome.scan}: {outcome.remarks}"
 
 
 def _rows(outcomes: Sequence[Outcome]) -> list[str]:
-    """The table in plain characters, and a line of counts."""
+    """The table in plain characters, with a line of counts."""
     rows = [("result", "consistency (dB)", "scan", "remarks")]
     for outcome in outcomes:
         psnr = outcome.consistency_psnr
@@ -184,11 +188,11 @@ def _rows(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def report_all_outcomes(outcomes: Sequence[Outcome], output_dir: PathLike) -> None:
-    """:func:`scripts.engines.scan_evaluator.report_outcomes` of all ranks' scans, on the first rank.
+    """Report the outcomes of all ranks on the first rank, see :func:`report_outcomes`.
 
     Args:
-        outcomes: of this rank's scans.
-        output_dir: where the results are.
+        outcomes: the outcomes of this rank's scans.
+        output_dir: folder of the results.
     """
     shares = [list(outcomes)] * world_size()
     if dist.is_initialized():

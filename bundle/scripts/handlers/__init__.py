@@ -1,1 +1,1 @@
-"""Handlers: what stands beside an engine or an objective and has a life of its own."""
+"""Handlers: what an engine calls at its events, such as savers, monitors, tables and contrastive terms."""

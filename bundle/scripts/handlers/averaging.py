@@ -1,21 +1,23 @@
-"""Averaging: the moving average of the weights that inference uses."""
+"""The moving average of the weights, which validation and inference use."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 from ignite.engine import Engine, Events
 from ignite.handlers import EMAHandler
 
-if TYPE_CHECKING:
-    pass
+__all__ = ["AverageStartHandler", "ResumableEMAHandler"]
 
 
 class ResumableEMAHandler(EMAHandler):
-    """Ignite's exponential moving average, whose warm-up goes on where a resumed engine stands.
+    """Ignite's exponential moving average. Its warm-up continues where a resumed engine stands.
 
-    Ignite counts the warm-up's iterations anew in every run, so that a resumed run would average otherwise than one
-    that was never stopped. Takes the arguments of ``ignite.handlers.EMAHandler``.
+    Ignite counts the warm-up from 0 in every run. A resumed run would then average differently from one that was never
+    stopped. The arguments are those of ``ignite.handlers.EMAHandler``.
+
+    Example:
+        >>> from torch import nn
+        >>> ResumableEMAHandler(nn.Linear(1, 1), momentum=0.002).ema_model
+        Linear(in_features=1, out_features=1, bias=True)
     """
 
     def attach(self, engine: Engine) -> None:
@@ -28,12 +30,13 @@ class ResumableEMAHandler(EMAHandler):
 
 
 class AverageStartHandler:
-    """Let a moving average begin with the weights that the model has when a training starts, such as those just loaded.
+    """Start the moving average from the model's weights at the start of a training, such as those just loaded.
 
-    To be attached after whatever loads weights, and before the first validation.
+    Attach it after the handler that loads weights and before the first validation. A resumed training keeps its
+    average.
 
     Args:
-        ema: the handler with the average and its model.
+        ema: the handler that holds the average and its model.
     """
 
     def __init__(self, ema: EMAHandler) -> None:

@@ -1,4 +1,4 @@
-"""Checkpoints: the whole state of a training, complete on disk, and found again after any interruption."""
+"""Checkpoints: the whole state of a training on disk. An interruption leaves complete files only."""
 
 from __future__ import annotations
 
@@ -18,18 +18,24 @@ from torch import nn
 from scripts.handlers.weights import read_checkpoint
 from scripts.utils.atomic import write_atomically
 
-__all__ = ["AtomicCheckpointSaver", "ResumeHandler"]
-
+__all__ = [
+    "AtomicCheckpointSaver",
+    "BestModelHandler",
+    "FinalNetworks",
+    "ResumeHandler",
+    "TrainingCheckpoints",
+    "saved_checkpoints",
+]
 
 LATEST = "latest"
 
 
 class AtomicDiskSaver(DiskSaver):
-    """Ignite's ``DiskSaver``, whose files are complete and readable for the group as the umask says.
+    """Ignite's ``DiskSaver``. Its files are complete or absent, and their permissions follow the umask.
 
     Args:
         dirname: folder of the files.
-        filename: a fixed name instead of the one that is asked for.
+        filename: a fixed name instead of the requested one.
     """
 
     def __init__(self, dirname: PathLike, filename: str | None = None) -> None:
@@ -47,13 +53,13 @@ class AtomicDiskSaver(DiskSaver):
 
 
 class AtomicCheckpointSaver(CheckpointSaver):
-    """MONAI's ``CheckpointSaver``, whose files are complete or absent, for an interval or the end of a training.
+    """MONAI's ``CheckpointSaver`` for an interval or the end of a training. Its files are complete or absent.
 
-    Among the checkpoints of an interval, ``n_saved`` counts those that an earlier run left in the folder as well; the
-    oldest goes first. A training that ends by an error writes no final file: half a training must not pass for a whole.
+    ``n_saved`` also counts the checkpoints that an earlier run left in the folder. The oldest goes first. A training
+    that ends with an error writes no final file, so that half a training does not pass for a whole one.
 
     Args:
-        kwargs: those of the base class; ``key_metric`` ones are not supported.
+        kwargs: arguments of the base class, except those of ``key_metric``.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -69,27 +75,28 @@ class AtomicCheckpointSaver(CheckpointSaver):
             engine.add_event_handler(Events.STARTED, self._count_earlier)
 
     def _count_earlier(self) -> None:
-        """Let the checkpoints that are there already be the oldest ones."""
+        """Count the checkpoints that are already in the folder as the oldest ones."""
         interval = self._interval_checkpoint
         items = [Checkpoint.Item(float("-inf"), path.name) for path in saved_checkpoints(self.save_dir)]
         interval._saved = items if interval.n_saved is None else items[-interval.n_saved :]
 
     def exception_raised(self, engine: Engine, e: Exception) -> None:
-        """Leave the final file as it was."""
+        """Keep the previous final file."""
         raise e
 
 
 class ResumeHandler(CheckpointLoader):
-    """MONAI's ``CheckpointLoader`` for a whole training; of the latest checkpoints, it takes the first that is intact.
+    """MONAI's ``CheckpointLoader`` for a whole training.
 
     Args:
-        resume: a checkpoint, or "latest" for the newest of ``ckpt_dir``; a damaged one is renamed, with a warning.
+        resume: a checkpoint, or "latest" for the newest intact one in ``ckpt_dir``. With "latest" a damaged checkpoint
+            is renamed and a warning is logged.
         ckpt_dir: folder of the checkpoints.
         load_dict: see the base class.
         map_location: see the base class.
 
     Raises:
-        ValueError: when the engine starts, if there is no intact checkpoint or it is of another training.
+        ValueError: when the engine starts, if no checkpoint is intact or the checkpoint is from another config.
     """
 
     def __init__(
@@ -104,8 +111,8 @@ class ResumeHandler(CheckpointLoader):
         missing = sorted(self.load_dict.keys() - checkpoint.keys())
         if missing:
             raise ValueError(
-                f"{self.load_path}: expected the state of a training of this config, got one without {missing}. "
-                "Resume with the config that it was trained with."
+                f"{self.load_path}: expected a checkpoint of this config, got one without {missing}. "
+                "Resume with the config files of the training that wrote it."
             )
         super().__call__(engine)
 
@@ -118,28 +125,28 @@ class ResumeHandler(CheckpointLoader):
                 faults.append(str(error))
                 aside = path.with_name(f"{path.name}.damaged")
                 path.replace(aside)
-                self.logger.warning("%s Set aside as %s; going back to the one before it.", error, aside.name)
+                self.logger.warning("%s Renamed it to %s; trying the checkpoint before it.", error, aside.name)
         raise ValueError(
             f"{self.ckpt_dir}: expected an intact checkpoint to resume from, got none"
             + "".join(f"; {fault}" for fault in faults)
-            + ". Start anew without --resume."
+            + ". Start again without --resume."
         )
 
     def _read(self, path: Path) -> Mapping[str, Any]:
         if not path.is_file():
-            raise ValueError(f"{path}: expected a checkpoint, but there is no such file. Check --resume.")
-        content = read_checkpoint(path, remedy="Resume from another by --resume, or start anew.")
+            raise ValueError(f"{path}: expected a checkpoint, found no such file. Correct --resume.")
+        content = read_checkpoint(path, remedy="Give another checkpoint with --resume, or start again without it.")
         self.load_path = str(path)
         return content
 
 
 class FinalNetworks(AtomicCheckpointSaver):
-    """Save what a finished training leaves behind.
+    """Save the networks when a training finishes.
 
     Args:
-        output_dir: where to write.
-        networks: by name; one called ``model`` alone is a plain state dictionary.
-        filename: of the file.
+        output_dir: folder to write to.
+        networks: the networks by name. A single one gives a plain state dictionary.
+        filename: name of the file.
     """
 
     def __init__(self, output_dir: PathLike, networks: Mapping[str, nn.Module], filename: str = "model.pt") -> None:
@@ -147,15 +154,16 @@ class FinalNetworks(AtomicCheckpointSaver):
 
 
 class TrainingCheckpoints:
-    """Save the whole state of a training once an epoch, the last two of them, and go on from one.
+    """Save the whole state of a training after each epoch, keep the last two, and resume from one.
 
-    Crops and noise follow from seed and iteration, so that they need no state.
+    The state holds the trainer's objective, optimisers, gradient scaler and iteration. Crops and noise need no state,
+    because they depend on the seed and the iteration alone.
 
     Args:
-        directory: of the checkpoints.
-        resume: a checkpoint, or "latest"; None starts anew.
+        directory: folder of the checkpoints.
+        resume: a checkpoint, or "latest". None starts a new training.
         map_location: device to load to.
-        state: what a run remembers beside what its trainer holds, by name; what is None is left out.
+        state: further state by name, such as schedulers. Entries that are None are left out.
     """
 
     def __init__(
@@ -176,9 +184,7 @@ class TrainingCheckpoints:
         state = {name: item for name, item in state.items() if item is not None}
         if self.resume is not None:
             ResumeHandler(self.resume, self.directory, state, self.map_location).attach(engine)
-        AtomicCheckpointSaver(
-            save_dir=str(self.directory), save_dict=state, save_interval=1, n_saved=2
-        ).attach(engine)
+        AtomicCheckpointSaver(save_dir=str(self.directory), save_dict=state, save_interval=1, n_saved=2).attach(engine)
 
 
 def saved_checkpoints(folder: PathLike) -> list[Path]:
@@ -190,11 +196,11 @@ def saved_checkpoints(folder: PathLike) -> list[Path]:
 class BestModelHandler:
     """Keep the model with the best key metric, also across a resumed run.
 
-    Attached to an evaluator, whose best metric then belongs to its ``state_dict``. The file is replaced at once, so
-    that an interruption leaves the previous one.
+    Attach it to an evaluator. The best metric then belongs to the evaluator's ``state_dict``. The file is replaced in
+    one step, so that an interruption leaves the previous file.
 
     Args:
-        model: network whose ``state_dict`` is saved, weights alone.
+        model: network whose ``state_dict`` is saved.
         path: file to write.
     """
 

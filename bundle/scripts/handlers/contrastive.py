@@ -1,9 +1,8 @@
-"""Contrastive handler: terms that compare two images in the embedding of a head."""
+"""Contrastive terms, which compare two images in the embedding of a projection head."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from ignite.engine import Engine, Events
@@ -13,34 +12,36 @@ from torch import Tensor, nn
 from scripts.losses import info_nce, patch_nce
 from scripts.utils.distributed import gather_batch
 
-if TYPE_CHECKING:
-    pass
+__all__ = ["ContrastiveHandler"]
 
 
 class ContrastiveHandler:
-    """Add contrastive terms to the generator's, for any objective: those of arXiv 2310.15767, or patch-wise ones (CUT).
+    """Add contrastive terms to the generator's loss of any objective.
 
-    Each term compares two of the published images in the embedding of a projection head.
+    Each term compares two published images in the embedding of a projection head.
 
-    * Sample by sample, as in the paper: both views pass the head in one batch, so that its batch normalisation cannot
-      tell them apart. Negatives are the other samples of the batch, in both views; with several processes, of all their
-      batches.
-    * Patch by patch of feature maps, with ``num_patches``: the same location of the second view, which is a constant,
-      is the positive, and its other locations are the negatives. Locations are drawn from (seed, iteration), alike in
-      all images and processes; as no image is compared with another, several processes share a batch as they are.
+    * Sample by sample (arXiv 2310.15767): both views pass the projection head in one batch, so that its batch
+      normalisation treats them alike. Negatives are the other samples of the batch, in both views. With several
+      processes they are the samples of all processes.
+    * Patch by patch (CUT), with ``num_patches``: the positive is the same location of the second view, whose gradient
+      stops. The negatives are its other locations. All images and processes use the same locations, which are drawn
+      from seed and iteration.
 
     Args:
-        heads: projection heads by name; their parameters belong in the generator's optimiser.
-        pairs: for each term, the head's name and the names of the two published images.
+        heads: projection heads by name. The generator's optimiser must hold their parameters.
+        pairs: for each term, the projection head's name and the names of the two published images.
         weights: for each term, its weight in the generator's loss.
-        temperature: of :func:`scripts.losses.info_nce`, or of :func:`scripts.losses.patch_nce`.
-        num_patches: how many locations of ``(B, C, H, W)`` are compared, or all if there are fewer; None compares
-            samples.
-        seed: of the locations.
+        temperature: see :func:`scripts.losses.info_nce` and :func:`scripts.losses.patch_nce`.
+        num_patches: number of locations of ``(B, C, H, W)`` to compare, at most all. None compares samples.
+        seed: seed of the locations.
 
     Raises:
-        ValueError: when a term has no weight or no pair; at the start of training, when a pair names an unknown head or
-            the optimiser misses a head.
+        ValueError: when a term lacks a weight or a pair. When the training starts: if a pair names an unknown
+            projection head, or the optimiser lacks the parameters of one.
+
+    Example:
+        >>> pairs = {"contrastive_cycle": ["image", "cycled", "reals"]}
+        >>> handler = ContrastiveHandler(nn.ModuleDict(), pairs, weights={"contrastive_cycle": 0.1})
     """
 
     def __init__(
@@ -54,7 +55,8 @@ class ContrastiveHandler:
     ) -> None:
         if set(pairs) != set(weights):
             raise ValueError(
-                f"each contrastive term needs a pair and a weight, got {sorted(pairs)} and {sorted(weights)}."
+                f"each contrastive term needs a pair and a weight, got {sorted(pairs)} and {sorted(weights)}. "
+                "Give contrastive_terms::pairs and contrastive_terms::weights the same names."
             )
         self.heads = heads
         self.pairs = {term: tuple(pair) for term, pair in pairs.items()}
@@ -69,14 +71,17 @@ class ContrastiveHandler:
         engine.add_event_handler(AdversarialEvents.GENERATOR_LOSS_COMPLETED, self)
 
     def check(self, engine: Engine) -> None:
-        """Fail before the first iteration when heads and pairs do not fit."""
+        """Check projection heads, pairs and optimiser before the first iteration."""
         unknown = sorted({head for head, _, _ in self.pairs.values()} - set(self.heads))
         if unknown:
-            raise ValueError(f"the contrastive pairs name heads {unknown}, but the heads are {sorted(self.heads)}.")
+            raise ValueError(
+                f"the contrastive pairs must name projection heads of {sorted(self.heads)}, got {unknown}. "
+                "Correct contrastive_terms::pairs."
+            )
         held = {id(p) for group in engine.g_optimizer.param_groups for p in group["params"]}
         if any(id(p) not in held for p in self.heads.parameters()):
             raise ValueError(
-                "g_optimizer must hold the projection heads' parameters; name them in g_optimizer::params."
+                "g_optimizer must hold the projection heads' parameters, but lacks some. Add them to generator_groups."
             )
 
     def __call__(self, engine: Engine) -> None:
@@ -84,7 +89,10 @@ class ContrastiveHandler:
         for term, (head, first, second) in self.pairs.items():
             for name in (first, second):
                 if name not in images:
-                    raise ValueError(f"{term} compares {name!r}, but the objective publishes {sorted(images)}.")
+                    raise ValueError(
+                        f"{term} must compare two of the images {sorted(images)}, got {name!r}. "
+                        "Correct contrastive_terms::pairs."
+                    )
             views = (images[first], images[second])
             engine.state.terms[term] = self._compare(self.heads[head], *views, engine.state.iteration)
 
@@ -96,7 +104,7 @@ class ContrastiveHandler:
         return patch_nce(query, key, temperature=self.temperature)
 
     def _draw_patches(self, features: Tensor, iteration: int) -> Tensor:
-        """``(B, C, H, W)`` to the features ``(B, N, C)`` of some locations."""
+        """The features ``(B, N, C)`` of N locations of ``(B, C, H, W)``."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + iteration)
         drawn = torch.randperm(features[0, 0].numel(), generator=generator)[: self.num_patches]
         return features.flatten(2).index_select(2, drawn.to(features.device)).mT

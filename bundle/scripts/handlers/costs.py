@@ -1,4 +1,4 @@
-"""What a prediction costs: parameters, operations, time and memory."""
+"""The costs of a prediction: parameters, operations, time and memory."""
 
 from __future__ import annotations
 
@@ -15,11 +15,15 @@ __all__ = ["InferenceCosts", "multiply_adds"]
 
 
 def multiply_adds(network: nn.Module, in_plane: int = 64) -> int:
-    """Multiply-adds of convolutions and matrix products for one slab, ``in_plane`` x ``in_plane`` LR voxels.
+    """Count the multiply-adds of convolutions and matrix products for one slab.
 
     Args:
-        network: maps volumes ``(1, 1, H, W, D)``; a volume passes as one slab per slice.
-        in_plane: size of the slab; the papers count 64 x 64.
+        network: maps volumes ``(1, 1, H, W, D)``. A volume passes as one slab per slice.
+        in_plane: in-plane size of the slab in LR voxels. The papers count 64 x 64.
+
+    Example:
+        >>> multiply_adds(nn.Conv3d(1, 1, 1), in_plane=8)
+        64
     """
     parameter = next(network.parameters(), torch.zeros(()))
     slab = torch.zeros((1, 1, in_plane, in_plane, 1), device=parameter.device)
@@ -29,9 +33,9 @@ def multiply_adds(network: nn.Module, in_plane: int = 64) -> int:
 
 
 class InferenceCosts:
-    """Measure an evaluator's predictions: seconds per volume for the inferer alone, and the peak memory.
+    """Measure the predictions of an evaluator: seconds per volume in the inferer, and peak memory.
 
-    Memory is the GPU's where the evaluator runs on one, else the whole process's.
+    The memory is that of the GPU, or on a CPU that of the whole process.
 
     Args:
         network: see :func:`multiply_adds`.
@@ -55,7 +59,7 @@ class InferenceCosts:
         self.seconds.append(time.perf_counter() - self.started)
 
     def summary(self, engine: Engine) -> dict[str, str]:
-        """The costs by their title, for a table's notes."""
+        """The costs by title, as notes of a table."""
         if engine.state.device.type == "cuda":
             memory = torch.cuda.max_memory_allocated(engine.state.device)
         else:

@@ -1,29 +1,29 @@
-"""Gradients: clipped, averaged over processes, and measured term by term."""
+"""Handlers that clip gradients, average them over processes, or measure them for each term."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import torch
+import torch.distributed as dist
 from ignite.engine import Engine, Events
 from monai.utils import AdversarialIterationEvents as AdversarialEvents
 from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
 
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
-import torch.distributed as dist
-
-__all__ = ["GradientAveragingHandler"]
+__all__ = ["GradientAveragingHandler", "GradientClippingHandler", "TermGradientHandler"]
 
 
 class GradientClippingHandler:
-    """Clip the norm of the gradient of each parameter group before its optimiser steps, and let the engine look at it.
+    """Clip the gradient norm of each parameter group before its optimiser steps, and publish the norms to the engine.
 
-    Groups are clipped one by one, so that the networks' gradient is scaled alike whatever other groups, such as the
-    projection heads, the optimiser holds.
+    Each group is clipped by itself. A further group, such as the projection heads, then does not change how the
+    networks' gradient is scaled.
 
     Args:
-        max_norm: largest 2-norm over all the parameters of a group.
+        max_norm: largest 2-norm over all parameters of a group.
+
+    Example:
+        >>> GradientClippingHandler(max_norm=1.0).max_norm
+        1.0
     """
 
     def __init__(self, max_norm: float) -> None:
@@ -39,14 +39,14 @@ class GradientClippingHandler:
 
 
 class TermGradientHandler:
-    """Log how strongly each of the generators' terms pulls at a network: the norm of its weighted gradient.
+    """Log the norm of each generator term's weighted gradient with respect to a network.
 
-    The curves are ``gradient_<term>``, at the first iteration and every ``interval`` iterations from there on.
+    The curves are named ``gradient_<term>``. The first iteration is logged, and then one in every ``interval``.
 
     Args:
-        network: whose parameters the gradients are taken for.
-        summary_writer: where to log, a ``torch.utils.tensorboard.SummaryWriter``.
-        interval: in iterations.
+        network: the network whose parameters are differentiated.
+        summary_writer: TensorBoard's writer.
+        interval: iterations between two values.
     """
 
     def __init__(self, network: nn.Module, summary_writer: SummaryWriter, interval: int = 250) -> None:
@@ -73,7 +73,7 @@ class TermGradientHandler:
 
 
 class GradientAveragingHandler:
-    """Average the gradients of a step over all ranks, before they are clipped: attach it before the clipping."""
+    """Average the gradients of a step over all ranks. Attach it before the clipping."""
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self.check)
@@ -81,13 +81,15 @@ class GradientAveragingHandler:
         engine.add_event_handler(AdversarialEvents.DISCRIMINATOR_BACKWARD_COMPLETED, self, "d_optimizer")
 
     def check(self, engine: Engine) -> None:
-        """Refuse what would let the ranks part ways.
+        """Refuse gradient scaling with several processes, because one rank could then skip a step alone.
 
         Raises:
-            ValueError: when gradients are scaled, for a rank could skip a step by itself.
+            ValueError: when gradients are scaled.
         """
         if dist.is_initialized() and engine.grad_scaler.is_enabled():
-            raise ValueError("amp_dtype must be 'bfloat16' or None with several processes, got 'float16'.")
+            raise ValueError(
+                "amp_dtype must be 'bfloat16' or None with several processes, got 'float16'. Set --amp_dtype bfloat16."
+            )
 
     def __call__(self, engine: Engine, optimizer: str) -> None:
         if not dist.is_initialized():

@@ -1,4 +1,4 @@
-"""Monitors: what a validation measures beside its metrics."""
+"""Monitors: the metrics of a validation, and what it measures besides."""
 
 from __future__ import annotations
 
@@ -26,13 +26,25 @@ from scripts.metrics import (
 from scripts.physics.registration import sub_voxel_shift
 from scripts.utils.atomic import write_atomically
 
+__all__ = [
+    "DegradationMonitorHandler",
+    "FeatureNormHandler",
+    "MetricGainHandler",
+    "check_patience",
+    "validation_metrics",
+]
+
 
 def validation_metrics(referenced: bool) -> dict[str, IgniteMetricHandler]:
     """The metrics of a validation by name, the key metric first.
 
     Args:
-        referenced: whether the validation has high-resolution references; without them nothing may be chosen by a
-            metric, since none ranks the iterates of a training as PSNR does.
+        referenced: whether the validation scans have HR references. Without references no metric ranks the iterates of
+            a training as PSNR does, so none of them may select a model.
+
+    Example:
+        >>> list(validation_metrics(referenced=False))
+        ['consistency_psnr', 'intensity_drift', 'position_drift']
     """
     with_reference = {"psnr": (psnr, "pred"), "psnr_zero_filling": (psnr, "zero_filling"), "ssim": (ssim, "pred")}
     without = {
@@ -50,23 +62,23 @@ def validation_metrics(referenced: bool) -> dict[str, IgniteMetricHandler]:
 
 
 def check_patience(patience: int | None, referenced: bool) -> None:
-    """Refuse to stop early by a metric that ranks nothing.
+    """Refuse early stopping without references.
 
     Raises:
-        ValueError: when there is a patience and no reference.
+        ValueError: when ``patience`` is set and the validation scans have no references.
     """
     if patience is not None and not referenced:
         raise ValueError(
             f"patience needs validation scans with references, got {patience} without any. Leave it out, or name "
-            "validation subjects with high-resolution scans."
+            "validation subjects with HR scans."
         )
 
 
 class MetricGainHandler:
-    """Log how far one metric of an evaluator is above another, such as PSNR above that of zero-filling.
+    """Log the difference of two metrics of an evaluator, such as PSNR minus the PSNR of zero-filling.
 
     Args:
-        name: of the new metric.
+        name: name of the difference.
         metric: name of the metric.
         baseline: name of the metric to subtract.
     """
@@ -86,9 +98,9 @@ class MetricGainHandler:
 
 
 class FeatureNormHandler:
-    """Log the root-mean-square of a network's features in an evaluation as ``feature_norm``, to see a collapse.
+    """Log the root-mean-square of a network's features in an evaluation as ``feature_norm``.
 
-    Terms that compare features can be made small by making the features small.
+    It reveals a collapse: small features make every term small that compares features.
 
     Args:
         encoder: the part of the evaluated network whose output is measured.
@@ -118,29 +130,29 @@ class FeatureNormHandler:
 
 
 class DegradationMonitorHandler:
-    r"""Log how well the degradation is learned: the papers' central claim, measured at every validation.
+    r"""Log how well the degradation is learned, at every validation.
 
-    Metrics added to the evaluator, the first ones where the evaluated volume has a high-resolution reference:
+    It adds these metrics to the evaluator. All but the last need an HR reference of the evaluated volume.
 
-    * ``degradation_psnr``: PSNR of the LR volume made from the reference against ``image``, its true degradation;
-    * ``degradation_gain``, ``degradation_shift``: the made volume's intensity relative to ``image``, and its largest
-      sub-voxel displacement in LR voxels;
-    * ``degradation_mtf_<axis>``: modulation transfer at half the LR Nyquist frequency along each axis;
+    * ``degradation_psnr``: PSNR of the LR volume made from the reference against ``image``, its true degradation.
+    * ``degradation_gain``: mean intensity of the made volume over that of ``image``.
+    * ``degradation_shift``: largest sub-voxel displacement of the made volume, in LR voxels.
+    * ``degradation_mtf_<axis>``: modulation transfer at half the LR Nyquist frequency along each axis.
     * ``degradation_spectral_distance``: rms distance in dB between the spectra of LR volumes made from the source group
-      and of the real target group, which needs no pairs.
+      and the spectra of the target group.
 
     Args:
         degradation: maps ``(1, 1, sH, sW, sD)`` to ``(1, 1, H, W, D)``.
         source_volumes: HR volumes ``(H, W, D)`` on the common intensity scale.
-        target_volumes: LR volumes likewise.
-        image_key: LR volume.
-        label_key: HR reference; volumes without it are passed over.
-        max_volumes: how many volumes of each group the spectra are taken from.
-        transfer_path: CSV file for the whole modulation transfer along each axis beside that of the true degradation,
-            means over the volumes, made anew at each evaluation; None: no file.
+        target_volumes: LR volumes ``(H, W, D)`` on the same scale.
+        image_key: key of the LR volume.
+        label_key: key of the HR reference. Volumes without it are skipped.
+        max_volumes: number of volumes of each group for the spectra.
+        transfer_path: CSV file for the modulation transfer along each axis, learned and true, as means over the
+            volumes. Each evaluation replaces it. None writes no file.
     """
 
-    FREQUENCIES = np.linspace(0.02, 0.48, 24)  # of the file, in cycles per LR voxel
+    FREQUENCIES = np.linspace(0.02, 0.48, 24)  # in the file, cycles per LR voxel
 
     def __init__(
         self,
@@ -201,7 +213,7 @@ class DegradationMonitorHandler:
         return measured
 
     def _write_transfers(self, path: Path) -> None:
-        """Rows of axis, frequency, and the transfer of the learned and of the true degradation there."""
+        """Write one row per axis and frequency, with the learned and the true transfer."""
         learned_and_true = np.mean(self.transfers, axis=0).transpose(0, 2, 1)
         with open(path, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
@@ -214,7 +226,7 @@ class DegradationMonitorHandler:
 
     @torch.no_grad()
     def _degrade(self, volume: Tensor) -> Tensor:
-        """The made LR volume ``(1, H, W, D)`` of an HR volume, cut to whole multiples of the scale factor."""
+        """The LR volume ``(1, H, W, D)`` made from an HR volume, cut to multiples of the scale factor."""
         factors = (self.degradation.in_plane, self.degradation.in_plane, self.degradation.through_plane)
         for axis, factor in enumerate(factors, start=1):
             volume = volume.narrow(axis, 0, volume.shape[axis] // factor * factor)

@@ -1,4 +1,4 @@
-"""Pictures: what a number cannot show, one page per subject."""
+"""Pictures of an evaluation, one page per subject."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from scripts.metrics.quality import psnr
 __all__ = ["ComparisonPictureHandler", "save_comparison"]
 
 
-# plane: the axis that it cuts, where between the ends of the head, its name
+# axis that the plane cuts: its place between the ends of the anatomy, its name
 PLANES = {
     0: (0.4, "sagittal, anterior left"),
     1: (0.5, "coronal, right on the left"),
     2: (0.62, "axial, right on the left"),
 }
 AXIAL = 2
-DETAIL = 40.0  # mm, side of the square that is enlarged
+DETAIL = 40.0  # mm, side of the enlarged square
 COLUMN, HEADER, MARGIN = 2.6, 0.75, 0.3  # inches
 INK, PAPER, FRAME = "#f2f2f2", "black", "#ffd24a"
 
@@ -41,20 +41,24 @@ INK, PAPER, FRAME = "#f2f2f2", "black", "#ffd24a"
 def save_comparison(
     path: PathLike, volumes: Mapping[str, np.ndarray], label: np.ndarray, spacing: Sequence[float], title: str = ""
 ) -> None:
-    """Draw volumes beside their reference in three planes, below each its absolute error, and at the end a detail.
+    """Draw volumes beside their reference in three planes, with maps of the absolute error and an enlarged detail.
 
-    All images share the grey scale of the reference; all error maps share one colour scale, which ends at the 99.8th
-    percentile of the errors. The detail is the axial square where the first method errs most.
+    All images share the grey scale of the reference. All error maps share one colour scale, which ends at the 99.8th
+    percentile of the errors. The detail is the axial square in which the first method has the largest error.
 
     Args:
         path: the PNG file to write.
-        volumes: by title, in the order of the columns: the acquisition, then the methods; arrays (X, Y, Z) of one
-            shape, whose axes grow towards right, anterior and superior.
-        label: the reference, of the same shape; it becomes the last column.
+        volumes: the acquisition and then the methods, by title and in the order of the columns. Arrays (X, Y, Z) of one
+            shape, whose axes point to the right, to anterior and to superior.
+        label: the reference, of the same shape. It becomes the last column.
         spacing: mm per voxel along each axis.
         title: heading of the page.
+
+    Example:
+        >>> volumes = dict.fromkeys(["low resolution", "tricubic"], np.random.rand(50, 50, 50))
+        >>> save_comparison("comparison.png", volumes, np.random.rand(50, 50, 50), (1, 1, 1))  # doctest: +SKIP
     """
-    box = _head(label)
+    box = _foreground(label)
     columns = [*(volume[box] for volume in volumes.values()), label[box]]
     errors = [100 * np.abs(volume - columns[-1]) / label.max() for volume in columns[1:-1]]
     grey = {"cmap": "gray", "vmin": 0, "vmax": np.percentile(columns[-1], 99.8)}
@@ -74,25 +78,25 @@ def save_comparison(
     figure.savefig(path, dpi=150, facecolor=PAPER)
 
 
-def _head(label: np.ndarray, margin: int = 3) -> tuple[slice, ...]:
-    """The box around everything brighter than a tenth of white, with a margin in voxels."""
+def _foreground(label: np.ndarray, margin: int = 3) -> tuple[slice, ...]:
+    """The box around all voxels brighter than a tenth of white, with a margin in voxels."""
     bright = label > 0.1 * np.percentile(label, 99.8)
     ends = [np.flatnonzero(bright.any(axis=tuple({0, 1, 2} - {axis})))[[0, -1]] for axis in range(3)]
     return tuple(slice(max(0, first - margin), last + 1 + margin) for first, last in ends)
 
 
 def _in_plane(values: Sequence[float], axis: int) -> list[float]:
-    """What belongs to the horizontal and to the vertical axis of a plane."""
+    """The values of the horizontal and of the vertical axis of a plane."""
     return [value for other, value in enumerate(values) if other != axis]
 
 
 def _plane(volume: np.ndarray, axis: int) -> np.ndarray:
-    """A plane as radiologists hang it, the first row at the bottom."""
+    """A plane in radiological orientation, with the first row at the bottom."""
     return volume.take(int(PLANES[axis][0] * (volume.shape[axis] - 1)), axis).T[:, ::-1]
 
 
 def _page(shape: Sequence[int], spacing: Sequence[float], columns: int) -> tuple[Figure, np.ndarray]:
-    """A page whose rows, images and errors of each plane and a square detail, are as high as what they show."""
+    """A page with rows for the images and errors of each plane and for a square detail, each as high as its content."""
     extents = [_in_plane(np.multiply(shape, spacing), axis) for axis in PLANES]
     heights = [vertical / horizontal for horizontal, vertical in extents for _ in range(2)] + [1.0]
     width, height = columns * COLUMN + MARGIN, sum(heights) * COLUMN + HEADER
@@ -109,7 +113,7 @@ def _draw(panel: Axes, pixels: np.ndarray, spacing: Sequence[float], **scale: ob
 
 
 def _annotate(images: Sequence[Axes], name: str, spacing: float, length: float = 30.0) -> None:
-    """The plane's name on the left, a bar of ``length`` mm in the lower right corner."""
+    """Write the plane's name on the left, and draw a bar of ``length`` mm in the lower right corner."""
     images[0].text(-0.05, 0.5, name, color=INK, transform=images[0].transAxes, rotation=90, ha="right", va="center")
     right, bottom = images[-1].get_xlim()[1] * 0.97, images[-1].get_ylim()[1] * 0.03
     left = right - length / spacing
@@ -131,7 +135,7 @@ def _draw_details(
     spacing: Sequence[float],
     **scale: object,
 ) -> None:
-    """Enlarge the square of the axial plane where ``error`` is largest, and frame it in the images."""
+    """Enlarge the axial square with the largest ``error``, and frame it in the images."""
     width, height = (min(round(DETAIL / h), n) for h, n in zip(spacing, error.shape[::-1], strict=True))
     energy = F.avg_pool2d(torch.as_tensor(error[None] ** 2), (height, width), stride=1)[0]
     bottom, left = np.unravel_index(int(energy.argmax()), energy.shape)
@@ -144,7 +148,7 @@ def _draw_details(
 
 
 def _headings(volumes: Mapping[str, np.ndarray], label: np.ndarray, spacing: Sequence[float]) -> list[str]:
-    """Titles of the columns, methods with their PSNR."""
+    """Titles of the columns, with the PSNR of each method."""
     first, *methods = volumes
     reference = torch.as_tensor(label.copy())
     scores = [f"{name}\n{psnr(torch.as_tensor(volumes[name].copy()), reference):.2f} dB" for name in methods]
@@ -156,10 +160,10 @@ def _in_mm(spacing: Sequence[float]) -> str:
 
 
 class ComparisonPictureHandler:
-    """Save a :func:`save_comparison` of every subject of an evaluation.
+    """Save a picture of every subject of an evaluation, see :func:`save_comparison`.
 
     Args:
-        output_dir: where to write ``<subject>_comparison.png``.
+        output_dir: folder for the files ``<subject>_comparison.png``.
         methods: titles of the methods by their key in the evaluator's output, in the order of the columns.
     """
 
@@ -190,13 +194,13 @@ class ComparisonPictureHandler:
 
 
 def _upright(volume: Tensor, affine: Tensor) -> MetaTensor:
-    """A copy on the CPU whose axes grow towards right, anterior and superior."""
+    """A copy on the CPU whose axes point to the right, to anterior and to superior."""
     placed = MetaTensor(convert_to_tensor(volume).detach().cpu(), affine=affine.cpu())
     return Orientation("RAS", labels=None)(placed)
 
 
 def _as_blocks(low_res: Tensor, reference: Tensor) -> Tensor:
-    """Each voxel of the acquisition as a block of the reference's."""
+    """Repeat each voxel of the acquisition over the reference's voxels that it covers."""
     for dim in range(1, low_res.ndim):
         low_res = low_res.repeat_interleave(reference.shape[dim] // low_res.shape[dim], dim=dim)
     return low_res

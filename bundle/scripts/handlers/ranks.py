@@ -1,4 +1,4 @@
-"""Ranks: of several processes the first one logs and writes."""
+"""Several processes: the first rank logs and writes."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from scripts.utils.distributed import rank
 __all__ = ["handlers_of_rank"]
 
 
-# what logs or writes; savers are not among them, for they see to it that the first rank alone writes
+# savers are absent, because they restrict writing to the first rank themselves
 WRITERS = (StatsHandler, TensorBoardHandler, MLFlowHandler, ProgressBar, BestModelHandler)
 
 
 def handlers_of_rank(handlers: Sequence[Any]) -> list[Any]:
-    """All handlers on the first rank; on the others those that neither log nor write."""
+    """All handlers on the first rank. The other ranks get those that neither log nor write."""
     return [one for one in handlers if rank() == 0 or not isinstance(one, WRITERS)]

@@ -1,4 +1,4 @@
-"""Tables: every metric for every method on every subject, as CSV for programs and Markdown for readers."""
+"""Tables of every metric, method and subject: CSV for programs, Markdown for readers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from monai.utils import ImageMetaKey, string_list_all_gather
 from torch import nn
 
 from scripts.handlers.costs import InferenceCosts
-from scripts.metrics.quality import (
+from scripts.metrics import (
     VolumeMetric,
     consistency_psnr,
     hfen,
@@ -35,7 +35,7 @@ __all__ = ["ComparisonTableHandler", "comparison_metrics"]
 logger = logging.getLogger(__name__)
 
 
-# column: (function, what a prediction is compared with, title, decimals)
+# column: (function, key of the volume to compare with, title, decimals)
 METRICS = {
     "psnr_deep": (masked_psnr, "deep_label", "PSNR in deep tissue (dB)", 2),
     "ssim_deep": (masked_ssim, "deep_label", "SSIM in deep tissue", 4),
@@ -57,13 +57,17 @@ METRICS = {
 
 
 def comparison_metrics(methods: Sequence[str]) -> dict[str, IgniteMetricHandler]:
-    """Every metric for every method, to be given to an evaluator as its ``key_val_metric``; the first is the key.
+    """Every metric for every method, as an evaluator's ``key_val_metric``. The first one is the key metric.
 
     Args:
         methods: keys of volumes in the evaluator's output.
 
     Returns:
         handlers by ``<method>_<metric>``.
+
+    Example:
+        >>> next(iter(comparison_metrics(["pred", "tricubic"])))
+        'pred_psnr_deep'
     """
     return {
         f"{method}_{name}": IgniteMetricHandler(VolumeMetric(function), output_transform=from_engine([method, other]))
@@ -75,13 +79,13 @@ def comparison_metrics(methods: Sequence[str]) -> dict[str, IgniteMetricHandler]
 class ComparisonTableHandler:
     """Write ``subjects.csv`` and ``summary.md`` at the end of an evaluation, and log the summary.
 
-    Processes that share the subjects have one table of them all, the first one's first, which the first one writes.
+    With several processes the first one writes one table of all subjects, in the order of the ranks.
 
     Args:
-        output_dir: where to write.
-        methods: titles of the methods by their key; the metrics are those of :func:`comparison_metrics`.
-        notes: lines for the summary that say what was evaluated, by their title.
-        network: what predicts, whose costs are measured and noted; None leaves them out.
+        output_dir: folder to write to.
+        methods: titles of the methods by their key. The metrics are those of :func:`comparison_metrics`.
+        notes: lines of the summary about the evaluated data and network, by title.
+        network: the network whose costs are measured and noted. None leaves the costs out.
     """
 
     def __init__(
@@ -109,7 +113,7 @@ class ComparisonTableHandler:
 
     def __call__(self, engine: Engine) -> None:
         details = {name: values.flatten() for name, values in engine.state.metric_details.items()}
-        subjects = string_list_all_gather(self.subjects)  # in the order of the metrics' values
+        subjects = string_list_all_gather(self.subjects)  # the metrics' values have the same order
         if idist.get_rank() > 0:
             return
         self.output_dir.mkdir(parents=True, exist_ok=True)
@@ -118,7 +122,7 @@ class ComparisonTableHandler:
         costs = {} if self.costs is None else self.costs.summary(engine)
         summary = self._summary(details, {"subjects": len(subjects), **self.notes, **costs})
         (self.output_dir / "summary.md").write_text(summary, encoding="utf-8")
-        logger.info("Results in %s\n\n%s", self.output_dir, summary.replace("±", "+/-"))  # terminals may be ASCII
+        logger.info("Results in %s\n\n%s", self.output_dir, summary.replace("±", "+/-"))  # some terminals are ASCII
 
     def _rows(self, subjects: Sequence[str], details: Mapping[str, torch.Tensor]) -> list[list[object]]:
         """One row per subject and method, under a header."""
@@ -130,7 +134,7 @@ class ComparisonTableHandler:
         return [["subject", "method", *METRICS], *rows]
 
     def _summary(self, details: Mapping[str, torch.Tensor], notes: Mapping[str, object]) -> str:
-        """Mean ± standard deviation over subjects, one row per method."""
+        """Mean ± standard deviation over the subjects, one row per method."""
         measured = [name for name in METRICS if not details[f"{next(iter(self.methods))}_{name}"].isnan().all()]
         rows = [["method", *(METRICS[name][2] for name in measured)], ["---"] * (len(measured) + 1)]
         for method, title in self.methods.items():
@@ -141,12 +145,12 @@ class ComparisonTableHandler:
 
 
 def _mean_and_deviation(values: torch.Tensor, decimals: int) -> str:
-    """The standard deviation is the sample's; a single subject has none. Subjects without the metric do not count."""
+    """The mean and sample standard deviation over the subjects that have the metric. One subject has no deviation."""
     values = values[~values.isnan()]
     mean = f"{values.mean():.{decimals}f}"
     return mean if len(values) < 2 else f"{mean} ± {values.std():.{decimals}f}"
 
 
 def _number(value: torch.Tensor) -> str:
-    """For a table of a program; empty where a subject has no such value."""
+    """A cell of the CSV file, empty where a subject has no such value."""
     return "" if value.isnan() else f"{value:.6g}"

@@ -1,4 +1,4 @@
-"""Tracking: terms for MLflow, and pictures of the validation, middle slices of a volume, for MLflow and TensorBoard."""
+"""Tracking: loss terms for MLflow, and middle slices of the validation volumes for MLflow and TensorBoard."""
 
 from __future__ import annotations
 
@@ -15,20 +15,25 @@ from torch import Tensor
 __all__ = ["MLFlowImageHandler", "log_terms", "middle_slice", "slices_of_batch", "slices_of_output"]
 
 
-INTERVAL = 20  # iterations, as for TensorBoard
+INTERVAL = 20  # iterations between two values, as for TensorBoard
 
 
 def middle_slice(volume: Tensor) -> Tensor:
-    """The slice ``(1, rows, columns)`` in the middle of the last axis, as seen from its side: the second axis upwards.
+    """The slice ``(1, rows, columns)`` in the middle of the last axis, with the second axis upwards.
 
     Args:
-        volume: ``(1, H, W, D)`` in the canonical frame; for "ASR" the slice is sagittal, superior up, anterior right.
+        volume: ``(1, H, W, D)`` in the canonical frame. For "ASR" the slice is sagittal, superior is up and anterior is
+            right.
+
+    Example:
+        >>> middle_slice(torch.zeros(1, 4, 3, 5)).shape
+        torch.Size([1, 3, 4])
     """
     return torch.as_tensor(volume)[..., volume.shape[-1] // 2].detach().cpu().float().mT.flip(-2)
 
 
 def slices_of_batch(batch: Sequence[Mapping[str, Any]]) -> tuple[list[Tensor], list[Tensor | None]]:
-    """``batch_transform`` of MONAI's ``TensorBoardImageHandler``: the input and, where there is one, its reference."""
+    """``batch_transform`` of MONAI's ``TensorBoardImageHandler``: the input, and its reference or None."""
     first = batch[0]
     label = first.get(CommonKeys.LABEL)
     return [middle_slice(first[CommonKeys.IMAGE])], [None if label is None else middle_slice(label)]
@@ -40,12 +45,12 @@ def slices_of_output(output: Sequence[Mapping[str, Any]]) -> list[Tensor]:
 
 
 def log_terms(handlers: Sequence[Any]) -> Sequence[Any]:
-    """Let the ``MLFlowHandler`` that ``--tracking mlflow`` adds to a trainer log every term by name, and the total.
+    """Let the ``MLFlowHandler`` that ``--tracking mlflow`` adds to a trainer log the total and every term by name.
 
-    As MONAI configures it, it expects the decollated output of a supervised trainer.
+    MONAI configures this handler for the decollated output of a supervised trainer.
 
     Args:
-        handlers: of the trainer, not yet attached.
+        handlers: the trainer's handlers, not yet attached.
 
     Returns:
         the same handlers.
@@ -66,10 +71,10 @@ def _is_due(engine: Engine, iteration: int) -> bool:
 
 
 class MLFlowImageHandler(MLFlowHandler):
-    """MONAI's ``MLFlowHandler`` for pictures: those of ``TensorBoardImageHandler``, under the keys of the batch.
+    """MONAI's ``MLFlowHandler`` for the pictures of ``TensorBoardImageHandler``, under the keys of the batch.
 
     Args:
-        kwargs: those of the base class that say where to log.
+        kwargs: arguments of the base class that set where to log.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -85,6 +90,6 @@ class MLFlowImageHandler(MLFlowHandler):
 
 
 def _grey(picture: Tensor) -> np.ndarray:
-    """8 bits from the smallest to the largest value, as TensorBoard's handler scales."""
+    """Scale the smallest and largest value to 0 and 255, as TensorBoard's handler does."""
     low, high = float(picture.min()), float(picture.max())
     return (255 * (picture[0] - low) / max(high - low, 1e-12)).round().to(torch.uint8).numpy()

@@ -1,4 +1,4 @@
-"""Weights: loading them with errors that say what does not fit."""
+"""Loading weights, with errors that name the file, the difference and the remedy."""
 
 from __future__ import annotations
 
@@ -13,25 +13,24 @@ from monai.config import PathLike
 from monai.handlers import CheckpointLoader
 from torch import nn
 
-__all__ = ["WeightsLoader", "initial_weights", "read_checkpoint"]
+__all__ = ["InitialWeights", "WeightsLoader", "read_checkpoint"]
 
 
 def read_checkpoint(
     path: PathLike, what: str = "a checkpoint", remedy: str = "Copy it again.", map_location: Any = "cpu"
 ) -> dict[str, Any]:
-    """Read a file of tensors, numbers and texts: nothing in it is executed, and nothing in it may have changed.
+    """Read a dictionary of tensors, numbers and texts. Nothing in the file is executed.
 
-    ``torch.load`` does not compare the checksums that ``torch.save`` stores, so that a damaged file can load without a
-    word; this does.
+    The checksums that ``torch.save`` stored are compared. ``torch.load`` skips them and can load a damaged file.
 
     Args:
-        path: the file, a dictionary saved by ``torch.save``.
-        what: what it should be, for the error.
-        remedy: what to do, for the error.
+        path: the file, written by ``torch.save``.
+        what: the expected content, for the error.
+        remedy: the remedy, for the error.
         map_location: device to load to.
 
     Raises:
-        ValueError: when the file is not such a file, truncated, or damaged anywhere.
+        ValueError: when the file holds no such dictionary, is truncated, or is damaged anywhere.
     """
     try:
         if zipfile.is_zipfile(path):
@@ -43,40 +42,25 @@ def read_checkpoint(
         if not isinstance(content, Mapping):
             raise TypeError(f"it holds a {type(content).__name__} instead of a dictionary")
         return content
-    except Exception as error:  # whatever foreign bytes make of the unpickler
+    except Exception as error:  # foreign bytes can raise anything in the unpickler
         reason = (str(error).strip().splitlines() or ["no reason given"])[0]
         raise ValueError(
             f"{path}: expected {what}, but it cannot be read ({type(error).__name__}: {reason}). {remedy}"
         ) from error
 
 
-def initial_weights(
-    load_path: PathLike | None, network: nn.Module, map_location: torch.device | str = "cpu"
-) -> WeightsLoader | None:
-    """What loads the weights that a training starts from; None for a network as it was initialised.
-
-    Args:
-        load_path: file with the state dictionary of such a network, or of one of fewer groups.
-        network: where to load it.
-        map_location: device to load to.
-    """
-    if load_path is None:
-        return None
-    return WeightsLoader(load_path, network, map_location, option="init_weights", grow=hasattr(network, "grown"))
-
-
 class WeightsLoader(CheckpointLoader):
-    """MONAI's ``CheckpointLoader`` for one network, strict, whose errors name the file, what differs and the remedy.
+    """MONAI's ``CheckpointLoader`` for all weights of one network, with helpful errors.
 
     Args:
-        load_path: file with the network's state dictionary.
-        network: where to load it.
+        load_path: file with the network's state dictionary, plain or as ``{"model": ...}``.
+        network: the network to load it into.
         map_location: device to load to.
-        option: the config's entry that holds ``load_path``, for the messages.
-        grow: let the network make weights of its own of those, by :meth:`scripts.networks.VolumetricNet.grown`.
+        option: the config key that holds ``load_path``, for the messages.
+        grow: accept the weights of a network with fewer groups, see :meth:`scripts.networks.VolumetricNet.grown`.
 
     Raises:
-        ValueError: when the engine starts, if the file is missing, damaged, of another network, or holds NaN.
+        ValueError: when the engine starts, if the file is missing or damaged, belongs to another network, or holds NaN.
     """
 
     def __init__(
@@ -101,30 +85,28 @@ class WeightsLoader(CheckpointLoader):
         wrong += [name for name in weights if name not in expected]
         if wrong:
             raise ValueError(
-                f"{self.load_path}: expected the weights of a {type(self.network).__name__} as the config makes it, "
+                f"{self.load_path}: expected the weights of a {type(self.network).__name__} with the config's sizes, "
                 f"got {len(wrong)} parameters that differ, the first {self._difference(wrong[0], expected, weights)}. "
-                "Give the scale_factor and the networks that they were trained with, or other weights by "
+                "Give the scale_factor and the networks that the weights were trained with, or other weights with "
                 f"--{self.option}."
             )
         spoilt = [name for name, value in weights.items() if not torch.isfinite(value).all()]
         if spoilt:
             raise ValueError(
                 f"{self.load_path}: expected finite weights, got {len(spoilt)} parameters with NaN or infinity, the "
-                f"first {spoilt[0]}. They come from a training that diverged: give others by --{self.option}."
+                f"first {spoilt[0]}. The training that wrote them diverged. Give other weights with --{self.option}."
             )
         self.network.load_state_dict(weights)
         self.logger.info(f"Restored all variables from {self.load_path}")
 
     def _read(self) -> Mapping[str, Any]:
-        """The state dictionary, also when it is wrapped as ``{"model": ...}``."""
+        """The state dictionary, plain or wrapped as ``{"model": ...}``."""
         if not Path(self.load_path).is_file():
-            raise ValueError(
-                f"{self.load_path}: expected weights, but there is no such file. Train, or set --{self.option}."
-            )
+            raise ValueError(f"{self.load_path}: expected weights, found no such file. Train, or set --{self.option}.")
         content = read_checkpoint(
             self.load_path,
             "weights",
-            f"Copy it again, or give other weights by --{self.option}.",
+            f"Copy it again, or give other weights with --{self.option}.",
             self.map_location,
         )
         return content.get("model", content)
@@ -133,3 +115,33 @@ class WeightsLoader(CheckpointLoader):
     def _difference(name: str, expected: Mapping[str, Any], got: Mapping[str, Any]) -> str:
         shapes = [list(state[name].shape) if name in state else "absent" for state in (expected, got)]
         return f"{name} (expected {shapes[0]}, got {shapes[1]})"
+
+
+class InitialWeights:
+    """Load the weights that a training starts from, if any.
+
+    Args:
+        load_path: file with the state dictionary of such a network, or of one with fewer groups. None keeps the
+            network as it was initialised.
+        network: the network to load it into.
+        map_location: device to load to.
+
+    Raises:
+        ValueError: see :class:`WeightsLoader`.
+
+    Example:
+        >>> InitialWeights(None, nn.Linear(1, 1)).attach(Engine(lambda engine, batch: None))
+    """
+
+    def __init__(
+        self, load_path: PathLike | None, network: nn.Module, map_location: torch.device | str = "cpu"
+    ) -> None:
+        self.loader = None
+        if load_path is not None:
+            self.loader = WeightsLoader(
+                load_path, network, map_location, "init_weights", grow=hasattr(network, "grown")
+            )
+
+    def attach(self, engine: Engine) -> None:
+        if self.loader is not None:
+            self.loader.attach(engine)

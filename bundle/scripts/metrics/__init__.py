@@ -1,4 +1,4 @@
-"""Metrics: the quality of a super-resolved volume against a reference, and drifts that need no reference.
+"""Metrics: the quality of a super-resolved volume against a reference, and its drifts from the acquisition.
 
 Volumes are channel-first, ``(1, H, W, D)``, in the canonical frame, whose last axis runs through the sagittal slices.
 Metrics with a reference use the *common scale*: they divide prediction and reference by one percentile of the
@@ -6,11 +6,10 @@ reference's foreground. Metrics inside a mask take the mask as the second channe
 function of two volumes. :class:`VolumeMetric` turns it into one of MONAI's cumulative metrics.
 """
 
-from scripts.metrics.monitors import intensity_drift, position_drift
+from scripts.metrics.monitors import consistency_psnr, intensity_drift, position_drift
 from scripts.metrics.quality import (
     VolumeMetric,
     common_scale,
-    consistency_psnr,
     foreground_percentile,
     hfen,
     masked_psnr,

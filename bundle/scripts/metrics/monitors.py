@@ -1,14 +1,34 @@
-"""Monitors: drifts of a prediction from its acquisition, for data without a paired reference."""
+"""Monitors: how far a prediction departs from its acquisition, for data without a paired reference."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from scripts.metrics.quality import SPATIAL
-from scripts.physics.kspace import zero_fill
+from scripts.metrics.quality import SPATIAL, psnr_of_error
+from scripts.physics.kspace import truncate, zero_fill
 from scripts.physics.registration import sub_voxel_shift
 
-__all__ = ["intensity_drift", "position_drift"]
+__all__ = ["consistency_psnr", "intensity_drift", "position_drift"]
+
+
+def consistency_psnr(pred: Tensor, image: Tensor) -> Tensor:
+    """PSNR in dB between the truncated prediction and the acquisition, whose maximum is the data range.
+
+    It needs no reference. The low-resolution part of the prediction should equal the measurement, whatever detail the
+    prediction adds.
+
+    Args:
+        pred: the prediction, ``(1, sH, sW, sD)``.
+        image: the acquisition, ``(1, H, W, D)``.
+
+    Example:
+        >>> import torch
+        >>> pred = torch.rand(1, 8, 8, 8)
+        >>> round(float(consistency_psnr(pred, truncate(pred, (4, 4, 4), SPATIAL))))
+        120
+    """
+    degraded = truncate(pred, image.shape[-3:], SPATIAL)
+    return psnr_of_error((degraded - image) / image.max())
 
 
 def intensity_drift(pred: Tensor, image: Tensor) -> Tensor:
@@ -18,9 +38,10 @@ def intensity_drift(pred: Tensor, image: Tensor) -> Tensor:
         pred: the prediction, ``(1, sH, sW, sD)``.
         image: the acquisition, ``(1, H, W, D)``.
 
-    >>> import torch
-    >>> round(float(intensity_drift(torch.full((1, 8, 8, 8), 1.1), torch.ones(1, 4, 4, 4))), 3)
-    0.1
+    Example:
+        >>> import torch
+        >>> round(float(intensity_drift(torch.full((1, 8, 8, 8), 1.1), torch.ones(1, 4, 4, 4))), 3)
+        0.1
     """
     return pred.mean() / image.mean() - 1
 
@@ -31,5 +52,11 @@ def position_drift(pred: Tensor, image: Tensor) -> Tensor:
     Args:
         pred: the prediction, ``(1, sH, sW, sD)``.
         image: the acquisition, ``(1, H, W, D)``.
+
+    Example:
+        >>> import torch
+        >>> image = torch.rand(1, 8, 8, 8)
+        >>> round(float(position_drift(zero_fill(image, (16, 16, 16), SPATIAL).roll(1, dims=1), image)), 3)
+        1.0
     """
     return sub_voxel_shift(pred, zero_fill(image, pred.shape[-3:], SPATIAL)).abs().max()

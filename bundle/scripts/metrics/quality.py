@@ -11,19 +11,18 @@ from monai.transforms.utils_pytorch_numpy_unification import percentile as volum
 from monai.utils import convert_to_tensor
 from torch import Tensor
 
-from scripts.physics.kspace import truncate
 from scripts.physics.registration import angular_frequencies, register_shift_and_gain
 
 __all__ = [
     "VolumeMetric",
     "common_scale",
-    "consistency_psnr",
     "foreground_percentile",
     "hfen",
     "masked_psnr",
     "masked_shift_gain_corrected_psnr",
     "masked_ssim",
     "psnr",
+    "psnr_of_error",
     "psnr_own_maximum",
     "shift_gain_corrected_psnr",
     "ssim",
@@ -36,7 +35,7 @@ PERCENTILE = 99.9  # of the foreground; it is the scale of a volume
 WINDOW = 11  # of SSIM, in voxels
 SLICES_AT_ONCE = 32  # of SSIM, to limit memory
 LAPLACIAN_SIGMA = 1.5  # of HFEN: standard deviation of the Gaussian in voxels
-SMALLEST_MSE = 1e-12  # about the rounding of float32; identical volumes get a finite PSNR of 120 dB
+SMALLEST_MSE = 1e-12  # about the rounding error of float32; identical volumes get a finite PSNR of 120 dB
 
 
 class VolumeMetric(CumulativeIterationMetric):
@@ -45,9 +44,10 @@ class VolumeMetric(CumulativeIterationMetric):
     Args:
         function: maps prediction and reference, each ``(1, H, W, D)``, to a scalar tensor.
 
-    >>> volume = torch.rand(1, 16, 16, 16)
-    >>> VolumeMetric(psnr)([volume], [volume]).tolist()
-    [[120.0]]
+    Example:
+        >>> volume = torch.rand(1, 16, 16, 16)
+        >>> VolumeMetric(psnr)([volume], [volume]).tolist()
+        [[120.0]]
     """
 
     def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
@@ -72,7 +72,7 @@ def _check_same_shape(pred: Tensor, label: Tensor) -> None:
         )
 
 
-def _psnr_of_error(error: Tensor) -> Tensor:
+def psnr_of_error(error: Tensor) -> Tensor:
     """PSNR in dB of an error on a scale whose range is 1."""
     return -10 * error.double().square().mean().clamp(min=SMALLEST_MSE).log10()
 
@@ -84,8 +84,9 @@ def foreground_percentile(volume: Tensor, percentile: float = PERCENTILE) -> flo
         volume: of any shape.
         percentile: in (0, 100].
 
-    >>> foreground_percentile(torch.tensor([0.0, 0.0, 2.0, 2.0]))
-    2.0
+    Example:
+        >>> foreground_percentile(torch.tensor([0.0, 0.0, 2.0, 2.0]))
+        2.0
     """
     foreground = volume[volume > volume.mean()]
     return float(volume_percentile(foreground, percentile)) if foreground.numel() else 0.0
@@ -99,9 +100,10 @@ def common_scale(pred: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: when the shapes differ or the reference has no positive foreground.
 
-    >>> pred, label = common_scale(torch.tensor([1.0, 3.0]), torch.tensor([0.0, 2.0]))
-    >>> pred.tolist(), label.tolist()
-    ([0.5, 1.5], [0.0, 1.0])
+    Example:
+        >>> pred, label = common_scale(torch.tensor([1.0, 3.0]), torch.tensor([0.0, 2.0]))
+        >>> pred.tolist(), label.tolist()
+        ([0.5, 1.5], [0.0, 1.0])
     """
     _check_same_shape(pred, label)
     scale = foreground_percentile(label)
@@ -116,12 +118,13 @@ def common_scale(pred: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
 def psnr(pred: Tensor, label: Tensor) -> Tensor:
     """Peak signal-to-noise ratio of the whole volume in dB, data range 1 on the common scale.
 
-    >>> label = (torch.arange(4096.0) % 2).reshape(1, 16, 16, 16)
-    >>> round(float(psnr(label + 0.01, label)), 2)
-    40.0
+    Example:
+        >>> label = (torch.arange(4096.0) % 2).reshape(1, 16, 16, 16)
+        >>> round(float(psnr(label + 0.01, label)), 2)
+        40.0
     """
     pred, label = common_scale(pred, label)
-    return _psnr_of_error(pred - label)
+    return psnr_of_error(pred - label)
 
 
 def masked_psnr(pred: Tensor, masked_label: Tensor) -> Tensor:
@@ -134,15 +137,16 @@ def masked_psnr(pred: Tensor, masked_label: Tensor) -> Tensor:
     Returns:
         the PSNR; NaN without a mask, or with an empty one.
 
-    >>> label, mask = (torch.arange(4096.0) % 2).reshape(1, 16, 16, 16), torch.ones(1, 16, 16, 16)
-    >>> round(float(masked_psnr(label + 0.01, torch.cat([label, mask]))), 2)
-    40.0
+    Example:
+        >>> label, mask = (torch.arange(4096.0) % 2).reshape(1, 16, 16, 16), torch.ones(1, 16, 16, 16)
+        >>> round(float(masked_psnr(label + 0.01, torch.cat([label, mask]))), 2)
+        40.0
     """
     label, inside = masked_label[:1], masked_label[1:] > 0.5
     if not inside.any():
         return torch.full((), torch.nan)
     pred, label = common_scale(pred, label)
-    return _psnr_of_error((pred - label)[inside])
+    return psnr_of_error((pred - label)[inside])
 
 
 def ssim(pred: Tensor, label: Tensor) -> Tensor:
@@ -155,9 +159,10 @@ def ssim(pred: Tensor, label: Tensor) -> Tensor:
         pred: the prediction, ``(1, H, W, D)``.
         label: the reference, of the same shape.
 
-    >>> volume = torch.rand(1, 16, 16, 16)
-    >>> round(float(ssim(volume, volume)), 4)
-    1.0
+    Example:
+        >>> volume = torch.rand(1, 16, 16, 16)
+        >>> round(float(ssim(volume, volume)), 4)
+        1.0
     """
     return _mean_ssim(*common_scale(pred, label), torch.ones_like(label))
 
@@ -167,6 +172,11 @@ def masked_ssim(pred: Tensor, masked_label: Tensor) -> Tensor:
 
     Returns:
         the SSIM; NaN without a mask, or when it is empty inside the window's border.
+
+    Example:
+        >>> volume, mask = torch.rand(1, 16, 16, 16), torch.ones(1, 16, 16, 16)
+        >>> round(float(masked_ssim(volume, torch.cat([volume, mask]))), 4)
+        1.0
     """
     label, inside = masked_label[:1], masked_label[1:] > 0.5
     if not inside.any():
@@ -196,27 +206,34 @@ def psnr_own_maximum(pred: Tensor, label: Tensor) -> Tensor:
     This bundle does not score with it. One bright voxel of a prediction changes its scale, and a wrong gain is
     invisible.
 
-    >>> volume = torch.rand(1, 16, 16, 16)
-    >>> round(float(psnr_own_maximum(2 * volume, volume)))
-    120
+    Example:
+        >>> volume = torch.rand(1, 16, 16, 16)
+        >>> round(float(psnr_own_maximum(2 * volume, volume)))
+        120
     """
     pred, label = _own_maxima(pred, label)
-    return _psnr_of_error(pred - label)
+    return psnr_of_error(pred - label)
 
 
 def ssim_own_maximum(pred: Tensor, label: Tensor) -> Tensor:
-    """SSIM after dividing each volume by its own maximum, see :func:`psnr_own_maximum`."""
+    """SSIM after dividing each volume by its own maximum, see :func:`psnr_own_maximum`.
+
+    Example:
+        >>> volume = torch.rand(1, 16, 16, 16)
+        >>> round(float(ssim_own_maximum(2 * volume, volume)), 4)
+        1.0
+    """
     return _mean_ssim(*_own_maxima(pred, label), torch.ones_like(label))
 
 
 def _own_maxima(pred: Tensor, label: Tensor) -> list[Tensor]:
-    """Both volumes divided by their own maxima, in [0, 1]; a volume without a positive voxel becomes 0."""
+    """Both volumes divided by their own maxima and clipped to [0, 1]. Without a positive voxel a volume becomes 0."""
     _check_same_shape(pred, label)
     return [(x / x.max()).clamp(0, 1) if x.max() > 0 else torch.zeros_like(x) for x in (pred, label)]
 
 
 def hfen(pred: Tensor, label: Tensor) -> Tensor:
-    r"""High-frequency error norm, $\lVert LoG(\hat y - y) \rVert / \lVert LoG(y) \rVert$: 0 is best, a blank has 1.
+    r"""High-frequency error norm, $\lVert LoG(\hat y - y) \rVert / \lVert LoG(y) \rVert$: 0 is best, 1 is a blank.
 
     The Laplacian of Gaussian is three-dimensional, with a standard deviation of 1.5 voxels. It is applied in k-space,
     so the borders are periodic. Ravishankar & Bresler, IEEE TMI 2011, use a 15 x 15 kernel of this standard deviation.
@@ -225,9 +242,10 @@ def hfen(pred: Tensor, label: Tensor) -> Tensor:
         pred: the prediction, ``(1, H, W, D)``.
         label: the reference, of the same shape.
 
-    >>> label = torch.rand(1, 16, 16, 16)
-    >>> float(hfen(label, label)), float(hfen(torch.zeros_like(label), label))
-    (0.0, 1.0)
+    Example:
+        >>> label = torch.rand(1, 16, 16, 16)
+        >>> float(hfen(label, label)), float(hfen(torch.zeros_like(label), label))
+        (0.0, 1.0)
     """
     _check_same_shape(pred, label)
     height, width, depth = (f.square() for f in angular_frequencies(label))
@@ -239,36 +257,29 @@ def hfen(pred: Tensor, label: Tensor) -> Tensor:
     return error.norm() / edges.norm()
 
 
-def consistency_psnr(pred: Tensor, image: Tensor) -> Tensor:
-    """PSNR in dB between the truncated prediction and the acquisition, whose maximum is the data range.
-
-    It needs no reference. The low-resolution part of the prediction should equal the measurement, whatever detail the
-    prediction adds.
-
-    Args:
-        pred: the prediction, ``(1, sH, sW, sD)``.
-        image: the acquisition, ``(1, H, W, D)``.
-
-    >>> pred = torch.rand(1, 8, 8, 8)
-    >>> round(float(consistency_psnr(pred, truncate(pred, (4, 4, 4), SPATIAL))))
-    120
-    """
-    degraded = truncate(pred, image.shape[-3:], SPATIAL)
-    return _psnr_of_error((degraded - image) / image.max())
-
-
 def shift_gain_corrected_psnr(pred: Tensor, label: Tensor) -> Tensor:
     """:func:`psnr` after correction by the best global gain and sub-voxel shift.
 
     It is a diagnostic, not a score, because unpaired losses cannot see a consistent sub-voxel shift. When it exceeds
     :func:`psnr` by more than 0.3 dB, the uncorrected number measures registration rather than resolution.
+
+    Example:
+        >>> label = torch.rand(1, 16, 16, 16)
+        >>> float(shift_gain_corrected_psnr(1.1 * label.roll(1, dims=1), label)) > 60
+        True
     """
     _check_same_shape(pred, label)
     return psnr(register_shift_and_gain(pred, label)[0], label)
 
 
 def masked_shift_gain_corrected_psnr(pred: Tensor, masked_label: Tensor) -> Tensor:
-    """:func:`masked_psnr` after the same global correction as in :func:`shift_gain_corrected_psnr`."""
+    """:func:`masked_psnr` after the same global correction as in :func:`shift_gain_corrected_psnr`.
+
+    Example:
+        >>> label, mask = torch.rand(1, 16, 16, 16), torch.ones(1, 16, 16, 16)
+        >>> float(masked_shift_gain_corrected_psnr(1.1 * label.roll(1, dims=1), torch.cat([label, mask]))) > 60
+        True
+    """
     label = masked_label[:1]
     _check_same_shape(pred, label)
     return masked_psnr(register_shift_and_gain(pred, label)[0], masked_label)

@@ -1,4 +1,4 @@
-"""Spectral metrics: what a degradation does to detail, and whether two groups have as much of it."""
+"""Spectral metrics: how a degradation weakens detail, and how much detail two groups of images have."""
 
 from __future__ import annotations
 
@@ -22,21 +22,22 @@ def mtf(low_res: Tensor, high_res: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     r"""Modulation transfer of a degradation along one axis, $\sqrt{P_{low}(k) / P_{high}(k)}$ inside the acquired band.
 
     Both inputs show the same field of view, so that equal bins are equal physical frequencies. Only a tube around the
-    axis is measured, an eighth of the band across. Otherwise a loss along another axis would count as one along this
+    axis is measured, an eighth of the band wide. Otherwise a loss along another axis would count as one along this
     axis. A plain truncation has 1 at every frequency.
 
     Args:
         low_res: volume or batch of slabs, any leading shape.
-        high_res: what it was made from, the same number of axes.
+        high_res: its source, with the same number of axes.
         axis: the axis along which to measure.
 
     Returns:
         frequencies in cycles per low-resolution voxel, in (0, 0.5), and the transfer at each.
 
-    >>> volume = torch.rand(1, 32, 32, 32)
-    >>> frequencies, transfer = mtf(truncate(volume, (16, 16, 16), SPATIAL), volume, axis=1)
-    >>> bool((transfer - 1).abs().max() < 0.1)
-    True
+    Example:
+        >>> volume = torch.rand(1, 32, 32, 32)
+        >>> frequencies, transfer = mtf(truncate(volume, (16, 16, 16), SPATIAL), volume, axis=1)
+        >>> bool((transfer - 1).abs().max() < 0.1)
+        True
     """
     others = [d for d in range(low_res.ndim) if d != axis % low_res.ndim and low_res.shape[d] != high_res.shape[d]]
     tube = [max(1, low_res.shape[d] // 8) for d in others]
@@ -55,8 +56,9 @@ def mean_log_spectrum(group: Sequence[Tensor], axis: int, num_frequencies: int =
         axis: the axis along which to measure.
         num_frequencies: samples between the lowest and the Nyquist frequency.
 
-    >>> mean_log_spectrum([torch.rand(1, 32, 32, 32), torch.rand(1, 40, 32, 32)], axis=1).shape
-    torch.Size([32])
+    Example:
+        >>> mean_log_spectrum([torch.rand(1, 32, 32, 32), torch.rand(1, 40, 32, 32)], axis=1).shape
+        torch.Size([32])
     """
     spectra = []
     for x in group:
@@ -70,7 +72,7 @@ def mean_log_spectrum(group: Sequence[Tensor], axis: int, num_frequencies: int =
 def spectral_distance(group_a: Sequence[Tensor], group_b: Sequence[Tensor]) -> Tensor:
     """Root-mean-square distance in dB between the mean log power spectra of two groups of images.
 
-    It needs no pairs. It shows whether learned low-resolution images are as sharp as real ones of the same spacing.
+    It needs no pairs. It shows whether learned low-resolution images are as sharp as real images of the same spacing.
 
     Args:
         group_a: volumes or batches of slabs on the common intensity scale; the sizes may differ.
@@ -79,9 +81,10 @@ def spectral_distance(group_a: Sequence[Tensor], group_b: Sequence[Tensor]) -> T
     Raises:
         ValueError: when a group is empty.
 
-    >>> volume = torch.rand(1, 16, 16, 16)
-    >>> round(float(spectral_distance([volume], [2 * volume])), 2)  # 20 log10(2) dB
-    6.02
+    Example:
+        >>> volume = torch.rand(1, 16, 16, 16)
+        >>> round(float(spectral_distance([volume], [2 * volume])), 2)  # 20 log10(2) dB
+        6.02
     """
     if not group_a or not group_b:
         raise ValueError(f"both groups must hold at least one image, got {len(group_a)} and {len(group_b)}.")

@@ -1,4 +1,4 @@
-"""Baselines without learning, in the form of networks, so that they are evaluated like networks."""
+"""Baselines without learning, in the form of networks, so that one evaluation serves all."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Tricubic(nn.Module):
         scale_factor: integer factors along the spatial axes.
         centred: place LR voxels in the centre of their block of $s$ HR voxels, as MATLAB's ``imresize3`` does. k-space
             truncation places them at its beginning, so that this result is $(s - 1) / 2$ HR voxels off. The papers'
-            tricubic rows very plausibly are, too.
+            tricubic rows probably are, too.
 
     Example:
         >>> Tricubic((2, 2, 1))(torch.rand(1, 1, 4, 4, 3)).shape
@@ -70,11 +70,16 @@ class LinearInverse(nn.Module):
         scale_factor: integer factors along the spatial axes.
         degradation: an estimate, its file, or a known degradation, see
             :func:`scripts.physics.degradation.known_degradation`.
-        snr: the head's mean signal over the standard deviation of the noise, if known. None for the noise of
+        snr: mean signal of the foreground over the standard deviation of the noise, if known. None for the noise of
             ``degradation``.
 
     Raises:
-        ValueError: when there is no degradation.
+        ValueError: when ``degradation`` is None.
+
+    Example:
+        >>> from scripts.physics.degradation import known_degradation
+        >>> LinearInverse((2, 2, 1), known_degradation(hamming=True))(torch.rand(1, 1, 8, 8, 3)).shape
+        torch.Size([1, 1, 16, 16, 3])
     """
 
     def __init__(
@@ -85,7 +90,9 @@ class LinearInverse(nn.Module):
     ) -> None:
         super().__init__()
         if degradation is None:
-            raise ValueError("degradation must be an estimate, or the degradation.json of `run estimating`, got None.")
+            raise ValueError(
+                "degradation must be an estimate or its file, got None. Run `estimating` and pass its degradation.json."
+            )
         self.zero_filling = ZeroFilling(scale_factor)
         self.degradation = degradation if isinstance(degradation, Degradation) else read_degradation(degradation)
         self.snr = snr

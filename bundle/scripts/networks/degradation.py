@@ -1,4 +1,4 @@
-"""The papers' degradation network: down-sampling feature extractor and LR decoder. And what ours shares with it."""
+"""Degradation networks: UDEAN's, with down-sampling feature extractor and LR decoder, and what ours shares with it."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ SLAB_DIMS = (2, 3, 1)
 def truncate_mirrored(
     x: Tensor, scale_factor: Sequence[int], dim: Sequence[int], estimate: Degradation | None = None
 ) -> Tensor:
-    """k-space truncation of a crop. Its mirror image continues the crop, so that opposite borders do not meet.
+    """k-space truncation of a crop, which is mirrored first, so that opposite borders do not meet.
 
     Args:
         x: real tensor whose sizes along ``dim`` are multiples of ``scale_factor``.
         scale_factor: integer factor along each axis of ``dim``.
         dim: the axes to truncate.
-        estimate: weight k-space by this estimate's transfer, whose axes are those of ``dim`` in order.
+        estimate: weight k-space by the transfer of this estimate, whose axes are those of ``dim`` in order.
 
     Example:
         >>> truncate_mirrored(torch.ones(8, 8), (2, 2), dim=(0, 1)).shape
@@ -46,13 +46,18 @@ def truncate_mirrored(
 
 
 def weighted(x: Tensor, dim: Sequence[int], estimate: Degradation) -> Tensor:
-    """An LR tensor whose k-space is weighted by the transfer of an estimate."""
+    """Weight the k-space of an LR tensor by the transfer of an estimate, along ``dim``."""
     window = estimate.window([x.shape[axis] for axis in dim])
     return ifftc(apodise(fftc(x, dim), window, dim), dim).real
 
 
 def add_noise(x: Tensor, dim: Sequence[int], estimate: Degradation | None) -> Tensor:
-    """An LR tensor with the noise of an estimate, drawn anew at each call. Without an estimate it stays as it is."""
+    """Add the noise of an estimate to an LR tensor. Each call draws new noise. Without an estimate nothing changes.
+
+    Example:
+        >>> float(add_noise(torch.ones(2, 2), (0, 1), estimate=None).std())
+        0.0
+    """
     if estimate is None or estimate.noise_std == 0:
         return x
     noise = estimate.noise_std * torch.randn_like(x)
@@ -60,7 +65,7 @@ def add_noise(x: Tensor, dim: Sequence[int], estimate: Degradation | None) -> Te
 
 
 class SlabDegradation(nn.Module):
-    """What degradation networks share: the physics that the skip adds, and the path of a slab.
+    """Base of the degradation networks: the physics that the skip adds, and the path of a slab.
 
     Args:
         factors: integer factors $(s, s, s_z)$, the slab axis last.
@@ -95,10 +100,10 @@ class SlabDegradation(nn.Module):
         return self.decode(self.encode(high_res), self.add_noise(self.truncate(high_res)))
 
     def check_volume(self, x: Tensor) -> None:
-        """Refuse what is no HR volume.
+        """Refuse a tensor that is not an HR volume.
 
         Raises:
-            ValueError: when ``x`` is no volume of one channel, or its sizes are no multiples of the factors.
+            ValueError: when ``x`` is not a volume of one channel, or its sizes are not multiples of the factors.
         """
         if x.ndim != 5 or x.shape[1] != 1 or any(size % s for size, s in zip(x.shape[2:], self.factors, strict=True)):
             raise ValueError(
@@ -108,7 +113,7 @@ class SlabDegradation(nn.Module):
 
 
 class DegradationNet(SlabDegradation):
-    """Down-sampling extractor $D_n$ and LR decoder $L$ of UDEAN (https://arxiv.org/abs/2205.06891), by thin slabs.
+    """Down-sampling extractor $D_n$ and LR decoder $L$ of UDEAN (https://arxiv.org/abs/2205.06891), on thin slabs.
 
     As with :class:`SuperResolutionNet`, slabs may be wider than ``slab_size``. The skip sees all their slices.
 
@@ -121,7 +126,7 @@ class DegradationNet(SlabDegradation):
         reduction: squeeze of the channel attention.
         skip: let the decoder learn the residual to the k-space truncation of the input. The untrained network is then
             this truncation. The papers' network has no skip.
-        estimate: a degradation, noise included, that the skip applies instead of the truncation alone.
+        estimate: a degradation that the skip applies, noise included. None for the truncation alone.
         slabs_per_pass: how many slabs of a volume pass the network at once, see :func:`.slabs.in_passes`.
         seed: seed of the initialisation.
 
@@ -176,7 +181,7 @@ class DegradationNet(SlabDegradation):
         """HR volume ``(B, 1, s * H, s * W, s_z * D)`` to LR volume ``(B, 1, H, W, D)``.
 
         Raises:
-            ValueError: when the sizes of the volume are no multiples of the scale factor.
+            ValueError: when the sizes of the volume are not multiples of the scale factor.
         """
         self.check_volume(x)
         centre = self.slab_size // 2

@@ -1,4 +1,4 @@
-"""Discriminators, which tell to which group an image or a feature map belongs."""
+"""Discriminators: to which of two groups an image or a feature map belongs."""
 
 from __future__ import annotations
 
@@ -102,8 +102,8 @@ def haar_details(x: Tensor) -> Tensor:
 class FrequencySeparatedDiscriminator(nn.Module):
     """DASR's discriminator (https://arxiv.org/abs/2004.01178, after FSSR) of high frequencies, patch by patch.
 
-    Three 5 x 5 convolutions without stride and a 1 x 1 convolution see the details of the Haar wavelet. So each output
-    judges 26 x 26 pixels. The outputs are log-odds, and the loss takes their sigmoid. The paper's instance
+    Three 5 x 5 convolutions without stride and a 1 x 1 convolution see the details of the Haar wavelet. Each output
+    therefore judges 26 x 26 pixels. The outputs are log-odds, and the loss takes their sigmoid. The paper's instance
     normalisation hides how strong the details of an image are.
 
     Args:

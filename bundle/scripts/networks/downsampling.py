@@ -1,4 +1,4 @@
-r"""Linear down-sampling, predefined or learned, on the grid where LR voxel $l$ sits on HR voxel $sl$."""
+r"""Down-sampling: linear, predefined or learned, on the grid where LR voxel $l$ sits on HR voxel $sl$."""
 
 from __future__ import annotations
 
@@ -82,10 +82,10 @@ def low_pass(scale_factor: int) -> Tensor:
 class LinearDegradation(nn.Module):
     r"""The deep linear network of KernelGAN (https://arxiv.org/abs/1909.06581): any blur, then every $s$-th voxel.
 
-    Its convolutions have neither biases nor activations. Together they are one kernel of 13 x 13 x 13, and as such they
-    are applied. KernelGAN first matches a bicubic kernel, which would put LR voxels on $2l + 1/2$. Here the layers
+    Its convolutions have neither biases nor activations. Together they are one kernel of 13 x 13 x 13 voxels, which is
+    applied at once. KernelGAN first matches a bicubic kernel, which would put LR voxels on $2l + 1/2$. Here the layers
     learn the residual to a low-pass filter centred on $sl$. Everything is in float32, because rounding an image to
-    bfloat16 would be a degradation of its own.
+    bfloat16 is a degradation, too.
 
     Args:
         scale_factor: integer factors $(s, s, s_z)$, the slab axis last.

@@ -1,4 +1,4 @@
-r"""Fixed interpolation inside a network, on the grid where LR voxel $l$ sits on HR voxel $sl$."""
+r"""Interpolation: fixed, inside a network, on the grid where LR voxel $l$ sits on HR voxel $sl$."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ def windowed_sinc(scale_factor: int, num_taps: int) -> Tensor:
 class SlabInterpolation(nn.Module):
     """Separable windowed-sinc interpolation of a slab. It is close to zero-filling but local, so that tiles agree.
 
-    Beyond the borders the last sample is replicated. Sums of shifted copies take the place of convolutions, because
-    autocast leaves them in the input's precision.
+    Beyond the borders the last sample is replicated. The code sums shifted copies instead of convolving, because
+    autocast leaves such sums in the input's precision.
 
     Args:
         scale_factor: integer factors along ``(H, W, slices)``.
@@ -56,7 +56,7 @@ class SlabInterpolation(nn.Module):
             self.register_buffer(name, windowed_sinc(factor, NUM_TAPS), persistent=False)
 
     def forward(self, slab: Tensor, start: int = 0, end: int | None = None) -> Tensor:
-        """``(B, S, H, W)`` to ``(B, S * s_z, s_h * H, s_w * W)``, or to the part of its rows ``start`` to ``end``."""
+        """``(B, S, H, W)`` to ``(B, S * s_z, s_h * H, s_w * W)``, or the rows from LR row ``start`` to ``end``."""
         slab = self._interpolate(slab, 2, self.rows, start, slab.shape[2] if end is None else end)
         slab = self._interpolate(slab, 3, self.columns, 0, slab.shape[3])
         return self._interpolate(slab, 1, self.slices, 0, slab.shape[1])

@@ -1,4 +1,4 @@
-"""Projection heads, in whose embeddings the contrastive loss compares images."""
+"""Projection heads: embeddings in which the contrastive loss compares images. Inference does not use them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SLOPE = 0.1
 class ProjectionHead(nn.Sequential):
     """Six convolutions and a two-layer perceptron, as in the encoder of DASR (https://arxiv.org/abs/2104.00416).
 
-    It maps ``(B, in_channels, H, W)`` to ``(B, embedding_dim)``. Inference does without it.
+    It maps ``(B, in_channels, H, W)`` to ``(B, embedding_dim)``.
 
     Args:
         in_channels: number of features, or slices of a slab.
@@ -48,7 +48,7 @@ class ProjectionHead(nn.Sequential):
 class PatchProjectionHead(nn.Sequential):
     """The two-layer perceptron of CUT (https://arxiv.org/abs/2007.15651), for the features of single patches.
 
-    It maps ``(..., in_channels)`` to ``(..., embedding_dim)``. Inference does without it.
+    It maps ``(..., in_channels)`` to ``(..., embedding_dim)``.
 
     Args:
         in_channels: number of features.

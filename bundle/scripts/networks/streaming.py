@@ -1,14 +1,17 @@
-"""Layers that take a volume in parts along its first axis, so that only features of one part are in memory. Scriptable.
+"""Streaming: pass a volume through 3-D convolutions in parts along its first axis, with the result of one pass.
 
-Each layer takes a part ``x`` of its input. From ``before`` it takes the slices that it kept of the previous part. It
-appends to ``after`` the slices that it keeps for the next part. It returns the slices that it can compute by now. Both
-lists are in the order of the layers, and ``last`` marks the last part. Nothing is computed twice, and the features of
-one part fit a processor's cache. Without the two lists a layer takes a whole volume.
+Only the features of one part are in memory, and they fit a processor's cache. Nothing is computed twice::
+
+    network = streamed(nn.Sequential(nn.Conv3d(1, 8, 3, padding=1), nn.ReLU()))
+    network(volume)                                  # the whole volume, as before
+    y = network(part, before, after, last=False)     # one part
+
+A convolution needs one slice on either side, so each layer keeps a few slices for the next part. It takes those of the
+previous part from ``before``, and appends its own to ``after``. Both lists are in the order of the layers. A layer
+returns the slices that it can already compute. ``last`` marks the last part. Scriptable.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +21,7 @@ from .ts_rcan import Residual
 
 
 class StreamedConv3d(nn.Conv3d):
-    """A 3 x 3 x 3 convolution with padding 1. In parts it needs a stride of 1."""
+    """A 3 x 3 x 3 convolution with stride 1 and padding 1. It keeps two slices of its input."""
 
     def forward(
         self, x: Tensor, before: list[Tensor] | None = None, after: list[Tensor] | None = None, last: bool = True
@@ -35,7 +38,7 @@ class StreamedConv3d(nn.Conv3d):
 
 
 class StreamedReLU(nn.ReLU):
-    """A rectifier, which keeps nothing."""
+    """A rectifier. It keeps nothing."""
 
     def forward(
         self, x: Tensor, before: list[Tensor] | None = None, after: list[Tensor] | None = None, last: bool = True
@@ -55,15 +58,7 @@ class StreamedSequential(nn.Sequential):
 
 
 class StreamedResidual(Residual):
-    """``x + layers(x)``. Slices of ``x`` wait until the layers have computed theirs.
-
-    Example:
-        >>> layers, volume, state = StreamedResidual(conv3x3x3(1, 1)), torch.rand(1, 1, 6, 4, 4), []
-        >>> first = layers(volume[:, :, :3], [], state, last=False)
-        >>> rest = layers(volume[:, :, 3:], state, [])
-        >>> torch.allclose(torch.cat([first, rest], dim=2), layers(volume), atol=1e-6)
-        True
-    """
+    """``x + layers(x)``. It keeps the slices of ``x`` that its layers cannot compute yet."""
 
     def forward(
         self, x: Tensor, before: list[Tensor] | None = None, after: list[Tensor] | None = None, last: bool = True
@@ -79,5 +74,30 @@ class StreamedResidual(Residual):
         return y.add_(waiting[:, :, :ready])
 
 
-def conv3x3x3(in_channels: int, out_channels: int, stride: Sequence[int] = (1, 1, 1)) -> StreamedConv3d:
-    return StreamedConv3d(in_channels, out_channels, kernel_size=3, stride=tuple(stride), padding=1)
+STREAMED: dict[type[nn.Module], type[nn.Module]] = {
+    nn.Conv3d: StreamedConv3d,
+    nn.ReLU: StreamedReLU,
+    nn.Sequential: StreamedSequential,
+    Residual: StreamedResidual,
+}
+
+
+def streamed(module: nn.Module) -> nn.Module:
+    """Make a network of ordinary layers pass volumes in parts. Its weights and their names stay.
+
+    Args:
+        module: a network of the layers in :data:`STREAMED`, which is changed in place.
+
+    Raises:
+        KeyError: when it has another kind of layer.
+
+    Example:
+        >>> layers, state = streamed(Residual(nn.Conv3d(1, 1, 3, padding=1))), []
+        >>> volume = torch.rand(1, 1, 6, 4, 4)
+        >>> parts = [layers(volume[:, :, :3], [], state, last=False), layers(volume[:, :, 3:], state, [])]
+        >>> torch.allclose(torch.cat(parts, dim=2), layers(volume), atol=1e-6)
+        True
+    """
+    for layer in module.modules():
+        layer.__class__ = STREAMED[type(layer)]
+    return module

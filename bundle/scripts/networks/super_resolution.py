@@ -1,4 +1,4 @@
-"""The papers' inference network: LR encoder and SR decoder. A volume goes in, a volume comes out."""
+"""Super-resolution: the inference network of UDEAN, LR encoder and SR decoder, from volume to volume."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def check_geometry(scale_factor: Sequence[int], slab_size: int) -> tuple[int, in
 
 
 class SuperResolutionNet(nn.Module):
-    """LR encoder $E$ and SR decoder $S$ of UDEAN (https://arxiv.org/abs/2205.06891), by thin slabs.
+    """LR encoder $E$ and SR decoder $S$ of UDEAN (https://arxiv.org/abs/2205.06891), on thin slabs.
 
     A volume passes as one slab per slice along its last axis. The output of each slab's central slice is kept.
     Training calls :meth:`slab`, or :meth:`encode` and :meth:`decode`, which return all slices that they are given.
@@ -49,8 +49,8 @@ class SuperResolutionNet(nn.Module):
         reduction: squeeze of the channel attention.
         skip: let the decoder learn the residual to a fixed interpolation of the LR slab. The untrained network is then
             this interpolation. The papers' network has no skip.
-        slab_step: slices from one slab of a volume to the next, odd and at most ``slab_size``. So many slices in the
-            middle of each slab are kept, and the work shrinks by the same factor.
+        slab_step: slices from one slab of a volume to the next, odd and at most ``slab_size``. Each slab gives this
+            number of slices from its middle, and the work shrinks by the same factor.
         slabs_per_pass: how many slabs of a volume pass the network at once, see :func:`.slabs.in_passes`.
         seed: seed of the initialisation.
 
@@ -117,7 +117,7 @@ class SuperResolutionNet(nn.Module):
         """LR volume ``(B, 1, H, W, D)`` to SR volume ``(B, 1, s * H, s * W, s_z * D)``.
 
         Raises:
-            ValueError: when the input is no volume of one channel.
+            ValueError: when the input is not a volume of one channel.
         """
         if x.ndim != 5 or x.shape[1] != 1:
             raise ValueError(f"SuperResolutionNet expects volumes of shape (B, 1, H, W, D), got {list(x.shape)}.")

@@ -1,4 +1,4 @@
-"""Translation between two groups of LR scans, and the networks that contain it."""
+"""Translation: from one group of LR scans to another, and the networks that contain it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .ts_rcan import SlabEncoder, TSRCANDecoder
 
 
 class TranslationNet(nn.Module):
-    """LR to LR by thin slabs: the encoder of the papers' inference network and a decoder without up-sampling.
+    """LR to LR on thin slabs: the encoder of :class:`.SuperResolutionNet` and a decoder without up-sampling.
 
     Args:
         slab_size: odd number of slices of a slab. The papers take 3.
@@ -20,8 +20,8 @@ class TranslationNet(nn.Module):
         num_blocks: blocks per group.
         reduction: squeeze of the channel attention.
         skip: let the decoder learn the residual to its input. The untrained network is then the identity.
-        noise: give the encoder one more channel of white Gaussian noise, drawn anew for every slab. One input then has
-            many outputs.
+        noise: give the encoder one more channel, new white Gaussian noise for every slab. One input then has many
+            outputs.
         slabs_per_pass: how many slabs of a volume pass the network at once, see :func:`.slabs.in_passes`.
         seed: seed of the initialisation.
 
@@ -77,7 +77,7 @@ class TranslationNet(nn.Module):
         """LR volume ``(B, 1, H, W, D)`` to LR volume ``(B, 1, H, W, D)``.
 
         Raises:
-            ValueError: when the input is no volume of one channel.
+            ValueError: when the input is not a volume of one channel.
         """
         if x.ndim != 5 or x.shape[1] != 1:
             raise ValueError(f"TranslationNet expects volumes of shape (B, 1, H, W, D), got {list(x.shape)}.")
@@ -116,6 +116,11 @@ class TranslatedDegradation(nn.Module):
     Args:
         downsampling: HR volume to LR volume.
         translator: LR volume to LR volume of the target group.
+
+    Example:
+        >>> from scripts.networks import CubicDownsampling
+        >>> TranslatedDegradation(CubicDownsampling(), nn.Identity())(torch.rand(1, 1, 8, 8, 8)).shape
+        torch.Size([1, 1, 4, 4, 4])
     """
 
     def __init__(self, downsampling: nn.Module, translator: nn.Module) -> None:

@@ -1,7 +1,7 @@
-"""TS-RCAN, the thin-slab residual channel-attention network: the papers' decoders and the encoders that feed them.
+"""TS-RCAN, the thin-slab residual channel-attention network: UDEAN's decoders and the encoders that feed them.
 
-TS-RCAN (https://arxiv.org/abs/2111.14259) is RCAN (https://arxiv.org/abs/1807.02758) with slices as channels, five
-groups of five blocks and no mean shift. All convolutions are 2-D.
+TS-RCAN (https://arxiv.org/abs/2111.14259) is RCAN (https://arxiv.org/abs/1807.02758) with slices as channels. It has
+five groups of five blocks and no mean shift. All convolutions are 2-D.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
 
 
 class ChannelAttention(nn.Module):
-    """Scale each channel by a gate, which depends on the means of all channels over the image."""
+    """Scale each channel by a gate in (0, 1), which depends on the means of all channels over the image."""
 
     def __init__(self, num_features: int, reduction: int) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ def residual_group(num_features: int, num_blocks: int, reduction: int) -> Residu
 
 
 class TSRCANDecoder(nn.Module):
-    """Features to the slices of a slab: head, residual groups with a long skip, optional sub-pixel up-sampling, last.
+    """Features to the slices of a slab: a convolution, residual groups with a long skip, up-sampling, a convolution.
 
     No activation follows the last convolution, because the output of a final ReLU can become zero for good.
 
@@ -121,7 +121,7 @@ class TSRCANDecoder(nn.Module):
 
 
 class SlabEncoder(nn.Sequential):
-    """Six convolutions with LeakyReLU between every two: the LR encoder, or with a stride the down-sampling extractor.
+    """Six convolutions with LeakyReLU between them: the LR encoder or, with a stride, the down-sampling extractor.
 
     No activation follows the last convolution, so that features keep their sign. The kernel of the first convolution is
     centred on voxel ``stride * l`` for output voxel ``l``.
@@ -131,6 +131,11 @@ class SlabEncoder(nn.Sequential):
         stride: in-plane stride of the first convolution.
         num_features: width.
         seed: seed of the initialisation.
+
+    Example:
+        >>> import torch
+        >>> SlabEncoder(in_channels=3, stride=2)(torch.rand(1, 3, 8, 8)).shape
+        torch.Size([1, 64, 4, 4])
     """
 
     def __init__(self, in_channels: int, stride: int = 1, num_features: int = 64, seed: int = 0) -> None:

@@ -14,65 +14,39 @@ from scripts.physics.degradation import Degradation
 from .degradation import SlabDegradation, add_noise, truncate_mirrored
 from .initialization import initialize, rescale
 from .interpolation import SlabInterpolation
-from .slabs import central, per_pass, surround
-from .streaming import StreamedReLU, StreamedResidual, StreamedSequential, conv3x3x3
+from .slabs import (
+    central,
+    channels_last,
+    channels_to_volume,
+    per_pass,
+    slab_to_small_volume,
+    surround,
+    volume_to_channels,
+)
+from .streaming import streamed
 from .super_resolution import check_geometry
 from .ts_rcan import Residual
 
 OUTPUT_SCALE = 0.1
 """Factor of what the last convolution adds to a skip, because that residual is small beside the image.
 
-Without it the first steps at a usual learning rate add too much. Hundreds of iterations then only undo that.
+Otherwise the first steps at a usual learning rate add too much, and hundreds of iterations only undo it.
 """
 
 
-def residual_group(num_features: int, num_blocks: int) -> StreamedResidual:
+def conv3x3x3(in_channels: int, out_channels: int, stride: Sequence[int] = (1, 1, 1)) -> nn.Conv3d:
+    return nn.Conv3d(in_channels, out_channels, kernel_size=3, stride=tuple(stride), padding=1)
+
+
+def residual_block(num_features: int) -> Residual:
+    """Convolution, ReLU, convolution, and the skip around them."""
+    return Residual(conv3x3x3(num_features, num_features), nn.ReLU(inplace=True), conv3x3x3(num_features, num_features))
+
+
+def residual_group(num_features: int, num_blocks: int) -> Residual:
     """The group of RCAN (https://arxiv.org/abs/1807.02758) without channel attention, which needs whole volumes."""
-    blocks = [
-        StreamedResidual(
-            conv3x3x3(num_features, num_features),
-            StreamedReLU(inplace=True),
-            conv3x3x3(num_features, num_features),
-        )
-        for _ in range(num_blocks)
-    ]
-    return StreamedResidual(*blocks, conv3x3x3(num_features, num_features))
-
-
-def channels_last(volume: Tensor) -> Tensor:
-    """A volume in the layout in which 3-D convolutions are fast."""
-    return volume.contiguous(memory_format=torch.channels_last_3d)
-
-
-def slab_to_volume(slab: Tensor) -> Tensor:
-    """``(B, S, H, W)`` to ``(B, 1, H, W, S)``."""
-    return channels_last(slab.movedim(1, -1).unsqueeze(1))
-
-
-def volume_to_channels(volume: Tensor) -> Tensor:
-    """``(B, C, H, W, S)`` to ``(B, C * S, H, W)``, the features of a slab as 2-D networks see them."""
-    return volume.movedim(-1, 2).flatten(1, 2)
-
-
-def channels_to_volume(features: Tensor, slab_size: int) -> Tensor:
-    """Inverse of :func:`volume_to_channels`."""
-    return channels_last(features.unflatten(1, (-1, slab_size)).movedim(2, -1))
-
-
-def initialize_branches(network: nn.Module, first: nn.Conv3d, last: nn.Conv3d, zero_last: bool, seed: int) -> None:
-    """Initialise a network. Convolutions without an activation behind them get no gain.
-
-    ``zero_last`` makes the last convolution zero, so that an untrained network with a skip is the skip. The branches do
-    not start near the identity as in the papers' deeper networks. Such a network would be almost linear, and would
-    spend its first hundreds of iterations on a linear filter.
-    """
-    initialize(network, seed)
-    branches = [branch for branch in network.modules() if isinstance(branch, Residual)]
-    ends = [[layer for layer in branch if isinstance(layer, nn.Conv3d)][-1] for branch in branches]
-    for layer in (first, *ends, last):
-        rescale(layer, gain=1.0)
-    if zero_last:
-        nn.init.zeros_(last.weight)
+    blocks = [residual_block(num_features) for _ in range(num_blocks)]
+    return Residual(*blocks, conv3x3x3(num_features, num_features))
 
 
 class VolumetricNet(nn.Module):
@@ -90,7 +64,7 @@ class VolumetricNet(nn.Module):
         num_blocks: blocks per group, each of two convolutions.
         skip: learn the residual to a fixed interpolation. The untrained network is then this interpolation.
         voxels_per_pass: about how many LR voxels pass the network at once, see :mod:`.streaming`. It changes time and
-            memory, never the result. None for as many as suit the device, see :func:`.slabs.per_pass`.
+            memory, never the result. None for the number that suits the device, see :func:`.slabs.per_pass`.
         seed: seed of the initialisation.
 
     Raises:
@@ -121,18 +95,45 @@ class VolumetricNet(nn.Module):
         self.output_scale = OUTPUT_SCALE if skip else 1.0
         self.reach = 2 + num_groups * (2 * num_blocks + 1)  # one voxel per convolution
         groups = [residual_group(num_features, num_blocks) for _ in range(num_groups)]
-        self.encoder = StreamedSequential(conv3x3x3(1, num_features), *groups[:1])
-        self.decoder = StreamedSequential(
-            *groups[1:], conv3x3x3(num_features, self.factors[0] * self.factors[1] * self.factors[2])
-        )
+        phases = in_plane * in_plane * through_plane
+        self.encoder = streamed(nn.Sequential(conv3x3x3(1, num_features), *groups[:1]))
+        self.decoder = streamed(nn.Sequential(*groups[1:], conv3x3x3(num_features, phases)))
         self.interpolation = SlabInterpolation(self.factors)
         initialize_branches(self, first=self.encoder[0], last=self.decoder[-1], zero_last=skip, seed=seed)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """LR volume ``(B, 1, H, W, D)`` to SR volume ``(B, 1, s * H, s * W, s_z * D)``.
+
+        Raises:
+            ValueError: when the input is not a volume of one channel.
+        """
+        if x.ndim != 5 or x.shape[1] != 1:
+            raise ValueError(f"VolumetricNet expects volumes of shape (B, 1, H, W, D), got {list(x.shape)}.")
+        voxels = per_pass(x, self.voxels_per_pass, cached=131_072, launched=4_194_304)
+        step = max(1, voxels // (x.shape[3] * x.shape[4]))
+        if x.shape[2] > step:
+            return self._in_parts(x, step)
+        return self._restore(self.decoder(self.encoder(channels_last(x))), x, 0, x.shape[2])
+
+    def encode(self, low_res: Tensor) -> Tensor:
+        """LR slab ``(B, S, H, W)`` to features ``(B, num_features * slab_size, H, W)`` of its central slices."""
+        return volume_to_channels(self.encoder(slab_to_small_volume(central(low_res, self.slab_size))))
+
+    def decode(self, features: Tensor, low_res: Tensor) -> Tensor:
+        """Features to the SR slab ``(B, S * s_z, s * H, s * W)``. The skip interpolates ``low_res``."""
+        volume = self._refine(self.decoder(channels_to_volume(features, self.slab_size)))
+        slab = surround(volume[:, 0].movedim(-1, 1), low_res.shape[1] * self.factors[2])
+        return slab + self.interpolation(low_res) if self.skip else slab
+
+    def slab(self, low_res: Tensor) -> Tensor:
+        """LR slab ``(B, S, H, W)`` to all slices of the SR slab ``(B, S * s_z, s * H, s * W)``."""
+        return self.decode(self.encode(low_res), low_res)
 
     def grown(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The weights of a network of fewer groups, extended so that this network computes the same.
 
         The additional groups come last. Their branches start at zero, so that they pass on their input and learn from
-        the first iteration on. Weights of as many groups come back unchanged.
+        the first iteration on. Weights of a network with the same number of groups come back unchanged.
         """
         last = len(self.decoder) - 1
         layers = [int(layer[1]) for name in weights if (layer := re.match(r"decoder\.(\d+)\.", name))]
@@ -146,20 +147,6 @@ class VolumetricNet(nn.Module):
             nn.init.zeros_(group[-1].bias)
             state.update(group.state_dict(prefix=f"decoder.{index}."))
         return state
-
-    def encode(self, low_res: Tensor) -> Tensor:
-        """LR slab ``(B, S, H, W)`` to features ``(B, num_features * slab_size, H, W)`` of its central slices."""
-        return volume_to_channels(self.encoder(slab_to_volume(central(low_res, self.slab_size))))
-
-    def decode(self, features: Tensor, low_res: Tensor) -> Tensor:
-        """Features to the SR slab ``(B, S * s_z, s * H, s * W)``. The skip interpolates ``low_res``."""
-        volume = self._refine(self.decoder(channels_to_volume(features, self.slab_size)))
-        slab = surround(volume[:, 0].movedim(-1, 1), low_res.shape[1] * self.factors[2])
-        return slab + self.interpolation(low_res) if self.skip else slab
-
-    def slab(self, low_res: Tensor) -> Tensor:
-        """LR slab ``(B, S, H, W)`` to all slices of the SR slab ``(B, S * s_z, s * H, s * W)``."""
-        return self.decode(self.encode(low_res), low_res)
 
     def _refine(self, phases: Tensor) -> Tensor:
         """Sub-pixel shuffle, ``(B, s * s * s_z, H, W, D)`` to ``(B, 1, s * H, s * W, s_z * D)``."""
@@ -177,11 +164,12 @@ class VolumetricNet(nn.Module):
         return part
 
     def _in_parts(self, x: Tensor, step: int) -> Tensor:
-        """The SR volume of ``x``, whose first axis passes the layers ``step`` slices at a time."""
+        """The SR volume of ``x``, whose first axis passes ``step`` slices at a time, see :mod:`.streaming`."""
         s, batch, height, width, depth = self.factors, x.shape[0], x.shape[2], x.shape[3], x.shape[4]
         volume = torch.empty([batch, 1, s[0] * height, s[1] * width, s[2] * depth], dtype=x.dtype, device=x.device)
         before: list[Tensor] = []
-        start, end, restored = 0, max(step, self.reach + 1), 0  # every layer gets enough of the first part to answer
+        start, restored = 0, 0
+        end = max(step, self.reach + 1)  # so that every layer can return a slice of the first part
         while start < height:
             after: list[Tensor] = []
             last = end >= height
@@ -192,23 +180,9 @@ class VolumetricNet(nn.Module):
             start, end, before, restored = end, end + step, after, ready
         return volume
 
-    def forward(self, x: Tensor) -> Tensor:
-        """LR volume ``(B, 1, H, W, D)`` to SR volume ``(B, 1, s * H, s * W, s_z * D)``.
-
-        Raises:
-            ValueError: when the input is no volume of one channel.
-        """
-        if x.ndim != 5 or x.shape[1] != 1:
-            raise ValueError(f"VolumetricNet expects volumes of shape (B, 1, H, W, D), got {list(x.shape)}.")
-        voxels = per_pass(x, self.voxels_per_pass, cached=131_072, launched=4_194_304)
-        step = max(1, voxels // (x.shape[3] * x.shape[4]))
-        if x.shape[2] > step:
-            return self._in_parts(x, step)
-        return self._restore(self.decoder(self.encoder(channels_last(x))), x, 0, x.shape[2])
-
 
 class VolumetricDegradationNet(SlabDegradation):
-    r"""The degradation network beside :class:`VolumetricNet`. It makes the same kind of features, of HR slabs.
+    r"""The degradation network beside :class:`VolumetricNet`. It makes the same kind of features from HR slabs.
 
     The kernel of the first convolution is centred on HR voxel $sl$ for LR voxel $l$.
 
@@ -219,7 +193,7 @@ class VolumetricDegradationNet(SlabDegradation):
         num_groups: residual groups, of which the first belongs to the extractor.
         num_blocks: blocks per group, each of two convolutions.
         skip: learn the residual to the k-space truncation of the input. The untrained network is then this truncation.
-        estimate: a degradation, noise included, that the skip applies instead of the truncation alone.
+        estimate: a degradation that the skip applies, noise included. None for the truncation alone.
         seed: seed of the initialisation.
 
     Raises:
@@ -251,7 +225,7 @@ class VolumetricDegradationNet(SlabDegradation):
     def encode(self, high_res: Tensor) -> Tensor:
         """HR slab ``(B, S * s_z, s * H, s * W)`` to features ``(B, num_features * slab_size, H, W)``."""
         learned = central(high_res, self.slab_size * self.factors[2])
-        return volume_to_channels(self.extractor(slab_to_volume(learned)))
+        return volume_to_channels(self.extractor(slab_to_small_volume(learned)))
 
     def decode(self, features: Tensor, low_res: Tensor) -> Tensor:
         """Features to the LR slab ``(B, S, H, W)``. The skip adds ``low_res``."""
@@ -263,7 +237,7 @@ class VolumetricDegradationNet(SlabDegradation):
         """HR volume ``(B, 1, s * H, s * W, s_z * D)`` to LR volume ``(B, 1, H, W, D)``.
 
         Raises:
-            ValueError: when the sizes of the volume are no multiples of the scale factor.
+            ValueError: when the sizes of the volume are not multiples of the scale factor.
         """
         self.check_volume(x)
         volume, axes = self.decoder(self.extractor(channels_last(x))), (2, 3, 4)
@@ -271,3 +245,19 @@ class VolumetricDegradationNet(SlabDegradation):
             low_res = add_noise(truncate_mirrored(x, self.factors, axes, self.estimate), axes, self.estimate)
             volume = low_res + OUTPUT_SCALE * volume
         return volume
+
+
+def initialize_branches(network: nn.Module, first: nn.Conv3d, last: nn.Conv3d, zero_last: bool, seed: int) -> None:
+    """Initialise a network. Convolutions without an activation behind them get no gain.
+
+    ``zero_last`` makes the last convolution zero, so that an untrained network with a skip is the skip. The branches do
+    not start near the identity as in the papers' deeper networks. Such a network would be almost linear, and would
+    spend its first hundreds of iterations on a linear filter.
+    """
+    initialize(network, seed)
+    branches = [branch for branch in network.modules() if isinstance(branch, Residual)]
+    ends = [[layer for layer in branch if isinstance(layer, nn.Conv3d)][-1] for branch in branches]
+    for layer in (first, *ends, last):
+        rescale(layer, gain=1.0)
+    if zero_last:
+        nn.init.zeros_(last.weight)

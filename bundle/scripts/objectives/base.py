@@ -157,11 +157,11 @@ class Objective(nn.Module, ABC):
         The real image and each fake pass in batches of their own.
 
         Args:
-            name: of the discriminator.
-            images: as ``forward`` publishes them.
+            name: name of the discriminator.
+            images: the images that ``forward`` published.
             real: name of the real image.
-            fakes: names of the images to be told from it.
-            loss: of the logits of the real image and of a fake.
+            fakes: names of the images that the discriminator should distinguish from it.
+            loss: maps the logits of the real image and of a fake to a scalar.
         """
         discriminator = getattr(self, name)
         real_logits = discriminator(images[real])

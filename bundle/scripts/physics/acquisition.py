@@ -1,8 +1,8 @@
-r"""Acquisition: what the spectrum of a single scan shows about how its k-space was acquired and filtered.
+r"""Acquisition: how the k-space of a single scan was acquired and filtered, as its spectrum shows.
 
-Along each axis the power of a head falls as a power of the frequency, down to a floor of noise. Subjects differ little:
-from a quarter of the Nyquist frequency to all of it the power fell by 26 to 34 dB per decade in the scans on which the
-settings were chosen. A filter, a missing part of k-space, or an interpolation of the matrix shows as a departure:
+Along each axis the power of a subject falls as a power of the frequency, down to a floor of noise. Subjects differ
+little. In the scans behind the settings, the power fell by 26 to 34 dB per decade, from a quarter of the Nyquist
+frequency on. A filter, a missing part of k-space, or an interpolation of the matrix shows as a departure:
 
 $$P(u) = (u^{-p} + \nu)\, h(u)^2.$$
 
@@ -31,43 +31,45 @@ __all__ = ["RECOGNITION", "Acquisition", "RecognitionSettings", "measure_acquisi
 class RecognitionSettings:
     """The tuned numbers of :func:`measure_acquisition`.
 
-    They were set on real scans degraded in known ways. experiments/studies/compare_consistency.py tests them on others.
+    They were set on real scans that were degraded in known ways. experiments/studies/compare_consistency.py tests them
+    on other scans.
     """
 
-    most_bins: int = 20  # of frequencies along an axis; an axis has fewer when it has fewer than four voxels for each
-    fewest_bins: int = 8  # an axis with fewer than four voxels for each has no usable spectrum
+    most_bins: int = 20  # of frequencies along an axis, each of at least four voxels
+    fewest_bins: int = 8  # an axis with fewer has no usable spectrum
     tube_radius: float = 0.25  # share of the band; this close to an axis the power is anatomy rather than noise
     lowest_frequency: float = 0.12  # share of the band at which the law begins
-    slopes: tuple[float, ...] = tuple(range(24, 37))  # dB per decade by which the power of a head may fall
+    slopes: tuple[float, ...] = tuple(range(24, 37))  # dB per decade by which the power of a subject may fall
     usual_slope: float = 30.0  # dB per decade
     slope_spread: float = 4.0  # dB per decade, standard deviation between scans
     noise_floors: tuple[float, ...] = (0.0, *10 ** np.arange(-3.0, -0.49, 0.25))  # noise over anatomy at the band's end
-    evidence_per_part: float = 0.8  # dB rms by which a filter must explain the power better than one with a part less
+    evidence_per_part: float = 0.8  # dB rms that each part of a filter must explain
     largest_misfit: float = 1.7  # dB rms above which no filter explains the power; plain scans stay below 1.5
     cliff: float = 15.0  # dB within two bins, where k-space ends; the steepest filter falls by 9
-    earliest_cliff: float = 0.3  # share of the band below which no end of k-space is looked for
+    earliest_cliff: float = 0.3  # share of the band below which k-space does not end
     corner_deficit: float = 15.0  # dB by which the power beyond the ellipsoid is lower when the corners are empty
 
 
 RECOGNITION = RecognitionSettings()
-# what a scanner does, and how many parts each filter assumes; the simpler of two equally good explanations is likelier
+# filters of scanners, and how many parts each assumes; of two equally good explanations the simpler is likelier
 RECOGNISED = {UNFILTERED: 0, Filter("hamming"): 1}
 RECOGNISED |= {Filter("partial_fourier", (eighths / 8,)): 1 for eighths in (5, 6, 7)}
 RECOGNISED |= {Filter("partial_fourier_hamming", (eighths / 8,)): 2 for eighths in (5, 6, 7)}
 
 
 class Acquisition(NamedTuple):
-    """What the spectrum of a scan shows.
+    """How a scan was acquired, as its spectrum shows.
 
     Args:
         filters: along each axis; None where no filter explains the power.
         cutoffs: along each axis, the share of the band that k-space fills; below 1 when the scan was zero-filled.
-        misfits: along each axis, the rms difference in dB between the power and what the best filter explains.
+        misfits: along each axis, the rms difference in dB between the power and the best filter's.
         elliptical: whether the corners beyond the ellipsoid are empty.
 
-    >>> filters = Filter("hamming"), UNFILTERED, UNFILTERED
-    >>> Acquisition(filters, (1.0, 0.75, 1.0), (0.9, 0.8, 0.7), elliptical=False).describe("ASR")
-    'hamming along the A axis, k-space that ends at 75% of the band along the S axis'
+    Example:
+        >>> filters = Filter("hamming"), UNFILTERED, UNFILTERED
+        >>> Acquisition(filters, (1.0, 0.75, 1.0), (0.9, 0.8, 0.7), elliptical=False).describe("ASR")
+        'hamming along the A axis, k-space that ends at 75% of the band along the S axis'
     """
 
     filters: tuple[Filter | None, ...]
@@ -76,7 +78,7 @@ class Acquisition(NamedTuple):
     elliptical: bool
 
     def window(self, matrix_size: Sequence[int]) -> Tensor:
-        """The transfer on a centred k-space, float64. An axis without an explanation counts as unfiltered."""
+        """The transfer on a centred k-space, float64. An axis whose filter is None counts as unfiltered."""
         radii = [centred_frequencies(n).abs() / cut for n, cut in zip(matrix_size, self.cutoffs, strict=True)]
         inside = [r.clamp(max=1).numpy() for r in radii]
         curves = [torch.from_numpy((one or UNFILTERED).at(u)) for one, u in zip(self.filters, inside, strict=True)]
@@ -84,7 +86,7 @@ class Acquisition(NamedTuple):
         return separable_window(lines, radii if self.elliptical else None)
 
     def describe(self, axes: Sequence[str]) -> str:
-        """What distinguishes the scan from a plain truncation, in words; empty when nothing does.
+        """Describe in words how the scan differs from a plain truncation; empty if it does not.
 
         Args:
             axes: names of the axes.
@@ -109,11 +111,12 @@ def measure_acquisition(volume: Tensor, axes: Sequence[int] = (0, 1, 2)) -> Acqu
         axes: the axes to examine; the others count as unfiltered.
 
     Returns:
-        None when one of these axes has less than 32 voxels, too few for a spectrum.
+        the findings; None when one of these axes has fewer than 32 voxels.
 
-    >>> scan = measure_acquisition(torch.rand(40, 40, 40))  # noise, whose spectrum no filter explains
-    >>> scan.filters
-    (None, None, None)
+    Example:
+        >>> scan = measure_acquisition(torch.rand(40, 40, 40))  # noise, whose spectrum no filter explains
+        >>> scan.filters
+        (None, None, None)
     """
     if min(volume.shape[axis] for axis in axes) < 4 * RECOGNITION.fewest_bins:
         return None

@@ -4,17 +4,17 @@ With the transfer $H$ of the scan and the discrepancy $D = x - H \hat y$ inside 
 
 $$\hat y \leftarrow \hat y + W D, \qquad W = \frac{H P_{err}}{(H^2 + \delta^2) P_{err} + P_{noise}},$$
 
-has the least expected error. Here $P_{err}$ is the power of the prediction's error, $P_{noise}$ the power of the noise
-that the scan has and the target lacks, and $\delta$ the error of the transfer. In each shell of k-space, $P_{err}$ is
-the part of the discrepancy beyond the noise. $H = 1$ and $P_{noise} = \delta = 0$ put back the whole acquisition.
+has the least expected error. $P_{err}$ is the power of the prediction's error. $P_{noise}$ is the power of the noise
+that the scan has and the wanted image lacks. $\delta$ is the error of the transfer. In each shell of k-space,
+$P_{err}$ is the part of the discrepancy beyond the noise. $H = 1$ and $P_{noise} = \delta = 0$ put back the whole
+acquisition.
 
-The weight depends on the target:
+The weight depends on the wanted image:
 
-* The target may be this scan, acquired further out in k-space. It has the same noise in the acquired part, so that
-  nothing there counts as noise.
-* The target may be an image without noise. Then noise that the network smoothed away must stay away.
+* It may be this scan, acquired further out in k-space. The acquired part then has the same noise, and $P_{noise} = 0$.
+* It may be an image without noise. Noise that the network smoothed away must then not return.
 
-:func:`smoothed_noise` bounds that noise, so that the weight suits both targets.
+:func:`smoothed_noise` bounds that noise, so that the weight suits both.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ __all__ = [
 
 
 SHELLS = 10  # between the centre of k-space and the ellipsoid that touches the faces of the band
-LOW = 0.3  # share of the band in which gain and shift are measured
-CHANCE = 3.0  # standard errors of the noise's power below which a discrepancy does not count as an error
+LOW_FREQUENCIES = 0.3  # share of the band in which gain and shift are measured
+SIGNIFICANCE = 3.0  # standard errors of the noise's power below which a discrepancy does not count as an error
 AXES = (0, 1, 2)
 
 
@@ -49,9 +49,10 @@ def in_band(pred: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
         pred: the prediction, ``(sH, sW, sD)``, real.
         image: the scan, ``(H, W, D)``.
 
-    >>> acquired, predicted = in_band(torch.rand(8, 8, 8), torch.rand(4, 4, 4))
-    >>> predicted.shape
-    torch.Size([4, 4, 4])
+    Example:
+        >>> acquired, predicted = in_band(torch.rand(8, 8, 8), torch.rand(4, 4, 4))
+        >>> predicted.shape
+        torch.Size([4, 4, 4])
     """
     return fftc(image, AXES), fftc(truncate(pred, image.shape, AXES), AXES)
 
@@ -75,12 +76,13 @@ def soft_data_consistency(
         kspaces: the result of :func:`in_band` for ``pred`` and ``image``; None to compute it.
 
     Returns:
-        the prediction, and the share of the acquired k-space that it now has from the scan.
+        the prediction, and the share of the acquired k-space that now comes from the scan.
 
-    >>> pred, image, silent = torch.zeros(8, 8, 8), torch.rand(4, 4, 4), torch.zeros(1, 1, 1)
-    >>> volume, share = soft_data_consistency(pred, image, noise=silent)
-    >>> round(share, 3)  # without noise, all of the acquired k-space comes back
-    1.0
+    Example:
+        >>> pred, image, silent = torch.zeros(8, 8, 8), torch.rand(4, 4, 4), torch.zeros(1, 1, 1)
+        >>> volume, share = soft_data_consistency(pred, image, noise=silent)
+        >>> round(share, 3)  # without noise, all of the acquired k-space comes back
+        1.0
     """
     transfer = torch.ones_like(image) if transfer is None else transfer.to(image)
     correction, share = _correction(*(kspaces or in_band(pred, image)), transfer, noise, transfer_error)
@@ -143,9 +145,10 @@ def smoothed_noise(acquired: Tensor, predicted: Tensor, inside: Tensor) -> Tenso
     Returns:
         power of the noise in each shell.
 
-    >>> k = fftc(torch.rand(8, 8, 8), AXES)
-    >>> float(smoothed_noise(k, k, torch.ones(8, 8, 8, dtype=torch.bool)).max())  # an unchanged scan lost no noise
-    0.0
+    Example:
+        >>> k = fftc(torch.rand(8, 8, 8), AXES)
+        >>> float(smoothed_noise(k, k, torch.ones(8, 8, 8, dtype=torch.bool)).max())  # an unchanged scan lost no noise
+        0.0
     """
     shell = _shell_index(acquired.shape, acquired.device)
     removed = _shell_means(((acquired - predicted) * acquired.conj()).real, shell, inside).clamp(min=0)
@@ -169,9 +172,10 @@ def consistency_weight(
     Returns:
         real tensor of their shape, at most 1 over the transfer; 0 where nothing was acquired.
 
-    >>> acquired, predicted, transfer = torch.ones(4, 4, 4), torch.zeros(4, 4, 4), torch.full((4, 4, 4), 0.5)
-    >>> float(consistency_weight(acquired, predicted, transfer, noise=torch.zeros(1, 1, 1)).mean())
-    2.0
+    Example:
+        >>> acquired, predicted, transfer = torch.ones(4, 4, 4), torch.zeros(4, 4, 4), torch.full((4, 4, 4), 0.5)
+        >>> float(consistency_weight(acquired, predicted, transfer, noise=torch.zeros(1, 1, 1)).mean())
+        2.0
     """
     inside = transfer > 0
     shell = _shell_index(acquired.shape, acquired.device)
@@ -183,7 +187,7 @@ def consistency_weight(
     seen, chance, scale = (
         _shell_sums(v, shell, inside) for v in (beyond, (squared * noise).square(), squared.square())
     )
-    error = (seen - CHANCE * chance.sqrt()).clamp(min=0) / scale.clamp(min=torch.finfo(scale.dtype).tiny)
+    error = (seen - SIGNIFICANCE * chance.sqrt()).clamp(min=0) / scale.clamp(min=torch.finfo(scale.dtype).tiny)
     error = error.to(transfer)[shell]
     power = (squared + transfer_error**2) * error + noise
     return torch.where(inside & (power > 0), transfer * error / power.clamp(min=torch.finfo(power.dtype).tiny), 0.0)
@@ -192,8 +196,8 @@ def consistency_weight(
 def wiener_inverse(image: Tensor, transfer: Tensor, noise: Tensor) -> Tensor:
     r"""Undo a transfer as far as the noise allows, $W = H P_y / (H^2 P_y + P_{noise})$: the best linear inverse.
 
-    $P_y$ is the power of the image before the transfer. It is the mean of the scan's power beyond the noise over each
-    shell of k-space. Well acquired points weigh more.
+    $P_y$ is the power of the image before the transfer: the mean over each shell of the scan's power beyond the noise.
+    Points with a higher transfer weigh more.
 
     Args:
         image: the scan, ``(H, W, D)``, real.
@@ -203,9 +207,10 @@ def wiener_inverse(image: Tensor, transfer: Tensor, noise: Tensor) -> Tensor:
     Returns:
         the restored scan, ``(H, W, D)``.
 
-    >>> half, silent = torch.full((4, 4, 4), 0.5), torch.zeros(4, 4, 4)
-    >>> float(wiener_inverse(torch.ones(4, 4, 4), half, silent).mean())
-    2.0
+    Example:
+        >>> half, silent = torch.full((4, 4, 4), 0.5), torch.zeros(4, 4, 4)
+        >>> float(wiener_inverse(torch.ones(4, 4, 4), half, silent).mean())
+        2.0
     """
     k = fftc(image, AXES)
     shell, inside = _shell_index(image.shape, image.device), transfer > 0
@@ -227,13 +232,14 @@ def gain_and_shift(acquired: Tensor, predicted: Tensor) -> tuple[float, list[flo
     Returns:
         gain of the prediction, 1 when there is none, and its shift in voxels of the scan along each axis.
 
-    >>> k = fftc(torch.rand(16, 16, 16), AXES)
-    >>> gain, shift = gain_and_shift(k, 1.05 * k)
-    >>> round(gain, 3)
-    1.05
+    Example:
+        >>> k = fftc(torch.rand(16, 16, 16), AXES)
+        >>> gain, shift = gain_and_shift(k, 1.05 * k)
+        >>> round(gain, 3)
+        1.05
     """
     radii = _radii(acquired.shape, acquired.device)
-    low = sum(r.square() for r in radii).sqrt() < LOW
+    low = sum(r.square() for r in radii).sqrt() < LOW_FREQUENCIES
     x, y = (k[low].to(torch.complex128) for k in (acquired, predicted))
     power = x.abs().square()
     angles = torch.stack([torch.pi * r.expand(low.shape)[low].double() for r in radii])

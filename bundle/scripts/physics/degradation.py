@@ -36,9 +36,10 @@ class Transfer(NamedTuple):
         parameter: of the family: taper of Tukey, FWHM in low-resolution voxels, acquired fraction; None otherwise.
         misfit: rms difference between the best family and the measured curve, in units of its tolerance.
 
-    >>> transfer = Transfer((0.0, 1.0), (1.0, 0.5), (0.0, 0.1), (1.0, 0.5), "empirical", None, 0.0)
-    >>> transfer.at(np.array([0.0, 0.5, 1.0])).tolist()
-    [1.0, 0.75, 0.5]
+    Example:
+        >>> transfer = Transfer((0.0, 1.0), (1.0, 0.5), (0.0, 0.1), (1.0, 0.5), "empirical", None, 0.0)
+        >>> transfer.at(np.array([0.0, 0.5, 1.0])).tolist()
+        [1.0, 0.75, 0.5]
     """
 
     frequencies: tuple[float, ...]
@@ -56,7 +57,7 @@ class Transfer(NamedTuple):
 
 
 class Degradation(NamedTuple):
-    """What turns a high-resolution into a low-resolution group, as ``estimate_degradation`` finds it.
+    """The transfer, gain and noise that turn a high-resolution into a low-resolution group.
 
     Args:
         spacing: median mm per voxel of the low-resolution group, along the axes of the canonical frame.
@@ -72,8 +73,9 @@ class Degradation(NamedTuple):
         misfit: rms of the residual in dB.
         subjects: numbers of high- and low-resolution volumes.
 
-    >>> known_degradation(hamming=True).window((4, 1, 1)).flatten().numpy().round(2).tolist()
-    [0.08, 0.54, 1.0, 0.54]
+    Example:
+        >>> known_degradation(hamming=True).window((4, 1, 1)).flatten().numpy().round(2).tolist()
+        [0.08, 0.54, 1.0, 0.54]
     """
 
     spacing: tuple[float, ...]
@@ -111,7 +113,15 @@ class Degradation(NamedTuple):
 
 
 def read_degradation(path: PathLike) -> Degradation:
-    """Read a degradation that :meth:`Degradation.save` wrote."""
+    """Read a degradation that :meth:`Degradation.save` wrote.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     known_degradation(hamming=True).save(Path(folder, "degradation.json"))
+        ...     read_degradation(Path(folder, "degradation.json")).elliptical
+        False
+    """
     record = json.loads(Path(path).read_text(encoding="utf-8"))
     transfers = tuple(Transfer(**_with_tuples(one)) for one in record["transfers"])
     return Degradation(**{**_with_tuples(record), "transfers": transfers})
@@ -124,13 +134,14 @@ def known_degradation(
     exponential: Sequence[float] | None = None,
     fermi: Sequence[Sequence[float] | None] | None = None,
 ) -> Degradation:
-    """The degradation of a known acquisition, such as one that ``KSpaceTruncate`` simulates.
+    """The degradation of a known acquisition, such as one that ``KSpaceTruncate`` simulates, without noise.
 
-    Of partial Fourier it has the effect on the real part of the image. There is no noise. The spacing and the numbers
-    of subjects are unknown. For the arguments see :func:`scripts.physics.filters.acquisition_window`.
+    The transfer of partial Fourier is its effect on the real part of the image. The spacing and the numbers of subjects
+    are unknown. For the arguments see :func:`scripts.physics.filters.acquisition_window`.
 
-    >>> [round(amplitude, 2) for amplitude in known_degradation(hamming=True).transfers[0].amplitude[::32]]
-    [1.0, 0.54, 0.08]
+    Example:
+        >>> [round(amplitude, 2) for amplitude in known_degradation(hamming=True).transfers[0].amplitude[::32]]
+        [1.0, 0.54, 0.08]
     """
     frequencies = np.linspace(0, 1, 65)
     transfers = []

@@ -43,17 +43,26 @@ def estimate_degradation(
     low_res_spacings: Sequence[Sequence[float]],
     high_res_spacings: Sequence[Sequence[float]],
 ) -> Degradation:
-    """Estimate what turns one group of scans into another; no subject needs to be in both.
+    """Estimate the degradation that turns one group of scans into another. The groups need not share a subject.
 
     Args:
         low_res: volumes ``(H, W, D)`` of the low-resolution group in the canonical frame, on the common intensity
             scale.
-        high_res: volumes of the high-resolution group, likewise.
+        high_res: volumes of the high-resolution group, in the same frame and scale.
         low_res_spacings: mm per voxel of each low-resolution volume.
         high_res_spacings: mm per voxel of each high-resolution volume.
 
     Raises:
-        ValueError: when a group is empty, or a scan has too few voxels for a spectrum.
+        ValueError: when a group is empty, or a low-resolution scan has fewer than 8 voxels along an axis.
+
+    Example:
+        >>> import torch
+        >>> from scripts.physics.kspace import truncate
+        >>> high_res = [torch.rand(32, 32, 32, generator=torch.Generator().manual_seed(seed)) for seed in range(2)]
+        >>> low_res = [truncate(volume, (16, 16, 16), (0, 1, 2)) for volume in high_res]
+        >>> estimate = estimate_degradation(low_res, high_res, [(2, 2, 2)] * 2, [(1, 1, 1)] * 2)
+        >>> estimate.spacing, round(estimate.gain, 1)
+        ((2.0, 2.0, 2.0), 1.0)
     """
     if not low_res or not high_res:
         raise ValueError(f"both groups must hold at least one scan, got {len(low_res)} and {len(high_res)}.")
@@ -70,7 +79,7 @@ def estimate_degradation(
     fit, families, free, filtered = _without_needless_noise(bins, model, edges)
     std, spreads = _uncertainty(low, high, bins.weights > 0, fit, free, edges, filtered)
     transfers = tuple(transfer_from_curve(*axis) for axis in zip(edges, free.curves, std, families, strict=True))
-    residual, noisy = model_residual(bins, free, filtered), fit.noise > ESTIMATOR.silence
+    residual, noisy = model_residual(bins, free, filtered), fit.noise > ESTIMATOR.negligible_noise
     return Degradation(
         tuple(map(float, spacing)),
         transfers,
@@ -138,8 +147,8 @@ def _fit_with_noise(bins: Bins, edges: np.ndarray, filtered: bool) -> _Model:
 
 
 def _without_needless_noise(bins: Bins, model: _Model, edges: np.ndarray) -> _Model:
-    """Drop the noise when it explains hardly more than free curves alone."""
-    silent = model.fit._replace(noise=ESTIMATOR.silence)
+    """Drop the noise when free curves alone explain the power almost as well."""
+    silent = model.fit._replace(noise=ESTIMATOR.negligible_noise)
     free = fit_curves(bins, silent, edges, filtered=False)
     if model.free.cost < (1 - ESTIMATOR.minimum_noise_evidence) * free.cost:
         return model
@@ -185,6 +194,12 @@ def transfer_from_curve(edges: np.ndarray, curve: np.ndarray, std: np.ndarray, f
         curve: measured log amplitude in the bins, ``(B,)``.
         std: its standard error.
         family: the best family.
+
+    Example:
+        >>> edges = np.linspace(0, 1, 9)
+        >>> transfer = transfer_from_curve(edges, np.zeros(8), np.full(8, 0.01), Filter("box"))
+        >>> transfer.family, transfer.misfit
+        ('box', 0.0)
     """
     best, centres = _simplest(edges, curve, std, family), 0.5 * (edges[1:] + edges[:-1])
     knots = np.concatenate([[0.0], centres, [1.0]])

@@ -24,7 +24,7 @@ Frequencies = TypeVar("Frequencies", np.ndarray, Tensor)
 
 
 def _library(u: Frequencies) -> Any:
-    """NumPy for arrays, PyTorch for tensors: their functions differ in the last digit, and each side keeps its own."""
+    """NumPy for arrays, PyTorch for tensors. Their functions differ in the last digit, so each caller keeps its own."""
     return torch if isinstance(u, Tensor) else np
 
 
@@ -49,11 +49,12 @@ def _gaussian(u: Frequencies, fwhm: float) -> Frequencies:
 
 
 def _partial_fourier(u: Frequencies, fraction: float) -> Frequencies:
-    """The real part of an image, of whose k-space a ``fraction`` in (0.5, 1] along the axis was acquired."""
+    """Partial Fourier: its effect on the real part, when a ``fraction`` of k-space in (0.5, 1] was acquired."""
     return _library(u).where(u <= 2 * fraction - 1, 1.0, 0.5)
 
 
 def _partial_fourier_hamming(u: Frequencies, fraction: float) -> Frequencies:
+    """Partial Fourier, then the Hamming filter."""
     return _partial_fourier(u, fraction) * _hamming(u)
 
 
@@ -87,11 +88,12 @@ class Filter(NamedTuple):
     """A filter along one axis.
 
     Args:
-        family: a name of :data:`FILTERS`; ``box`` is no filter.
+        family: a name of :data:`FILTERS`; ``box`` means unfiltered.
         parameters: of the family, in the order of its function; most families have one or none.
 
-    >>> Filter("tukey", (0.5,)).at(np.array([0.0, 0.5, 0.75, 1.0])).round(2).tolist()
-    [1.0, 1.0, 0.5, 0.0]
+    Example:
+        >>> Filter("tukey", (0.5,)).at(np.array([0.0, 0.5, 0.75, 1.0])).round(2).tolist()
+        [1.0, 1.0, 0.5, 0.0]
     """
 
     family: str
@@ -113,8 +115,9 @@ def separable_window(lines: Sequence[Tensor], radii: Sequence[Tensor] | None = N
         radii: distance from the centre along each axis, as a share of the band. If given, the corners beyond the
             ellipsoid that touches the faces of the band are 0.
 
-    >>> separable_window([torch.tensor([0.5, 1.0]), torch.tensor([1.0, 3.0])]).tolist()
-    [[0.5, 1.5], [1.0, 3.0]]
+    Example:
+        >>> separable_window([torch.tensor([0.5, 1.0]), torch.tensor([1.0, 3.0])]).tolist()
+        [[0.5, 1.5], [1.0, 3.0]]
     """
     window = math.prod(open_grid(lines))
     return window if radii is None else window * (sum(r.square() for r in open_grid(radii)) <= 1)
@@ -134,7 +137,7 @@ def acquisition_window(
     Args:
         matrix_size: the sizes of the acquired matrix along each axis.
         elliptical: leave out the corners beyond the ellipsoid that touches the faces, as elliptical sampling does.
-        partial_fourier: per axis, the acquired fraction of k-space in (0.5, 1]. The rest is 0 and lies at negative
+        partial_fourier: per axis, the acquired fraction of k-space in (0.5, 1]. The missing part lies at negative
             frequencies.
         hamming: apply the Hamming filter along each axis with more than one voxel.
         exponential: per axis, the decay of the exponential filter, not negative; 0 for none.
@@ -147,8 +150,9 @@ def acquisition_window(
     Raises:
         ValueError: when an option has another length than ``matrix_size``, or a value out of its range.
 
-    >>> acquisition_window([4], hamming=True).numpy().round(2).tolist()
-    [0.08, 0.54, 1.0, 0.54]
+    Example:
+        >>> acquisition_window([4], hamming=True).numpy().round(2).tolist()
+        [0.08, 0.54, 1.0, 0.54]
     """
     fractions = _per_axis("partial_fourier", partial_fourier, 1.0, matrix_size)
     decays = _per_axis("exponential", exponential, 0.0, matrix_size)

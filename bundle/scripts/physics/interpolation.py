@@ -1,4 +1,4 @@
-r"""Cubic interpolation on the grid of k-space truncation.
+r"""Interpolation: cubic, on the grid of k-space truncation.
 
 k-space truncation places low-resolution voxel $l$ at $s l$. Stock interpolation places it at $s l + (s - 1) / 2$
 (``align_corners=False``, MATLAB's ``imresize``), or stretches the volume end to end. An error of half a voxel costs
@@ -36,8 +36,9 @@ def interpolate_cubic(x: Tensor, scale_factor: int, dim: int | Sequence[int], ce
     Returns:
         tensor whose sizes along ``dim`` are ``scale_factor`` times larger.
 
-    >>> interpolate_cubic(torch.tensor([0.0, 1.0, 2.0, 3.0]), 2, dim=0)[2:5].tolist()
-    [1.0, 1.5, 2.0]
+    Example:
+        >>> interpolate_cubic(torch.tensor([0.0, 1.0, 2.0, 3.0]), 2, dim=0)[2:5].tolist()
+        [1.0, 1.5, 2.0]
     """
     for axis in [dim] if isinstance(dim, int) else dim:
         x = interpolate_axis(x, scale_factor, axis, centred)
@@ -45,7 +46,12 @@ def interpolate_cubic(x: Tensor, scale_factor: int, dim: int | Sequence[int], ce
 
 
 def interpolate_axis(x: Tensor, scale_factor: int, dim: int, centred: bool) -> Tensor:
-    """:func:`interpolate_cubic` along one axis, in a form that TorchScript compiles."""
+    """:func:`interpolate_cubic` along one axis, in a form that TorchScript compiles.
+
+    Example:
+        >>> interpolate_axis(torch.rand(1, 4, 4), 2, dim=1, centred=True).shape
+        torch.Size([1, 8, 4])
+    """
     size = x.shape[dim]
     position = torch.arange(size * scale_factor, dtype=torch.float64, device=x.device)
     position = (position + 0.5) / scale_factor - 0.5 if centred else position / scale_factor

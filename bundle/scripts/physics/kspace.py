@@ -3,7 +3,7 @@ r"""k-space: what a scanner acquires, and how acquiring less of it lowers the re
 Conventions, for an axis of $N$ voxels of which a matrix of $M \leq N$ is kept:
 
 * The phase refers to voxel 0. Low-resolution voxel $l$ therefore sits at high-resolution position $l N / M$, which is
-  voxel $2l$ when the matrix is halved. This holds for odd and even sizes alike.
+  voxel $2l$ when the matrix is halved. This holds for odd and for even sizes.
 * Intensities are preserved: a constant keeps its value.
 * The field of view is kept, so the spacing grows by the factor $N / M$.
 
@@ -23,7 +23,6 @@ __all__ = [
     "apodise",
     "centred_frequencies",
     "complex_noise",
-    "crop_kspace",
     "data_consistency",
     "fftc",
     "ifftc",
@@ -43,8 +42,9 @@ def fftc(x: Tensor, dim: Sequence[int]) -> Tensor:
         x: real or complex tensor of any shape.
         dim: the axes to transform; every other axis is a batch.
 
-    >>> fftc(torch.ones(4), [0]).real.tolist()
-    [0.0, 0.0, 4.0, 0.0]
+    Example:
+        >>> fftc(torch.ones(4), [0]).real.tolist()
+        [0.0, 0.0, 4.0, 0.0]
     """
     return torch.fft.fftshift(torch.fft.fftn(x, dim=tuple(dim)), dim=tuple(dim))
 
@@ -52,8 +52,9 @@ def fftc(x: Tensor, dim: Sequence[int]) -> Tensor:
 def ifftc(k: Tensor, dim: Sequence[int]) -> Tensor:
     """k-space to complex image, the inverse of :func:`fftc`.
 
-    >>> ifftc(fftc(torch.ones(4), [0]), [0]).real.tolist()
-    [1.0, 1.0, 1.0, 1.0]
+    Example:
+        >>> ifftc(fftc(torch.ones(4), [0]), [0]).real.tolist()
+        [1.0, 1.0, 1.0, 1.0]
     """
     return torch.fft.ifftn(torch.fft.ifftshift(k, dim=tuple(dim)), dim=tuple(dim))
 
@@ -61,8 +62,9 @@ def ifftc(k: Tensor, dim: Sequence[int]) -> Tensor:
 def centred_frequencies(size: int, device: torch.device | None = None) -> Tensor:
     """Signed frequency of each sample of a centred k-space in units of the Nyquist frequency, float64 in [-1, 1).
 
-    >>> centred_frequencies(4).tolist()
-    [-1.0, -0.5, 0.0, 0.5]
+    Example:
+        >>> centred_frequencies(4).tolist()
+        [-1.0, -0.5, 0.0, 0.5]
     """
     return (torch.arange(size, dtype=torch.float64, device=device) - size // 2) / max(size / 2, 1)
 
@@ -70,8 +72,9 @@ def centred_frequencies(size: int, device: torch.device | None = None) -> Tensor
 def open_grid(lines: Sequence[Tensor]) -> list[Tensor]:
     """Reshape vectors so that they broadcast against each other, the first one along the first axis.
 
-    >>> [line.shape for line in open_grid([torch.ones(4), torch.ones(5)])]
-    [torch.Size([4, 1]), torch.Size([1, 5])]
+    Example:
+        >>> [line.shape for line in open_grid([torch.ones(4), torch.ones(5)])]
+        [torch.Size([4, 1]), torch.Size([1, 5])]
     """
     return [line.reshape([-1 if a == axis else 1 for a in range(len(lines))]) for axis, line in enumerate(lines)]
 
@@ -90,8 +93,9 @@ def truncate(x: Tensor, matrix_size: Sequence[int], dim: Sequence[int]) -> Tenso
     Raises:
         ValueError: when a matrix size is not in [1, N].
 
-    >>> truncate(torch.rand(1, 8, 8, 6), (4, 4, 3), dim=(1, 2, 3)).shape
-    torch.Size([1, 4, 4, 3])
+    Example:
+        >>> truncate(torch.rand(1, 8, 8, 6), (4, 4, 3), dim=(1, 2, 3)).shape
+        torch.Size([1, 4, 4, 3])
     """
     for size, axis in zip(matrix_size, dim, strict=True):
         full = x.shape[axis]
@@ -118,8 +122,9 @@ def zero_fill(y: Tensor, matrix_size: Sequence[int], dim: Sequence[int]) -> Tens
     Raises:
         ValueError: when a matrix size is below the present size.
 
-    >>> zero_fill(torch.rand(1, 4, 4, 3), (8, 8, 6), dim=(1, 2, 3)).shape
-    torch.Size([1, 8, 8, 6])
+    Example:
+        >>> zero_fill(torch.rand(1, 4, 4, 3), (8, 8, 6), dim=(1, 2, 3)).shape
+        torch.Size([1, 8, 8, 6])
     """
     for size, axis in zip(matrix_size, dim, strict=True):
         kept = y.shape[axis]
@@ -165,38 +170,14 @@ def data_consistency(pred: Tensor, image: Tensor, dim: Sequence[int]) -> Tensor:
         image: real tensor, the acquired volume, smaller along ``dim``.
         dim: the axes along which ``image`` is truncated.
 
-    >>> pred, image = torch.zeros(8), torch.ones(4)
-    >>> data_consistency(pred, image, dim=[0]).tolist()
-    [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
+    Example:
+        >>> pred, image = torch.zeros(8), torch.ones(4)
+        >>> data_consistency(pred, image, dim=[0]).tolist()
+        [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
     """
     acquired = [image.shape[axis] for axis in dim]
     full = [pred.shape[axis] for axis in dim]
     return zero_fill(image - truncate(pred, acquired, dim), full, dim).add_(pred)  # in place: volumes are large
-
-
-def crop_kspace(k: Tensor, matrix_size: Sequence[int], dim: Sequence[int]) -> Tensor:
-    """Keep ``[N // 2 - M // 2, N // 2 - M // 2 + M)`` of a centred k-space, including the unpaired plane.
-
-    The papers' authors crop like this. The result stays in k-space. It is neither rescaled nor made Hermitian, which
-    :func:`truncate` does.
-
-    Args:
-        k: centred k-space.
-        matrix_size: how many samples to keep along each axis of ``dim``, in [1, N].
-        dim: the axes to crop.
-
-    Raises:
-        ValueError: when a matrix size is not in [1, N].
-
-    >>> crop_kspace(torch.arange(8), [4], dim=[0]).tolist()
-    [2, 3, 4, 5]
-    """
-    for size, axis in zip(matrix_size, dim, strict=True):
-        full = k.shape[axis]
-        if not 1 <= size <= full:
-            raise ValueError(f"matrix_size must be in [1, {full}] along axis {axis} to crop, got {size}.")
-        k = k.narrow(axis, full // 2 - size // 2, size)
-    return k
 
 
 def complex_noise(k: Tensor, noise_std: float, dim: Sequence[int], generator: torch.Generator | None = None) -> Tensor:
@@ -209,9 +190,10 @@ def complex_noise(k: Tensor, noise_std: float, dim: Sequence[int], generator: to
         dim: the k-space axes.
         generator: source of randomness, on the CPU.
 
-    >>> noisy = ifftc(complex_noise(torch.zeros(64, 64, dtype=torch.complex64), 0.1, (0, 1)), (0, 1))
-    >>> 0.09 < noisy.real.std() < 0.11
-    tensor(True)
+    Example:
+        >>> noisy = ifftc(complex_noise(torch.zeros(64, 64, dtype=torch.complex64), 0.1, (0, 1)), (0, 1))
+        >>> 0.09 < noisy.real.std() < 0.11
+        tensor(True)
     """
     samples = 1
     for axis in dim:
@@ -227,8 +209,9 @@ def apodise(k: Tensor, window: Tensor, dim: Sequence[int]) -> Tensor:
     Raises:
         ValueError: when the sizes of the window differ from those of k-space along ``dim``.
 
-    >>> apodise(torch.ones(2, 3), torch.tensor([0.0, 1.0, 0.5]), dim=[1]).tolist()
-    [[0.0, 1.0, 0.5], [0.0, 1.0, 0.5]]
+    Example:
+        >>> apodise(torch.ones(2, 3), torch.tensor([0.0, 1.0, 0.5]), dim=[1]).tolist()
+        [[0.0, 1.0, 0.5], [0.0, 1.0, 0.5]]
     """
     sizes = tuple(k.shape[axis] for axis in dim)
     if tuple(window.shape) != sizes:

@@ -1,4 +1,4 @@
-"""Registration in k-space: the sub-voxel shift and the gain between two volumes of one grid."""
+"""Registration: the sub-voxel shift and the gain between two volumes of one grid, found in k-space."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from torch import Tensor
 __all__ = ["angular_frequencies", "register_shift_and_gain", "sub_voxel_shift"]
 
 
-NEWTON_STEPS = 5  # they converge quadratically from the best whole voxel
+NEWTON_STEPS = 5  # enough, because they converge quadratically from the best whole voxel
 
 
 def angular_frequencies(x: Tensor) -> list[Tensor]:
     """Radians per voxel along each axis of the volume's real Fourier transform.
 
-    >>> [f.tolist() for f in angular_frequencies(torch.rand(1, 1, 1, 2))]
-    [[0.0], [0.0], [0.0, 3.1415927410125732]]
+    Example:
+        >>> [f.tolist() for f in angular_frequencies(torch.rand(1, 1, 1, 2))]
+        [[0.0], [0.0], [0.0, 3.1415927410125732]]
     """
     height, width, depth = x.shape[-3:]
     frequencies = torch.fft.fftfreq(height), torch.fft.fftfreq(width), torch.fft.rfftfreq(depth)
@@ -72,17 +73,18 @@ def register_shift_and_gain(pred: Tensor, label: Tensor) -> tuple[Tensor, Tensor
     Raises:
         ValueError: when the shapes differ.
 
-    >>> label = torch.rand(1, 8, 8, 8)
-    >>> moved, shift, gain = register_shift_and_gain(2 * label.roll(1, dims=1), label)
-    >>> [round(voxels) for voxels in shift.tolist()], round(float(gain), 3)
-    ([-1, 0, 0], 0.5)
+    Example:
+        >>> label = torch.rand(1, 8, 8, 8)
+        >>> moved, shift, gain = register_shift_and_gain(2 * label.roll(1, dims=1), label)
+        >>> [round(voxels) for voxels in shift.tolist()], round(float(gain), 3)
+        ([-1, 0, 0], 0.5)
     """
     if pred.shape != label.shape:
         raise ValueError(f"both volumes must have the same shape, got {tuple(pred.shape)} and {tuple(label.shape)}.")
     spectrum, reference = (torch.fft.rfftn(x[0]) for x in (pred, label))
     frequencies, shape = angular_frequencies(label), label.shape[-3:]
     cross = reference.conj() * spectrum
-    cross[..., 1 : (shape[-1] + 1) // 2] *= 2  # for the conjugate half of k-space, which a real transform omits
+    cross[..., 1 : (shape[-1] + 1) // 2] *= 2  # a real transform omits the conjugate half of k-space
     shift = _best_voxel(spectrum, reference, shape)
     for _ in range(NEWTON_STEPS):
         shift = _newton_step(cross, frequencies, shift)
@@ -101,8 +103,9 @@ def sub_voxel_shift(pred: Tensor, reference: Tensor) -> Tensor:
         pred: ``(1, H, W, D)``.
         reference: of the same shape.
 
-    >>> volume = torch.rand(1, 8, 8, 8)
-    >>> [round(voxels) for voxels in sub_voxel_shift(volume.roll(2, dims=3), volume).tolist()]
-    [0, 0, 2]
+    Example:
+        >>> volume = torch.rand(1, 8, 8, 8)
+        >>> [round(voxels) for voxels in sub_voxel_shift(volume.roll(2, dims=3), volume).tolist()]
+        [0, 0, 2]
     """
     return -register_shift_and_gain(pred, reference)[1]

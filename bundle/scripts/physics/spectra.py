@@ -1,6 +1,6 @@
-"""Spectra: the power of scans over spatial frequency, and how fine a scan really is.
+"""Spectra: the power of scans over spatial frequency, and the true resolution of a scan.
 
-:func:`power_spectrum` is the one measurement. The inspection, the estimator, the acquisition and the metrics use it.
+:func:`power_spectrum` is the one measurement. Inspection, estimation, acquisition and metrics all use it.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ __all__ = [
     "band_frequencies",
     "cycles_per_voxel",
     "effective_spacing",
-    "head_law",
     "measure_group",
+    "power_law",
     "power_spectrum",
     "smooth",
 ]
 
 
-ANCHOR = (0.03, 0.09)  # cycles per voxel: above the field of view, and below where a resampled scan may lack power
-DECADE = 20.0  # dB by which the power of a head falls per decade of frequency along an axis
-DEFICIT = 10.0  # dB below that law at which power counts as missing; unfiltered scans stay within about 8 dB
+ANCHOR = (0.03, 0.09)  # cycles per voxel; the law is fixed here, below where a resampled scan may lack power
+FALL_PER_DECADE = 20.0  # dB by which the power of a subject falls per decade of frequency along an axis
+MISSING_POWER = 10.0  # dB below that law at which power counts as missing; unfiltered scans stay within about 8 dB
 SMALLEST_SIZE = 64  # voxels; shorter spectra have too few frequencies above the anchor
-WHITENING = 1.5  # half the exponent by which the power of a head falls with the radius in k-space
+WHITENING = 1.5  # half the exponent by which the power of a subject falls with the radius in k-space
 HANN_POWER = 0.375  # mean square of a Hann window
 HANN_NEIGHBOURS = 1.5  # neighbouring frequencies per axis that a Hann window makes one independent sample
 
@@ -52,8 +52,9 @@ def power_spectrum(x: Tensor, dim: Sequence[int], norm: str = "backward") -> Ten
     Returns:
         tensor of the shape of ``x``, except that the last axis of ``dim`` keeps the ``N // 2 + 1`` frequencies from 0.
 
-    >>> power_spectrum(torch.rand(8, 8, 6), dim=(0, 1, 2)).shape
-    torch.Size([8, 8, 4])
+    Example:
+        >>> power_spectrum(torch.rand(8, 8, 6), dim=(0, 1, 2)).shape
+        torch.Size([8, 8, 4])
     """
     x = x.float()
     for axis in dim:
@@ -66,8 +67,9 @@ def power_spectrum(x: Tensor, dim: Sequence[int], norm: str = "backward") -> Ten
 def axis_power(x: Tensor, axis: int, norm: str = "backward") -> Tensor:
     """Mean power of all lines along one axis, shape ``(N // 2 + 1,)``; see :func:`power_spectrum`.
 
-    >>> axis_power(torch.rand(8, 8, 6), axis=2).shape
-    torch.Size([4])
+    Example:
+        >>> axis_power(torch.rand(8, 8, 6), axis=2).shape
+        torch.Size([4])
     """
     return power_spectrum(x.movedim(axis, -1), (-1,), norm).flatten(0, -2).mean(0)
 
@@ -75,8 +77,9 @@ def axis_power(x: Tensor, axis: int, norm: str = "backward") -> Tensor:
 def cycles_per_voxel(size: int, device: torch.device | None = None) -> Tensor:
     """Frequencies of :func:`axis_power` for an axis of ``size`` voxels, from 0 to at most 0.5.
 
-    >>> cycles_per_voxel(4).tolist()
-    [0.0, 0.25, 0.5]
+    Example:
+        >>> cycles_per_voxel(4).tolist()
+        [0.0, 0.25, 0.5]
     """
     return torch.arange(size // 2 + 1, device=device) / size
 
@@ -89,8 +92,9 @@ def band_frequencies(shape: Sequence[int], mm: Sequence[float], band_mm: Sequenc
         mm: its spacing per axis.
         band_mm: the spacing per axis whose Nyquist frequencies end the band.
 
-    >>> [u.tolist() for u in band_frequencies((2, 2, 4), (1, 1, 1), (1, 1, 2))]
-    [[0.0, 1.0], [0.0, 1.0], [0.0, 1.0, 2.0]]
+    Example:
+        >>> [u.tolist() for u in band_frequencies((2, 2, 4), (1, 1, 1), (1, 1, 2))]
+        [[0.0, 1.0], [0.0, 1.0], [0.0, 1.0, 2.0]]
     """
     frequencies = [2 * low * np.abs(np.fft.fftfreq(n, h)) for n, h, low in zip(shape, mm, band_mm, strict=True)]
     return [*frequencies[:2], frequencies[2][: shape[2] // 2 + 1]]
@@ -99,8 +103,9 @@ def band_frequencies(shape: Sequence[int], mm: Sequence[float], band_mm: Sequenc
 def smooth(values: Tensor) -> Tensor:
     """Moving average over five frequencies, over fewer at the ends.
 
-    >>> smooth(torch.arange(5.0)).tolist()
-    [1.0, 1.5, 2.0, 2.5, 3.0]
+    Example:
+        >>> smooth(torch.arange(5.0)).tolist()
+        [1.0, 1.5, 2.0, 2.5, 3.0]
     """
     return F.avg_pool1d(values[None], 5, stride=1, padding=2, count_include_pad=False)[0]
 
@@ -113,7 +118,7 @@ class Spectrum(NamedTuple):
 
     Args:
         frequencies: in cycles per mm, up to the Nyquist frequency of the spacing.
-        levels: power in dB, where the law of a head is 0 dB at 0.5 cycles per mm.
+        levels: power in dB; :func:`power_law` is 0 dB at 0.5 cycles per mm.
         cutoff: frequency in cycles per mm above which the power is missing; the Nyquist frequency when none is.
     """
 
@@ -129,10 +134,9 @@ class Spectrum(NamedTuple):
 def axis_spectrum(volume: Tensor, axis: int, spacing: float) -> Spectrum | None:
     r"""Measure the power along an axis, and where it ends.
 
-    The mean power of all lines of a head falls about as $1 / f^2$. Noise adds a floor, which lies above this law. If a
-    scan was resampled or strongly filtered, its power falls far below the law where the acquisition ended. This holds
-    for zero-filling and for interpolation. The law is fixed at low frequencies. The cut-off is the frequency above
-    which the power stays 10 dB below the law.
+    The mean power of all lines of a subject falls about as $1 / f^2$. Noise adds a floor, which lies above this law. If
+    a scan was zero-filled, interpolated or strongly filtered, its power falls far below the law where the acquisition
+    ended. The law is fixed at low frequencies. The cut-off is the frequency above which the power stays 10 dB below it.
 
     Args:
         volume: ``(H, W, D)``, any units.
@@ -140,10 +144,11 @@ def axis_spectrum(volume: Tensor, axis: int, spacing: float) -> Spectrum | None:
         spacing: mm per voxel along the axis.
 
     Returns:
-        None when the axis has less than 64 voxels, or the volume has no content along it.
+        the spectrum; None when the axis has fewer than 64 voxels, or the volume is constant along it.
 
-    >>> axis_spectrum(torch.rand(64, 8, 8), axis=0, spacing=1.0).cutoff
-    0.5
+    Example:
+        >>> axis_spectrum(torch.rand(64, 8, 8), axis=0, spacing=1.0).cutoff
+        0.5
     """
     size = volume.shape[axis]
     if size < SMALLEST_SIZE:
@@ -153,26 +158,32 @@ def axis_spectrum(volume: Tensor, axis: int, spacing: float) -> Spectrum | None:
         return None
     smoothed = smooth(power)
     frequencies = cycles_per_voxel(size)[1:]
-    law = head_law(frequencies / spacing)
+    law = power_law(frequencies / spacing)
     levels = 10 * torch.log10(smoothed.clamp(min=float(smoothed.max()) * 1e-20))
     anchor = (frequencies >= ANCHOR[0]) & (frequencies <= ANCHOR[1])
     levels = levels - (levels - law)[anchor].mean()
-    present = torch.nonzero(law - levels < DEFICIT)
+    present = torch.nonzero(law - levels < MISSING_POWER)
     end = int(present[-1]) if len(present) else 0
     return Spectrum(frequencies / spacing, levels, float(frequencies[end]) / spacing)
 
 
-def head_law(frequencies: Tensor) -> Tensor:
-    """The power of a head in dB at frequencies in cycles per mm, 0 dB at 0.5 cycles per mm.
+def power_law(frequencies: Tensor) -> Tensor:
+    """The usual power of a subject in dB at frequencies in cycles per mm, 0 dB at 0.5 cycles per mm.
 
-    >>> head_law(torch.tensor([0.05, 0.5])).tolist()
-    [20.0, -0.0]
+    Example:
+        >>> power_law(torch.tensor([0.05, 0.5])).tolist()
+        [20.0, -0.0]
     """
-    return -DECADE * torch.log10(frequencies / 0.5)
+    return -FALL_PER_DECADE * torch.log10(frequencies / 0.5)
 
 
 def effective_spacing(spectrum: Spectrum) -> float:
-    """The spacing in mm whose Nyquist frequency is the cut-off; infinite when the cut-off is 0."""
+    """The spacing in mm whose Nyquist frequency is the cut-off; infinite when the cut-off is 0.
+
+    Example:
+        >>> effective_spacing(Spectrum(torch.tensor([0.5]), torch.tensor([0.0]), cutoff=0.25))
+        2.0
+    """
     return 0.5 / spectrum.cutoff if spectrum.cutoff > 0 else math.inf
 
 
@@ -205,6 +216,11 @@ def measure_group(
         spacings: mm per voxel of each volume, not above ``low_res_spacing``.
         low_res_spacing: mm per voxel of the low-resolution group, whose Nyquist frequencies end the band.
         edges: of the bins along each axis, ``(3, B + 1)``, in units of these Nyquist frequencies.
+
+    Example:
+        >>> edges = np.stack([np.linspace(0, 0.8, 5)] * 3)
+        >>> measure_group([torch.rand(32, 32, 32)], [(1, 1, 1)], (2, 2, 2), edges).levels.shape
+        (1, 4, 4, 4)
     """
     each = [_octant(v, mm, low_res_spacing, edges) for v, mm in zip(volumes, spacings, strict=True)]
     power, samples, white, inside = (np.stack(values) for values in zip(*each, strict=True))

@@ -48,10 +48,10 @@ class EstimatorSettings:
     flat_share: float = 0.35  # of the band, in which a transfer is taken for a parabola
     parameter_penalty: float = 0.05  # relative cost of a family with a parameter
     curve_stiffness: float = 10.0  # weight that holds free curves to their family
-    silence: float = math.log(1e-6)  # log of a noise that counts as none
+    negligible_noise: float = math.log(1e-6)  # log of a noise that counts as none
 
     # noise: a cost is a mean squared residual, and evidence is the relative decrease of the cost
-    minimum_noise_evidence: float = 0.05  # noise of 0.025 lowers the cost by 8 to 22 %, no noise by 1 to 3 % (e0fe4ac)
+    minimum_noise_evidence: float = 0.05  # noise of 0.025 lowers it by 8 to 22 %, no noise by 1 to 3 % (commit e0fe4ac)
     minimum_filtered_noise_evidence: float = 0.1  # of filtered over white noise
     minimum_free_noise_evidence: float = 0.2  # of free noise over the families' noise, when curves are free as well
     largest_family_cost: float = 1.4  # times the cost of free curves, above which families do not determine the noise
@@ -59,7 +59,7 @@ class EstimatorSettings:
     # families
     tolerance: float = 0.03  # amplitude by which a family may miss the measured curve beyond its standard error
     largest_misfit: float = 1.3  # in units of that tolerance; above it the measured curve itself is used
-    # four real T1w scans: subjects stay within 1.5 standard errors of the true family and depart smoothly (5cb7fe7)
+    # in four real T1w scans, curves stay within 1.5 standard errors of the true family, and are smooth (commit 5cb7fe7)
     largest_deviation: float = 2.0  # standard errors within which a curve still has a family without a parameter
     largest_roughness: float = 0.1  # rms log amplitude beyond one deviation along the axis; a step has at least 0.13
 
@@ -80,13 +80,13 @@ CANDIDATES = (
 
 
 class Bins(NamedTuple):
-    """What is fitted, each ``(B, B, B)``.
+    """The measured power that a fit explains, each field ``(B, B, B)``.
 
     Args:
         low: mean log power of the low-resolution group.
         high: mean log power of the high-resolution group.
         white: log power of white noise of variance 1.
-        weights: of the bins; 0 for those that are not used.
+        weights: of the bins; 0 for a bin that is not used.
     """
 
     low: np.ndarray
@@ -112,7 +112,12 @@ class Fit(NamedTuple):
 
 
 def log_amplitude(one: Filter, edges: np.ndarray) -> np.ndarray:
-    """Log amplitude of a filter in the bins of one axis, from its mean power over each bin."""
+    """Log amplitude of a filter in the bins of one axis, from its mean power over each bin.
+
+    Example:
+        >>> log_amplitude(Filter("hamming"), np.array([0.0, 0.5, 1.0])).round(2).tolist()
+        [-0.17, -1.26]
+    """
     u = edges[:-1, None] + np.diff(edges)[:, None] * (np.arange(16) + 0.5) / 16
     return 0.5 * np.log(np.mean(np.maximum(one.at(u), 1e-3) ** 2, axis=1))
 
@@ -129,6 +134,13 @@ def fit_gain_and_noise(
 
     Returns:
         gain and noise as logarithms, ``(candidates, 2)``, and the cost of each candidate.
+
+    Example:
+        >>> high = -np.indices((4, 4, 4)).sum(0)
+        >>> bins = Bins(low=high - 2.0, high=high, white=np.full((4, 4, 4), -20.0), weights=np.ones((4, 4, 4)))
+        >>> values, costs = fit_gain_and_noise(bins, [np.zeros((3, 4))], filtered=False)
+        >>> round(float(values[0, 0]), 2)
+        -1.0
     """
     curves = np.stack([_octant_power(transfer) for transfer in transfers])
     used = bins.weights > 0
@@ -148,14 +160,14 @@ def fit_gain_and_noise(
 
 
 def fit_families(bins: Bins, edges: np.ndarray, filtered: bool) -> tuple[Fit, list[Filter]]:
-    """Find the best candidate for all axes alike, then axis by axis until nothing changes.
+    """Find the best common candidate for all axes. Then find the best for each axis, until nothing changes.
 
     Args:
         bins: the measured power.
         edges: of the bins along each axis, ``(3, B + 1)``.
         filtered: whether the noise passes the transfer.
     """
-    # a blur happens before the receiver adds its noise, and so cannot filter it
+    # a blur precedes the receiver, so it cannot filter the receiver's noise
     candidates = [one for one in CANDIDATES if not (filtered and one.family == "gaussian")]
     amplitudes = [[log_amplitude(one, axis_edges) for one in candidates] for axis_edges in edges]
     penalties = np.array([1 + ESTIMATOR.parameter_penalty * bool(one.parameters) for one in candidates])

@@ -1,1 +1,1 @@
-"""Reports for people: what a dataset holds, which lines of the config suit it, and how its two groups differ."""
+"""Reports: the content of a dataset, the config lines that suit it, and the degradation between its groups."""

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from monai.config import PathLike
 
 from scripts.physics.degradation import Degradation
-from scripts.physics.spectra import Spectrum, head_law
+from scripts.physics.spectra import Spectrum, power_law
 
 __all__ = ["axis_name", "save_spectra", "save_transfers"]
 
@@ -32,7 +32,7 @@ def axis_name(code: str) -> str:
 def save_spectra(
     path: PathLike, groups: Mapping[str, Sequence[Sequence[Spectrum | None]]], axes: Sequence[str]
 ) -> None:
-    """Draw the spectra of two groups of scans, with their cut-offs and the law of a head. Each axis has a panel.
+    """Draw the spectra of two groups of scans, with their cut-offs and the usual law. Each axis has a panel.
 
     Args:
         path: the PNG file to write.
@@ -49,7 +49,7 @@ def save_spectra(
             for cutoff in {round(one.cutoff, 2) for one in measured if one.cutoff < 0.95 * one.nyquist}:
                 panel.axvline(cutoff, color=colour, linestyle="--", linewidth=1)
         frequencies = torch.linspace(0.01, panel.get_xlim()[1], 200)
-        panel.plot(frequencies, head_law(frequencies), color="black", linestyle=":", linewidth=1, label="a head")
+        panel.plot(frequencies, power_law(frequencies), color="black", linestyle=":", linewidth=1, label="usual law")
         panel.set_title(name)
         panel.set_xlabel("spatial frequency (cycles per mm)")
         panel.set_ylim(-50, 40)

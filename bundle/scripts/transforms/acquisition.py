@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import zlib
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
@@ -14,7 +13,7 @@ from monai.utils import TraceKeys
 from torch import Tensor
 
 from scripts.physics.filters import acquisition_window
-from scripts.physics.kspace import apodise, complex_noise, crop_kspace, fftc, ifftc, truncate, zero_fill
+from scripts.physics.kspace import apodise, complex_noise, fftc, ifftc, truncate, zero_fill
 from scripts.transforms.utils import (
     as_float,
     checked_factors,
@@ -32,12 +31,11 @@ class KSpaceTruncate(InvertibleTransform):
 
     Of the $N$ samples along each axis the central $M = \lfloor N / s \rfloor$ remain: $y = \Re F^{-1} P_M F x$. The
     field of view and the intensities stay. The voxel spacing grows by $N / M$, and LR voxel $l$ sits on HR position
-    $l N / M$. Unlike blur-and-subsample this leaves Gibbs ringing. The inverse is zero-filling.
+    $l N / M$. Unlike blur-and-subsample this leaves Gibbs ringing. The image is the real part, which is linear in the
+    volume. The inverse is zero-filling.
 
     Args:
         scale_factor: $s \geq 1$, one number or one per spatial axis. ``(2, 2, 1)`` keeps the last axis.
-        magnitude: take the magnitude of the complex image and divide it by its maximum, as the papers' authors do.
-            Otherwise take the real part, which is linear in the volume.
         elliptical: leave out the corners of k-space beyond the inscribed ellipsoid.
         partial_fourier: per axis, the acquired fraction of k-space in (0.5, 1].
         hamming: apply the scanner's Hamming filter along every axis.
@@ -45,17 +43,16 @@ class KSpaceTruncate(InvertibleTransform):
         fermi: per axis, radius and width of a Fermi filter in units of the band, or None.
         noise_std: standard deviation of the receiver's white complex noise before any window, in the units of the
             volume, for the real and the imaginary part each.
-        snr: ratio of the LR volume's mean signal to the noise's standard deviation. It replaces ``noise_std``. The
-            signal is what lies above the volume's mean, that is, the head.
+        snr: ratio of the LR volume's mean signal to the noise's standard deviation, in place of ``noise_std``. The
+            signal is the mean of the foreground, that is, of the voxels above the volume's mean.
         rician: take the magnitude of the complex image, in the units of the volume, as scanners store it. Its noise is
             Rician, so that air is not zero on average.
-        seed: of the noise, together with the volume's own values. A scan then has the same noise in every epoch, worker
-            and run, and may be cached.
+        seed: of the noise, together with the volume's own values. A scan has the same noise in every epoch, worker and
+            run, and may be cached.
 
     Raises:
-        ValueError: when a scale factor is below 1, ``noise_std`` is negative or ``snr`` not positive. When both are
-            given, or both ``magnitude`` and ``rician``. When called, if the number of factors, or of the values of a
-            window, is not that of the spatial axes.
+        ValueError: when a scale factor is below 1, ``noise_std`` is negative, ``snr`` is not positive, or both are
+            given. When called, if the number of factors, or of the values of a window, is not that of the spatial axes.
 
     Example:
         >>> KSpaceTruncate((2, 2, 1), hamming=True)(torch.rand(1, 16, 16, 8)).shape
@@ -65,7 +62,6 @@ class KSpaceTruncate(InvertibleTransform):
     def __init__(
         self,
         scale_factor: Sequence[float] | float,
-        magnitude: bool = False,
         elliptical: bool = False,
         partial_fourier: Sequence[float] | None = None,
         hamming: bool = False,
@@ -80,10 +76,7 @@ class KSpaceTruncate(InvertibleTransform):
             raise ValueError(f"noise_std must not be negative, got {noise_std}.")
         if snr is not None and (snr <= 0 or noise_std):
             raise ValueError(f"snr must be positive, and noise_std then 0, got {snr} and {noise_std}.")
-        if magnitude and rician:
-            raise ValueError("magnitude and rician must not both be true, got both: one divides by the maximum.")
         self.scale_factor = checked_factors(scale_factor)
-        self.magnitude = magnitude
         self.rician = rician
         self.window = {
             "elliptical": elliptical,
@@ -104,20 +97,15 @@ class KSpaceTruncate(InvertibleTransform):
 
     def _acquire(self, x: Tensor, matrix_size: list[int]) -> Tensor:
         dim = spatial_dims(x)
-        if not (self.magnitude or self.rician or self.noise_std or self.snr or any(self.window.values())):
+        if not (self.rician or self.noise_std or self.snr or any(self.window.values())):
             return truncate(x, matrix_size, dim)
-        if self.magnitude:
-            k = crop_kspace(fftc(x, dim), matrix_size, dim) * (math.prod(matrix_size) / math.prod(x.shape[1:]))
-        else:
-            k = fftc(truncate(x, matrix_size, dim), dim)
+        k = fftc(truncate(x, matrix_size, dim), dim)
         noise_std = self._noise_std(k, dim)
         if noise_std:
             generator = torch.Generator().manual_seed(zlib.crc32(x.cpu().contiguous().numpy(), self.seed))
             k = complex_noise(k, noise_std, dim, generator)
         y = ifftc(apodise(k, acquisition_window(matrix_size, device=k.device, **self.window), dim), dim)
-        if self.rician:
-            return y.abs()
-        return y.abs() / y.abs().max() if self.magnitude else y.real
+        return y.abs() if self.rician else y.real
 
     def _noise_std(self, k: Tensor, dim: list[int]) -> float:
         if self.snr is None:
@@ -126,7 +114,7 @@ class KSpaceTruncate(InvertibleTransform):
         return float(x[x > x.mean()].mean()) / self.snr
 
     def inverse(self, data: Tensor) -> Tensor:
-        """Zero-fill to the size before. A prediction of that size, or of a finer one, is brought to it, too."""
+        """Zero-fill to the size before truncation. A larger volume is truncated to that size."""
         size = [int(n) for n in self.pop_transform(data)[TraceKeys.ORIG_SIZE]]
         x, dim = plain(data), spatial_dims(data)
         x = truncate(x, [min(old, new) for old, new in zip(x.shape[1:], size, strict=True)], dim)

@@ -1,4 +1,4 @@
-"""Degradation: lower the resolution of a volume as an estimate says, or by keeping every s-th voxel."""
+"""Degradation: lower the resolution of a volume by an estimated degradation, or by keeping every s-th voxel."""
 
 from __future__ import annotations
 
@@ -27,22 +27,28 @@ __all__ = ["RandDegraded", "Subsample", "Subsampled"]
 
 
 class RandDegraded(RandomizableTransform, MapTransform):
-    """Lower the resolution by an estimated degradation, drawn anew each time within its uncertainty.
+    """Lower the resolution by an estimated degradation, each time with another draw from its uncertainty.
 
-    k-space is truncated, weighted by the estimated transfer, and given the estimated noise. The logarithms of the noise
-    and of the transfer along each axis are drawn around the estimate with its standard errors. The grid is that of
-    :class:`.KSpaceTruncated`. There is no inverse, because weighted detail is lost in the noise.
+    It truncates k-space, weights it by the estimated transfer, and adds the estimated noise. It draws the logarithms of
+    the noise and of the transfer along each axis around the estimate, with its standard errors. The grid is that of
+    :class:`.KSpaceTruncated`. It has no inverse, because weighted detail is lost in the noise.
 
     Args:
-        keys: HR volumes (1, H, W, D) in the canonical frame, on the common intensity scale.
+        keys: HR volumes ``(1, H, W, D)`` in the canonical frame, on the common intensity scale.
         degradation: the estimate, or its file.
         scale_factor: how much coarser the result is along each axis.
-        strength: of the variation, in standard errors. With 0 the result is that of the estimate itself.
-        seed: of the draws, one after another.
+        strength: of the variation, in standard errors. With 0 every draw is the estimate itself.
+        seed: of the sequence of draws.
         allow_missing_keys: whether a key may be absent.
 
     Raises:
         ValueError: when ``strength`` is negative.
+
+    Example:
+        >>> from scripts.physics.degradation import known_degradation
+        >>> degrade = RandDegraded("image", known_degradation(hamming=True), (2, 2, 1))
+        >>> degrade({"image": torch.rand(1, 16, 16, 8)})["image"].shape
+        torch.Size([1, 8, 8, 8])
     """
 
     def __init__(
@@ -64,7 +70,7 @@ class RandDegraded(RandomizableTransform, MapTransform):
         self.set_random_state(seed)
 
     def randomize(self, data: object = None) -> None:
-        """Draw deviations of the three transfers and of the noise, in standard errors, and the noise's seed."""
+        """Draw the deviations of three transfers and of the noise, in standard errors, and the seed of the noise."""
         super().randomize(data)
         self.deviations = (self.strength * self.R.normal(size=4).clip(-2, 2)).tolist()
         self.noise_seed = int(self.R.randint(2**31))
@@ -92,16 +98,15 @@ class RandDegraded(RandomizableTransform, MapTransform):
 
 
 class Subsample(Transform):
-    """Nearest-neighbour down-sampling: keep every s-th voxel, the first among them.
+    """Nearest-neighbour down-sampling: keep every s-th voxel, from the first voxel on.
 
-    What lies above the new Nyquist frequency is aliased. The kept voxels sit where the LR voxels of k-space truncation
-    sit. So the two differ in their transfer of detail and share their grid.
+    Frequencies above the new Nyquist frequency are aliased. The grid is that of k-space truncation.
 
     Args:
-        scale_factor: whole number s, one or one per spatial axis.
+        scale_factor: whole number s, one for all or one per spatial axis.
 
     Raises:
-        ValueError: when called with a volume whose sizes are no multiples of the scale factor.
+        ValueError: when called with a volume whose sizes are not multiples of the scale factor.
 
     Example:
         >>> Subsample((2, 2, 1))(torch.rand(1, 16, 16, 8)).shape

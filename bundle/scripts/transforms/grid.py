@@ -1,4 +1,4 @@
-"""Grid: where voxels lie, of the scan, of the prediction and of the reference."""
+"""Grid: where the voxels of scan, prediction and reference lie."""
 
 from __future__ import annotations
 
@@ -35,20 +35,26 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+LARGEST_DISTANCE = 0.05  # voxels between corresponding corners of a reference and the prediction
+
 
 class KSpaceSpacing(Transform):
-    """Bring a volume to a coarser voxel spacing by k-space truncation, field of view kept.
+    """Bring a volume to a coarser voxel spacing by k-space truncation, which keeps the field of view.
 
-    The matrix is a whole number, so the spacing reached differs from ``pixdim`` by up to half a voxel over the field of
-    view. What it did is logged. It is not undone by ``Compose.inverse``: the volume stays on the coarser grid.
+    The matrix is a whole number, so the new spacing differs from ``pixdim`` by up to half a voxel over the field of
+    view. The change is logged. ``Compose.inverse`` does not undo it: the volume stays on the coarser grid.
 
     Args:
-        pixdim: the spacing to reach, in mm per spatial axis.
-        tolerance: relative deviation within which an axis is left alone.
+        pixdim: the new spacing, in mm per spatial axis.
+        tolerance: relative deviation within which an axis stays as it is.
 
     Raises:
-        ValueError: when called with a volume that is coarser than ``pixdim``, such as one of thick slices, because
-            resolution cannot be made up.
+        ValueError: when called with a volume that is coarser than ``pixdim``, such as one with thick slices.
+
+    Example:
+        >>> import torch
+        >>> KSpaceSpacing((2.0, 2.0, 1.0))(MetaTensor(torch.rand(1, 16, 16, 8), affine=torch.eye(4))).shape
+        torch.Size([1, 8, 8, 8])
     """
 
     def __init__(self, pixdim: Sequence[float], tolerance: float = 0.02) -> None:
@@ -56,10 +62,7 @@ class KSpaceSpacing(Transform):
         self.tolerance = tolerance
 
     def __call__(self, img: Tensor) -> Tensor:
-        """
-        Args:
-            img: channel-first volume of shape (C, H, W, [D, ...]).
-        """
+        """Coarsen a channel-first volume ``(C, H, W, [D, ...])``."""
         img = as_float(img)
         present = spacing(img)
         if len(self.pixdim) != len(present):
@@ -67,14 +70,14 @@ class KSpaceSpacing(Transform):
         if any(h > target * (1 + self.tolerance) for h, target in zip(present, self.pixdim, strict=True)):
             raise ValueError(
                 f"{file_name(img)}: expected a spacing of at most {_in_mm(self.pixdim)}, got {_in_mm(present)}. "
-                "Truncation only makes voxels larger: leave this scan out (thick slices among them), or use scans of "
-                "the other group with a larger spacing."
+                "Truncation only makes voxels larger. Leave this scan out, or use scans of the other group with a "
+                "larger spacing."
             )
         matrix_size = [self._matrix(*axis) for axis in zip(img.shape[1:], present, self.pixdim, strict=True)]
         if matrix_size == list(img.shape[1:]):
             return img
         out = on_same_field_of_view(truncate(plain(img), matrix_size, spatial_dims(img)), img)
-        logger.info("%s: spacing %s brought to %s.", file_name(img), _in_mm(present), _in_mm(spacing(out)))
+        logger.info("%s: changed the spacing from %s to %s.", file_name(img), _in_mm(present), _in_mm(spacing(out)))
         return out
 
     def _matrix(self, size: int, present: float, target: float) -> int:
@@ -93,6 +96,12 @@ class KSpaceSpacingd(MapTransform):
         pixdim: see :class:`KSpaceSpacing`.
         tolerance: see there.
         allow_missing_keys: whether a key may be absent.
+
+    Example:
+        >>> import torch
+        >>> data = {"image": MetaTensor(torch.rand(1, 16, 16, 8), affine=torch.eye(4))}
+        >>> KSpaceSpacingd("image", (2.0, 2.0, 1.0))(data)["image"].shape
+        torch.Size([1, 8, 8, 8])
     """
 
     def __init__(
@@ -113,24 +122,26 @@ class KSpaceSpacingd(MapTransform):
 
 
 class DeclareHighResGrid(Transform):
-    """Write the grid of the prediction into the metadata of the low-resolution input; its voxels stay as they are.
+    """Write the grid of the prediction into the metadata of the low-resolution input. The voxels stay as they are.
 
-    A sliding-window inferer gives its output the input's affine. Declared beforehand, that affine is right for the
-    prediction, in the command line, MONAI Label and MONAI Deploy alike. The low-resolution one is kept in
-    ``meta["low_res_affine"]``. Not traced: inverting the other transforms on the prediction must keep this grid.
+    A sliding-window inferer gives its output the affine of its input. This transform therefore sets it beforehand, so
+    that the command line, MONAI Label and MONAI Deploy all write the right one. ``meta["low_res_affine"]`` keeps the
+    low-resolution affine. The change is not traced, because the inversion of other transforms must keep this grid.
 
     Args:
-        scale_factor: one number or one per spatial axis of the volume as it stands, after any ``Orientation``.
+        scale_factor: one number for all spatial axes, or one per axis in the present order, after any ``Orientation``.
+
+    Example:
+        >>> import torch
+        >>> DeclareHighResGrid(2)(MetaTensor(torch.rand(1, 8, 8, 8), affine=torch.eye(4))).pixdim.tolist()
+        [0.5, 0.5, 0.5]
     """
 
     def __init__(self, scale_factor: Sequence[float] | float) -> None:
         self.scale_factor = checked_factors(scale_factor)
 
     def __call__(self, img: Tensor) -> Tensor:
-        """
-        Args:
-            img: channel-first volume of shape (C, H, W, [D, ...]); without metadata it is returned unchanged.
-        """
+        """Declare the grid of a channel-first volume ``(C, H, W, [D, ...])``. Without metadata nothing changes."""
         if not isinstance(img, MetaTensor):
             return img
         factors = factors_of(self.scale_factor, img)
@@ -151,6 +162,12 @@ class DeclareHighResGridd(MapTransform):
         keys: the low-resolution inputs.
         scale_factor: see :class:`DeclareHighResGrid`.
         allow_missing_keys: whether a key may be absent.
+
+    Example:
+        >>> import torch
+        >>> data = {"image": MetaTensor(torch.rand(1, 8, 8, 8), affine=torch.eye(4))}
+        >>> DeclareHighResGridd("image", (2, 2, 1))(data)["image"].pixdim.tolist()
+        [0.5, 0.5, 1.0]
     """
 
     def __init__(
@@ -167,16 +184,22 @@ class DeclareHighResGridd(MapTransform):
 
 
 class DeclareRestoredGridd(MapTransform):
-    """Write the grid of a finished prediction into the metadata of its input, as the grid to restore to.
+    """Write the grid of a finished prediction into the metadata of its input, so that MONAI Label keeps that grid.
 
-    MONAI Label ends with a transform of its own that resizes a prediction to the ``spatial_shape`` of the input and
-    gives it the input's ``original_affine``. Both then describe what is there already, so that nothing is resampled.
-    It belongs after the inversion of the preprocessing; the voxels stay as they are.
+    MONAI Label's last transform resizes a prediction to the ``spatial_shape`` of the input, and gives it the input's
+    ``original_affine``. Both now describe the prediction, so that nothing is resampled. The transform belongs after the
+    inversion of the preprocessing. The voxels stay as they are.
 
     Args:
         keys: the inputs.
         pred_key: the prediction, in the user's orientation.
         allow_missing_keys: whether a key may be absent.
+
+    Example:
+        >>> import torch
+        >>> data = {"image": MetaTensor(torch.rand(1, 4, 4, 4)), "pred": MetaTensor(torch.rand(1, 8, 8, 8))}
+        >>> DeclareRestoredGridd("image")(data)["image"].meta["spatial_shape"].tolist()
+        [8, 8, 8]
     """
 
     def __init__(self, keys: KeysCollection, pred_key: Hashable = "pred", allow_missing_keys: bool = False) -> None:
@@ -195,30 +218,34 @@ class DeclareRestoredGridd(MapTransform):
 
 
 class CheckSameGridd(MapTransform):
-    """Refuse a reference that is not on the grid that the prediction will have.
+    """Refuse a reference that is not on the grid of the future prediction.
 
     It belongs after :class:`~scripts.transforms.DeclareHighResGridd`, which writes that grid into the image's metadata.
 
     Args:
         keys: the references.
         image_key: the low-resolution image with the declared grid.
-        tolerance: largest distance between corresponding corners, in voxels.
         allow_missing_keys: whether a key may be absent.
 
     Raises:
-        ValueError: when called, if the sizes differ or a corner lies elsewhere.
+        ValueError: when called, if the sizes differ or a corner lies more than 0.05 voxels away.
+
+    Example:
+        >>> import torch
+        >>> image = DeclareHighResGrid(2)(MetaTensor(torch.rand(1, 4, 4, 4), affine=torch.eye(4)))
+        >>> data = {"image": image, "label": MetaTensor(torch.rand(1, 8, 8, 8), affine=image.affine)}
+        >>> CheckSameGridd()(data) == data
+        True
     """
 
     def __init__(
         self,
         keys: KeysCollection = "label",
         image_key: Hashable = "image",
-        tolerance: float = 0.05,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.image_key = image_key
-        self.tolerance = tolerance
 
     def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
         d = dict(data)
@@ -236,7 +263,7 @@ class CheckSameGridd(MapTransform):
         corners = np.array([[*corner, 1] for corner in np.ndindex(2, 2, 2)]) * [*(np.array(size) - 1), 1]
         to_label = np.linalg.inv(np.asarray(label.affine)) @ np.asarray(image.affine)
         distance = np.abs(corners @ to_label.T - corners).max()
-        if not distance <= self.tolerance:
+        if not distance <= LARGEST_DISTANCE:
             raise ValueError(
                 f"{file_name(label)}: expected a reference on the high-resolution grid of {file_name(image)}, got one "
                 f"that lies up to {distance:.3g} voxels away. Register and resample it, or use a pair of one session."

@@ -1,4 +1,4 @@
-"""Masks: where a comparison counts."""
+"""Masks: the voxels that a comparison counts."""
 
 from __future__ import annotations
 
@@ -17,15 +17,19 @@ __all__ = ["ErodeMask", "ErodeMaskd"]
 
 
 class ErodeMask(Transform):
-    """Keep the voxels of a mask that lie deeper in it than a distance, in mm of the world.
+    """Keep the voxels of a mask that lie deeper in it than a distance in mm.
 
-    The end of the volume is no edge: tissue goes on there.
+    The border of the volume is not an edge of the mask, because tissue continues beyond it.
 
     Args:
         depth: distance in mm from a voxel's centre to that of the nearest voxel outside the mask, not negative.
 
     Raises:
         ValueError: when ``depth`` is negative.
+
+    Example:
+        >>> ErodeMask(1.0)(torch.tensor([0.0, 1.0, 1.0]).expand(1, 3, 3, 3))[0, 0, 0].tolist()
+        [0.0, 0.0, 1.0]
     """
 
     def __init__(self, depth: float) -> None:
@@ -34,10 +38,7 @@ class ErodeMask(Transform):
         self.depth = depth
 
     def __call__(self, img: Tensor) -> Tensor:
-        """
-        Args:
-            img: mask ``(1, H, W, D)``, positive inside.
-        """
+        """Erode a mask ``(1, H, W, D)``, positive inside."""
         inside = plain(img)[0].cpu().numpy() > 0
         if not inside.all():
             inside = distance_transform_edt(inside, sampling=spacing(img)) > self.depth
@@ -52,6 +53,10 @@ class ErodeMaskd(MapTransform):
         keys: the masks.
         depth: see :class:`ErodeMask`.
         allow_missing_keys: whether a key may be absent.
+
+    Example:
+        >>> ErodeMaskd("mask", 1.0)({"mask": torch.tensor([0.0, 1.0, 1.0]).expand(1, 3, 3, 3)})["mask"].sum()
+        tensor(9.)
     """
 
     def __init__(self, keys: KeysCollection, depth: float, allow_missing_keys: bool = False) -> None:

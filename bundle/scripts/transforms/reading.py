@@ -1,4 +1,4 @@
-"""Reading: files as volumes, checked before anything is computed."""
+"""Reading: load files as volumes, and check them before anything is computed."""
 
 from __future__ import annotations
 
@@ -24,14 +24,19 @@ __all__ = ["CheckVolume", "CheckVolumed", "LoadImageStrictd"]
 
 
 class LoadImageStrictd(LoadImaged):
-    """:class:`monai.transforms.LoadImaged`, whose errors name the file, what was expected and the remedy.
+    """:class:`monai.transforms.LoadImaged` with errors that name the file, what was expected, and the remedy.
 
-    Affines are in mm. The arguments are those of the base class. The name begins like the base's, because MONAI Deploy
-    recognises the loader that it replaces by that.
+    Affines are in mm. The arguments are those of the base class. MONAI Deploy replaces the loader of a bundle, and
+    recognises it by the first letters of its name.
 
     Raises:
-        ValueError: when called with a path that is missing, an empty folder, what cannot be read as an image, or a
-            header that leaves the place of the volume open, see :mod:`scripts.transforms.headers`.
+        ValueError: when called with a missing path, an empty folder, or a file that is not an image. When the header
+            does not define the position of the volume, see :mod:`scripts.transforms.headers`.
+
+    Example:
+        >>> LoadImageStrictd("image")({"image": "missing.nii"})  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ValueError: missing.nii: expected an image file or a folder with a DICOM series, but there is none...
     """
 
     def __init__(self, keys: KeysCollection, *args: Any, **kwargs: Any) -> None:
@@ -40,7 +45,7 @@ class LoadImageStrictd(LoadImaged):
 
 
 class _StrictLoader(Transform):
-    """A loader that explains why it could not read."""
+    """A loader whose errors explain why it could not read."""
 
     def __init__(self, loader: LoadImage) -> None:
         self.loader = loader
@@ -50,7 +55,7 @@ class _StrictLoader(Transform):
         return self.loader.image_only
 
     @image_only.setter
-    def image_only(self, value: bool) -> None:  # MONAI Label sets it, to receive the metadata as well
+    def image_only(self, value: bool) -> None:  # MONAI Label sets it to get the metadata, too
         self.loader.image_only = value
 
     def register(self, reader: ImageReader) -> None:
@@ -61,8 +66,8 @@ class _StrictLoader(Transform):
         for path in paths:
             if not path.exists():
                 raise ValueError(
-                    f"{path}: expected an image file or a folder with a DICOM series, but there is none. "
-                    "Check the path."
+                    f"{path}: expected an image file or a folder with a DICOM series, but there is none. Check the "
+                    "path."
                 )
             if path.is_dir() and not os.listdir(path):
                 raise ValueError(f"{path}: expected a DICOM series, got an empty folder. Check the path.")
@@ -82,7 +87,7 @@ class _StrictLoader(Transform):
 
 
 def _place(img: MetaTensor, geometry: Geometry) -> None:
-    """Put the volume where its header says, and note what is uncertain about that."""
+    """Place the volume where its header says, and keep the warnings about its position."""
     for text in geometry.warnings:
         warn(img, text)
     if geometry.affine is not None:
@@ -90,28 +95,27 @@ def _place(img: MetaTensor, geometry: Geometry) -> None:
         img.meta[MetaKeys.ORIGINAL_AFFINE] = img.affine.clone()
 
 
-LEAST_ANGLE = 0.1  # volume of a voxel over that of a box with its edges; sheared affines of registrations have more
+SMALLEST_SIZE = 8  # voxels along each axis
+SMALLEST_BOX_SHARE = 0.1  # volume of a voxel over that of a box with its edges; affines of registrations have more
 
 
 class CheckVolume(Transform):
-    """Refuse what the networks cannot work with: a volume passes unchanged or ends in an error.
+    """Refuse volumes that the networks cannot process. A valid volume passes unchanged.
 
-    Args:
-        min_size: smallest number of voxels, one for all axes or one per axis.
+    A valid volume has three spatial axes of at least 8 voxels and one channel. Its voxels are finite and not all the
+    same. Its spacing is finite and positive, and its axes span a volume.
 
     Raises:
-        ValueError: when called, unless the volume has three spatial axes of ``min_size`` or more, one channel, finite
-            voxels that are not all the same, a finite, positive spacing, and axes that span a volume.
+        ValueError: when called with another volume.
+
+    Example:
+        >>> CheckVolume()(torch.rand(2, 16, 16, 16))  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ValueError: volume: expected one channel, got 2 of shape (16, 16, 16). Extract one volume of the series...
     """
 
-    def __init__(self, min_size: Sequence[int] | int = 8) -> None:
-        self.min_size = min_size
-
     def __call__(self, img: Tensor) -> Tensor:
-        """
-        Args:
-            img: channel-first volume, which should have the shape (1, H, W, D).
-        """
+        """Check a channel-first volume, which should have the shape ``(1, H, W, D)``."""
         fault = next(self._faults(img), None)
         if fault is not None:
             raise ValueError("{}: expected {}, got {}. {}".format(file_name(img), *fault))
@@ -124,9 +128,9 @@ class CheckVolume(Transform):
             yield "a volume of 3 spatial axes", f"{img.ndim - 1} of shape {shape[1:]}", "Use a 3-D acquisition."
         if shape[0] != 1:
             yield "one channel", f"{shape[0]} of shape {shape[1:]}", "Extract one volume of the series, or average it."
-        smallest = self.min_size if isinstance(self.min_size, Sequence) else (self.min_size,) * 3
-        if any(size < least for size, least in zip(shape[1:], smallest, strict=True)):
-            yield f"at least {tuple(smallest)} voxels", f"{shape[1:]}", "Use a larger field of view, or leave it out."
+        if min(shape[1:]) < SMALLEST_SIZE:
+            smallest = (SMALLEST_SIZE,) * 3
+            yield f"at least {smallest} voxels", f"{shape[1:]}", "Use a larger field of view, or leave it out."
         values = plain(img)
         if bad := int((~torch.isfinite(values)).sum()):
             yield "finite voxels", f"{bad} that are NaN or infinite", "Replace them, by 0 where nothing was measured."
@@ -138,7 +142,7 @@ class CheckVolume(Transform):
         if isinstance(img, MetaTensor):
             affine = np.asarray(img.affine)
             volume = abs(np.linalg.det(affine[:3, :3])) / np.prod(mm)
-            if not (np.isfinite(affine).all() and volume > LEAST_ANGLE):
+            if not (np.isfinite(affine).all() and volume > SMALLEST_BOX_SHARE):
                 yield (
                     "axes that span a volume",
                     f"the affine {affine.round(4).tolist()}",
@@ -147,19 +151,20 @@ class CheckVolume(Transform):
 
 
 class CheckVolumed(MapTransform):
-    """Dictionary version of :class:`CheckVolume`, to stand after ``EnsureChannelFirstd``.
+    """Dictionary version of :class:`CheckVolume`. It belongs after ``EnsureChannelFirstd``.
 
     Args:
         keys: the volumes to check.
-        min_size: see :class:`CheckVolume`.
         allow_missing_keys: whether a key may be absent.
+
+    Example:
+        >>> CheckVolumed("image")({"image": torch.rand(1, 16, 16, 16)})["image"].shape
+        torch.Size([1, 16, 16, 16])
     """
 
-    def __init__(
-        self, keys: KeysCollection, min_size: Sequence[int] | int = 8, allow_missing_keys: bool = False
-    ) -> None:
+    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.check = CheckVolume(min_size)
+        self.check = CheckVolume()
 
     def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
         d = dict(data)

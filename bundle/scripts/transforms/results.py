@@ -1,4 +1,4 @@
-"""Results: what stands beside a prediction, its agreement with the scan and interpolations."""
+"""Results: volumes and numbers beside a prediction, such as its agreement with the scan and interpolations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from monai.transforms import MapTransform
 from monai.utils import ensure_tuple
 from torch import Tensor
 
-from scripts.metrics.quality import consistency_psnr
+from scripts.metrics.monitors import consistency_psnr
 from scripts.physics.interpolation import interpolate_cubic
 from scripts.physics.kspace import zero_fill
 from scripts.transforms.grid import DeclareHighResGrid
@@ -20,17 +20,24 @@ __all__ = ["InterpolateBaselinesd", "MeasureConsistencyd", "SplitDisagreementd"]
 
 
 class MeasureConsistencyd(MapTransform):
-    """Compare the prediction, degraded again, with what was acquired: a network that makes things up is seen.
+    """Compare the truncated prediction with the scan, which reveals a network that contradicts the measurement.
 
-    The PSNR in dB is put under ``consistency_psnr`` into the metadata of the image, from where ``Invertd`` takes those
-    of the prediction; a value below ``least`` adds a warning to the image's ``warnings``. It belongs before anything
-    that undoes the intensity scale.
+    It writes the PSNR in dB to ``consistency_psnr`` in the metadata of the image. A value below ``least`` adds a
+    warning to its ``warnings``. ``Invertd`` copies both to the metadata of the prediction. The transform belongs before
+    the intensity scale is undone.
 
     Args:
         keys: the prediction.
         image_key: the acquired volume.
         least: dB below which to warn.
         allow_missing_keys: whether the prediction may be absent.
+
+    Example:
+        >>> import torch
+        >>> pred = torch.rand(1, 8, 8, 8)
+        >>> data = {"image": MetaTensor(pred[:, ::2, ::2, ::2]), "pred": pred}
+        >>> "warnings" in MeasureConsistencyd()(data)["image"].meta
+        True
     """
 
     def __init__(
@@ -53,14 +60,14 @@ class MeasureConsistencyd(MapTransform):
             if not value >= self.least:
                 warn(
                     image,
-                    f"The prediction, degraded again, agrees with the scan only to {value:.1f} dB (expected at least "
-                    f"{self.least:g}): it shows what was not measured.",
+                    f"The truncated prediction agrees with the scan only to {value:.1f} dB (expected at least "
+                    f"{self.least:g}): it contradicts the measurement.",
                 )
         return d
 
 
 class SplitDisagreementd(MapTransform):
-    """Take the second channel of a prediction, see :class:`scripts.inferers.SlabInferer`, as ``disagreement``.
+    """Move the second channel of a prediction to ``disagreement``, see :class:`scripts.inferers.SlabInferer`.
 
     Args:
         keys: the prediction, ``(2, H, W, D)``.
@@ -68,6 +75,11 @@ class SplitDisagreementd(MapTransform):
 
     Raises:
         ValueError: when called with another number of channels.
+
+    Example:
+        >>> import torch
+        >>> {key: len(volume) for key, volume in SplitDisagreementd()({"pred": torch.rand(2, 8, 8, 8)}).items()}
+        {'pred': 1, 'disagreement': 1}
     """
 
     def __init__(self, keys: KeysCollection = "pred", allow_missing_keys: bool = False) -> None:
@@ -86,15 +98,20 @@ class SplitDisagreementd(MapTransform):
 
 
 class InterpolateBaselinesd(MapTransform):
-    """Add what needs no learning, on the grid of the prediction: ``zero_filling`` and aligned ``tricubic``.
+    """Add the interpolations ``zero_filling`` and aligned ``tricubic``, on the grid of the prediction.
 
     Args:
         keys: the low-resolution image.
-        scale_factor: whole number, one or one per spatial axis.
+        scale_factor: whole number, one for all or one per spatial axis.
         allow_missing_keys: whether a key may be absent.
 
     Raises:
         ValueError: when a scale factor is not a whole number of at least 1.
+
+    Example:
+        >>> import torch
+        >>> InterpolateBaselinesd("image", (2, 2, 1))({"image": torch.rand(1, 8, 8, 8)})["tricubic"].shape
+        torch.Size([1, 16, 16, 8])
     """
 
     def __init__(

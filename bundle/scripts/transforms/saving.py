@@ -1,11 +1,10 @@
-"""Files: which scans a folder holds, and what their super-resolved versions are called."""
+"""Saving: the files of the results, and a record of how each was made."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
-import re
 from collections.abc import Hashable, Mapping
 from functools import cached_property, partial
 from pathlib import Path
@@ -14,22 +13,20 @@ from typing import Any
 import numpy as np
 import torch
 from monai.config import KeysCollection, PathLike
-from monai.data import FolderLayoutBase, NibabelWriter
+from monai.data import NibabelWriter
 from monai.data.utils import affine_to_spacing
 from monai.inferers import Inferer
 from monai.transforms import SaveImaged
 from monai.utils import ImageMetaKey, MetaKeys, convert_to_numpy
 from torch import Tensor, nn
 
+from scripts.transforms.naming import DESCRIPTIONS, EXTENSION, DerivativeLayout
 from scripts.utils.atomic import write_atomically, write_text_atomically
 
 __all__ = [
-    "EXTENSION",
     "AtomicNibabelWriter",
-    "DerivativeLayout",
     "Derivatives",
     "SaveImageDerivatived",
-    "derivative_name",
     "describe_inferer",
     "describe_network",
     "describe_weights",
@@ -38,75 +35,28 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 
-EXTENSION = ".nii.gz"
-ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")  # of the volumes that a folder is searched for
-BIDS_NAME = re.compile(r"(?P<entities>sub-[a-zA-Z0-9]+(_[a-zA-Z]+-[a-zA-Z0-9]+)*)_(?P<suffix>[a-zA-Z0-9]+)")
-
-
-def derivative_name(name: str, description: str = "sr") -> str:
-    """Name, without extension, of what is super-resolved from a file or DICOM folder of this name.
-
-    ``sub-01_T1w.nii.gz`` becomes ``sub-01_desc-sr_T1w`` as BIDS wants it (an existing description is kept and extended,
-    ``desc-preproc`` to ``desc-preprocsr``); any other ``scan.nii.gz`` becomes ``scan_desc-sr``.
-    """
-    stem = next((name.removesuffix(ending) for ending in ENDINGS if name.endswith(ending)), name)
-    match = BIDS_NAME.fullmatch(stem)
-    if match is None:
-        return f"{stem}_desc-{description}"
-    entities, suffix = match["entities"], match["suffix"]
-    described = re.sub(r"(_desc-[a-zA-Z0-9]+)", rf"\g<1>{description}", entities)
-    return f"{described}_{suffix}" if described != entities else f"{entities}_desc-{description}_{suffix}"
-
-
-class DerivativeLayout(FolderLayoutBase):
-    """Mirror the input's folders in the output folder, files named by :func:`derivative_name`.
-
-    Args:
-        output_dir: where to write.
-        dataset_dir: the input's folder, whose inner structure is kept; a single scan, or one from elsewhere, goes to
-            ``output_dir`` itself.
-        description: what the results are, see :func:`derivative_name`; it ends with "sr", by which results are known.
-    """
-
-    def __init__(self, output_dir: PathLike, dataset_dir: PathLike | None = None, description: str = "sr") -> None:
-        self.output_dir = Path(output_dir).expanduser()
-        self.dataset_dir = None if dataset_dir is None else Path(dataset_dir).expanduser()
-        self.description = description
-
-    def filename(self, subject: PathLike = "subject", idx: Any = None, **kwargs: Any) -> Path:
-        """
-        Args:
-            subject: path of the input.
-            idx: for the interface; not used.
-            kwargs: for the interface; not used.
-        """
-        source = Path(subject)
-        inner = source.parent.relative_to(self.dataset_dir) if self.dataset_dir in source.parents else ""
-        return self.output_dir / inner / f"{derivative_name(source.name, self.description)}{EXTENSION}"
-
-
-RECORD = "record"  # of a result, in its metadata and as its sidecar
+RECORD = "record"  # key of a result's record in its metadata
 METADATA = Path(__file__).resolve().parents[2] / "configs" / "metadata.json"
 
 
 class AtomicNibabelWriter(NibabelWriter):
-    """``NibabelWriter`` that leaves no partial file behind and says that the spacing is in mm."""
+    """``NibabelWriter`` that leaves no partial file behind and sets the unit of length to mm."""
 
     def set_metadata(self, meta_dict: Mapping, resample: bool = False, **options: Any) -> None:
-        """Take the affine as it is. The base class passes the volume through a resampler, which fails for some files of
-        shape (H, W, D, 1), whose number of spatial axes MONAI 1.6.1 forgets.
+        """Take the affine as it is, because the resampler of MONAI 1.6.1 fails for some files of shape (H, W, D, 1).
 
         Args:
             meta_dict: metadata with the affine.
-            resample: for the interface; nothing is resampled.
-            options: for the interface; not used.
+            resample: part of MONAI's interface; nothing is resampled.
+            options: part of MONAI's interface; not used.
         """
         self.affine = convert_to_numpy(meta_dict[MetaKeys.AFFINE])
 
     def write(self, filename: PathLike, verbose: bool = False, **obj_kwargs: Any) -> None:
-        """
+        """Write the file under a temporary name, then rename it.
+
         Args:
-            filename: where to write.
+            filename: the file to write.
             verbose: log the name.
             obj_kwargs: see the base class.
         """
@@ -114,27 +64,25 @@ class AtomicNibabelWriter(NibabelWriter):
 
     @classmethod
     def create_backend_obj(cls, *args: Any, **kwargs: Any) -> Any:
-        """The base class's image, whose header states the unit of length."""
+        """The image of the base class, with the unit of length in its header."""
         image = super().create_backend_obj(*args, **kwargs)
         image.header.set_xyzt_units("mm")
         return image
 
 
-DESCRIPTIONS = {
-    "sr": "Super-resolved volume, in the intensity units of its source.",
-    "disagreementsr": "Standard deviation of the super-resolved volume among slab orientations, in the same units.",
-}
-
-
 class Derivatives:
-    """Where results go, what is recorded with each, and which of them are there already.
+    """The files of the results, the record of each, and the results that exist already.
 
     Args:
         output_dir: see :class:`DerivativeLayout`.
         dataset_dir: see there.
-        provenance: entries for the record besides those about the volume itself.
-        weights: file of the network's weights, whose hash is recorded; None when none were loaded.
-        overwrite: whether to make again what is there.
+        provenance: entries of the record besides those about the volume itself.
+        weights: file of the network's weights, whose hash is recorded; None without weights.
+        overwrite: whether to make existing results again.
+
+    Example:
+        >>> Derivatives("results").sidecar("results/scan_desc-sr.nii.gz").as_posix()
+        'results/scan_desc-sr.json'
     """
 
     def __init__(
@@ -156,7 +104,7 @@ class Derivatives:
         return path.with_name(path.name.removesuffix(EXTENSION) + ".json")
 
     def origin(self, source: PathLike) -> dict[str, Any]:
-        """What is made from what, by what: equal records mean equal results."""
+        """The part of the record that determines the result: equal origins mean equal results."""
         record = {
             "Description": DESCRIPTIONS["sr"],
             "IntendedUse": self._bundle["intended_use"],
@@ -169,7 +117,7 @@ class Derivatives:
         return json.loads(json.dumps(record))
 
     def finished(self, source: PathLike) -> dict[str, Any] | None:
-        """The record of a scan's result, where that is there and would be made alike today; else None."""
+        """The record of a scan's existing result; None if it does not exist, or would now be made in another way."""
         result = self.layout.filename(source)
         sidecar = self.sidecar(result)
         if self.overwrite or not (result.is_file() and sidecar.is_file()):
@@ -190,9 +138,14 @@ class Derivatives:
 
 
 def describe_weights(path: PathLike | None) -> str:
-    """The file of a network's weights, from the bundle on or else with its folder, and the start of its SHA-256.
+    """The file of a network's weights, relative to the bundle, and the start of its SHA-256.
 
-    A file that does not exist is named without a hash: the loader of weights refuses it with a better message.
+    A file outside the bundle is named with its folder. A missing file is named without a hash, because the loader of
+    weights has the better error message.
+
+    Example:
+        >>> describe_weights("/elsewhere/models/missing.pt")
+        'models/missing.pt'
     """
     if path is None:
         return "none"
@@ -202,7 +155,7 @@ def describe_weights(path: PathLike | None) -> str:
 
 
 def _sha256(path: Path) -> str:
-    """Hash of a file, or of the files of a folder in the order of their names."""
+    """Hash of a file, or of a folder's files in the order of their names."""
     content = hashlib.sha256()
     for file in sorted(path.iterdir()) if path.is_dir() else [path]:
         if file.is_file():
@@ -211,18 +164,31 @@ def _sha256(path: Path) -> str:
 
 
 class SaveImageDerivatived(SaveImaged):
-    """Save volumes as float32 NIfTI derivatives, each with a JSON sidecar that says how it was made.
+    """Save volumes as float32 NIfTI derivatives, each with a JSON sidecar that records how it was made.
 
-    A sidecar is written after its volume and removed before it, so that it always describes the volume beside it. The
-    name begins like MONAI's own ``SaveImaged``, because MONAI Deploy and MONAI Label replace the saver of a bundle.
+    A sidecar is removed before its volume is written, and written after it. It therefore always describes the volume
+    beside it. MONAI Deploy and MONAI Label replace the saver of a bundle, and recognise it by the first letters of its
+    name, those of ``SaveImaged``.
 
     Args:
         keys: the volumes to save.
-        derivatives: where and with what record.
+        derivatives: the files and their record.
         description: "sr" for the prediction, "disagreementsr" for the map of its disagreement.
 
     Raises:
         ValueError: when called with a volume that is not finite.
+
+    Example:
+        >>> import tempfile
+        >>> from monai.data import MetaTensor
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     scan = Path(folder, "scan.nii.gz")
+        ...     _ = scan.write_bytes(b"the source, of which only the hash is used")
+        ...     pred = MetaTensor(torch.rand(1, 8, 8, 8), affine=torch.eye(4), meta={"filename_or_obj": str(scan)})
+        ...     pred.meta["original_affine"] = pred.affine
+        ...     _ = SaveImageDerivatived("pred", Derivatives(folder))({"pred": pred})
+        ...     sorted(path.name for path in Path(folder).iterdir())
+        ['scan.nii.gz', 'scan_desc-sr.json', 'scan_desc-sr.nii.gz']
     """
 
     def __init__(self, keys: KeysCollection, derivatives: Derivatives, description: str = "sr") -> None:
@@ -251,21 +217,21 @@ class SaveImageDerivatived(SaveImaged):
         return d
 
     def _prepare(self, volume: Tensor) -> None:
-        """Refuse a volume that is not finite, state its shape, and remove the record of the one that it replaces."""
+        """Refuse a volume that is not finite, set its shape, and remove the record of an earlier result."""
         source = volume.meta[ImageMetaKey.FILENAME_OR_OBJ]
-        if not torch.isfinite(torch.stack(torch.aminmax(volume.as_tensor()))).all():  # which needs no second volume
+        if not torch.isfinite(torch.stack(torch.aminmax(volume.as_tensor()))).all():  # without a second volume
             bad = int((~torch.isfinite(volume.as_tensor())).sum())
             raise ValueError(
                 f"{source}: expected a finite prediction, got {bad} voxels that are NaN or infinite. Rescale the scan "
                 "if its intensities are near the limits of float32, or set amp_dtype to null."
             )
-        # SaveImage takes a shape of four axes, as of a series with one volume, for a volume without a channel
+        # SaveImage takes a shape of four axes (a series of one volume) for a volume without a channel
         volume.meta[MetaKeys.SPATIAL_SHAPE] = np.asarray(volume.shape[1:])
         self.derivatives.sidecar(self.saver.folder_layout.filename(source)).unlink(missing_ok=True)
 
 
 def _measured(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """What the record says about the volume itself."""
+    """The part of the record about the volume itself."""
     spacings = [affine_to_spacing(meta[key]) for key in (MetaKeys.ORIGINAL_AFFINE, MetaKeys.AFFINE)]
     low_res, high_res = [np.round(np.asarray(spacing, dtype=float), 6).tolist() for spacing in spacings]
     record = {"SourceSpacing": low_res, "Spacing": high_res, "Warnings": meta.get("warnings", "").splitlines()}
@@ -276,14 +242,25 @@ def _measured(meta: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def describe_network(network: nn.Module) -> dict[str, Any]:
-    """A network's class, its number of parameters and its own plain settings, for the record."""
+    """A network's class, its number of parameters and its plain settings, for the record.
+
+    Example:
+        >>> describe_network(nn.ReLU())
+        {'Class': 'ReLU', 'Parameters': 0, 'inplace': False}
+    """
     settings = {k: v for k, v in vars(network).items() if isinstance(v, (bool, int, float, str)) and k[0] != "_"}
     settings.pop("training")
     return {"Class": type(network).__name__, "Parameters": sum(p.numel() for p in network.parameters()), **settings}
 
 
 def describe_inferer(inferer: Inferer) -> dict[str, Any]:
-    """An inferer's class and its own plain settings, those of the inferer inside it among them, for the record."""
+    """An inferer's class and its plain settings, including those of an inferer inside it, for the record.
+
+    Example:
+        >>> from monai.inferers import SimpleInferer
+        >>> describe_inferer(SimpleInferer())
+        {'Class': 'SimpleInferer'}
+    """
     described: dict[str, Any] = {"Class": type(inferer).__name__}
     for name, value in vars(inferer).items():
         if isinstance(value, Inferer):

@@ -1,4 +1,4 @@
-"""Simulation: a low-resolution scan made of a high-resolution one, on a grid that both share."""
+"""Simulation: a low-resolution scan from a high-resolution one, on a common grid."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["divisor", "simulated_acquisition"]
 
 
 def divisor(scale_factor: Sequence[int]) -> list[int]:
-    """The HR sizes that keep LR voxel l on HR voxel s l, with even LR sizes, are multiples of these.
+    """Numbers whose multiples are the valid HR sizes: LR sizes are even, and LR voxel l lies on HR voxel s l.
 
     Example:
         >>> divisor([2, 2, 1])
@@ -30,20 +30,27 @@ def simulated_acquisition(
     keys: KeysCollection = "image",
     references: KeysCollection = "label",
 ) -> Compose:
-    """Transforms that pad a scan and its references to a common grid and then acquire less of the scan's k-space.
+    """Simulate an acquisition: pad a scan and its references to a common grid, then truncate the scan's k-space.
 
     Args:
         scale_factor: along the axes of the canonical frame.
         acquisition: options of :class:`scripts.transforms.KSpaceTruncate`, such as ``hamming`` or ``snr``.
         keys: the scans to degrade.
-        references: what stays at high resolution.
+        references: the volumes that stay at high resolution.
 
     Raises:
-        TypeError: when ``acquisition`` has an option that the transform has not.
+        TypeError: when :class:`scripts.transforms.KSpaceTruncate` does not have an option of ``acquisition``.
+
+    Example:
+        >>> import torch
+        >>> pair = {"image": torch.rand(1, 15, 16, 9), "label": torch.rand(1, 15, 16, 9)}
+        >>> {key: tuple(volume.shape) for key, volume in simulated_acquisition((2, 2, 1), {"snr": 20})(pair).items()}
+        {'image': (1, 8, 8, 9), 'label': (1, 16, 16, 9)}
     """
+    padded = (*ensure_tuple(keys), *ensure_tuple(references))
     return Compose(
         [
-            DivisiblePadd((*ensure_tuple(keys), *ensure_tuple(references)), divisor(scale_factor), allow_missing_keys=True),
+            DivisiblePadd(padded, divisor(scale_factor), allow_missing_keys=True),
             KSpaceTruncated(keys, scale_factor, **acquisition, allow_missing_keys=True),
         ]
     )

@@ -1,1 +1,1 @@
-"""Utilities: files written whole, errors that help, precision, processes."""
+"""Utilities: atomic files, helpful errors, precision, several processes, and the check of config stacks."""

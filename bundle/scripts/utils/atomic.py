@@ -1,4 +1,4 @@
-"""Atomic writing: a file is complete or it is the one that was there before, whatever interrupts."""
+"""Atomic writing: after an interruption a file is either complete or unchanged."""
 
 from __future__ import annotations
 
@@ -11,23 +11,25 @@ from typing import Any
 
 __all__ = ["write_atomically", "write_text_atomically"]
 
-
-PYTORCH_WRITER = "inline_container.cc"  # which reports a full disk as a RuntimeError
+PYTORCH_WRITER = "inline_container.cc"  # PyTorch's writer reports a full disk as a RuntimeError that names this file
 
 
 def write_atomically(path: str | os.PathLike, write: Callable[[Path], Any]) -> None:
-    """Let ``write`` fill a hidden sibling, which then takes the name.
+    """Write a hidden file in the same folder, then rename it to ``path``.
 
-    The sibling's name holds the process, so that two processes on one folder do not mix their bytes; those that killed
-    processes left behind are removed.
+    The hidden name holds the process's number, so that two processes do not mix their bytes. Hidden files of processes
+    that no longer run are removed.
 
     Args:
-        path: the file to write; its folder is made.
-        write: fills the file that it is given, whose name has the same ending.
+        path: the file to write. Its folder is made where it is missing.
+        write: fills the file whose path it gets. That path has the same ending.
 
     Raises:
-        OSError: when the file cannot be written, as on a full disk; it names ``path`` and the remedy. ``path`` is then
-            untouched.
+        OSError: when the file cannot be written, as on a full disk. ``path`` is then unchanged.
+
+    Example:
+        >>> import tempfile
+        >>> write_atomically(Path(tempfile.mkdtemp()) / "note.txt", lambda path: path.write_text("complete"))
     """
     path = Path(path)
     unfinished = path.with_name(f".unfinished_{os.getpid()}_{path.name}")
@@ -40,10 +42,10 @@ def write_atomically(path: str | os.PathLike, write: Callable[[Path], Any]) -> N
         os.replace(unfinished, path)
     except (OSError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and PYTORCH_WRITER not in str(error):
-            raise  # such as a loader worker's death, which interrupts whatever runs
+            raise  # such as the death of a loader worker, which can interrupt here
         raise OSError(
-            f"{path}: expected to write this file, but could not ({_reason(error, path.parent)}). What was there "
-            "before is untouched: check the space and the permissions of the folder, and run again."
+            f"{path}: expected to write this file, but could not ({_reason(error, path.parent)}). The previous file is "
+            "unchanged. Check the space and the permissions of the folder, and run again."
         ) from error
     finally:
         if unfinished.exists():
@@ -56,7 +58,7 @@ def write_text_atomically(path: str | os.PathLike, text: str) -> None:
 
 
 def _reason(error: Exception, folder: Path) -> str:
-    """The first line of the error, and the free space where the folder exists."""
+    """The first line of the error, and the free space if the folder exists."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return f"{line}; {shutil.disk_usage(folder).free / 2**20:.1f} MiB free" if folder.is_dir() else line
 
@@ -73,6 +75,6 @@ def _is_running(process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # somebody else's
+    except OSError:  # it runs, but belongs to another user
         return True
     return True

@@ -1,14 +1,15 @@
-"""Composition: the config files of a run stand in an order that means something, and every option is used.
+"""Composition: the config files of a run stand in the right order, and the run uses every option.
 
-Each file of ``configs/`` appends its own name to ``composition`` and names in ``requires`` what must stand before it.
-The first step of every run checks both, before anything is read: a file in the wrong place would change the science
-without a word.
+Each file of ``configs/`` appends its own name to ``composition``. An overlay names in ``requires`` what must stand
+before it; a trunk requires nothing. The first step of a run checks both before any scan is read, because a file in the
+wrong place would change the experiment silently.
 """
 
 from __future__ import annotations
 
 import difflib
 import itertools
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,11 +17,12 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-__all__ = ["check_composition", "check_options", "check_order"]
+__all__ = ["check_composition", "check_options", "check_order", "option_names"]
 
 KINDS = ("methods", "baselines", "networks", "data", "recipes", "launch")  # folders of configs/, in their order
-OWN_KEYS = {"composition", "requires", "_meta_"}
+OWN_KEYS = {"composition", "requires", "imports", "initialize", "run", "finalize"}
 TRACKING = {"tracking_uri", "experiment_name", "run_name", "save_execute_config", "configs", "is_not_rank0"}  # MONAI's
+REFERENCE = re.compile(r"[@%](\w+(?:(?:::|#)\w+)*)")
 ENDINGS = (".yaml", ".json")  # a released bundle has both
 
 
@@ -28,28 +30,29 @@ def check_composition(composition: Sequence[str], config_dir: str) -> None:
     """Check the config files and the options of the run that this is a step of.
 
     Args:
-        composition: the names of the files in the order in which they were given, below ``config_dir``.
+        composition: the names of the files below ``config_dir``, in the order in which the user gave them.
         config_dir: the folder ``configs`` of the bundle.
 
     Raises:
-        ValueError: when a file stands in the wrong place, lacks what it requires or belongs to another trunk; when an
-            option is used by nothing. The message holds the right line, or the nearest name.
+        ValueError: when a file stands in the wrong place, lacks what it requires or belongs to another trunk. The
+            message holds the right line.
+        ValueError: when nothing uses an option. The message names the nearest one.
     """
     content = {name: _read(Path(config_dir), name) for name in composition}
     config = _running_config()
     check_order(composition, {name: one.get("requires", []) for name, one in content.items()}, next(iter(config)))
-    check_options(config, set().union(*content.values()))
+    check_options(config, set().union(*(option_names(one) for one in content.values())))
 
 
 def check_order(
     composition: Sequence[str], requires: Mapping[str, Sequence[str | Sequence[str]]], first_key: str = "imports"
 ) -> None:
-    """Check where the files of a run stand.
+    """Check the order of the files of a run.
 
     Args:
         composition: see :func:`check_composition`.
-        requires: for each file those that must stand before it; a list among them stands for any one of its names.
-        first_key: of the merged config, which is a trunk's where the trunk was read first.
+        requires: for each file the ones that must stand before it. A list among them means any one of its names.
+        first_key: the first key of the merged config. It is ``imports`` when MONAI read a trunk first.
 
     Raises:
         ValueError: see there.
@@ -59,8 +62,8 @@ def check_order(
     """
     right = _in_order(composition, requires)
     trunks = [name for name in composition if not requires.get(name)]
-    if trunks != list(composition[:1]) or first_key in OWN_KEYS:
-        behind = " behind another file" if first_key in OWN_KEYS else ""
+    if trunks != list(composition[:1]) or first_key != "imports":
+        behind = " behind another file" if first_key != "imports" else ""
         raise ValueError(
             f"the first file, and it alone, must be a trunk (train, inference or evaluate), got {_words(composition)}"
             f"{behind}. {_line(right)}"
@@ -85,30 +88,43 @@ def check_order(
 
 
 def check_options(config: Mapping[str, Any], known: set[str]) -> None:
-    """Check that every option of a run is one of its config files' or is referred to.
+    """Check that every option of a run is in one of its config files, or that something refers to it.
 
     Args:
         config: the merged config with the options of the command line.
-        known: the keys of its files.
+        known: the keys of its files; a nested key is ``parent::key``.
 
     Raises:
-        ValueError: when nothing uses a key; the nearest known one is named.
+        ValueError: when nothing uses a key. The message names the nearest known one.
 
     Example:
-        >>> check_options({"batch_size": 4}, {"batch_size", "seed"})
+        >>> check_options({"batch_size": 4, "data": {"seed": 0}}, {"batch_size", "data", "data::seed"})
     """
-    names = {key.lstrip("+").split("::")[0] for key in known} | OWN_KEYS | TRACKING
-    texts = list(_texts(config))
-    for key in config:
-        if key in names or any(f"@{key}" in text or f"%{key}" in text for text in texts):
+    wholes = {name.replace("#", "::") for text in _texts(config) for name in REFERENCE.findall(text)}
+    used = {
+        "::".join(parts[:depth])
+        for parts in (name.split("::") for name in wholes)
+        for depth in range(1, len(parts) + 1)
+    }
+    for name in _options(config, wholes):
+        if name in known | used | OWN_KEYS | TRACKING:
             continue
-        nearest = difflib.get_close_matches(key, sorted(names), n=1, cutoff=0.6)
+        nearest = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
         hint = f"Did you mean --{nearest[0]}?" if nearest else "Remove it, or refer to it."
-        raise ValueError(f"every option must be used by the run, got --{key}, which nothing uses. {hint}")
+        raise ValueError(f"every option must be used by the run, got --{name}, which nothing uses. {hint}")
+
+
+def option_names(content: Mapping[str, Any], parent: str = "") -> Iterator[str]:
+    """Every key of a config file without its ``+``; nested ones are ``parent::key``."""
+    for key, value in content.items():
+        path = parent + key.removeprefix("+")
+        yield path
+        if isinstance(value, Mapping):
+            yield from option_names(value, f"{path}::")
 
 
 def _running_config() -> Mapping[str, Any]:
-    """The raw config of the run: MONAI hands a step no parser, so the one that evaluates it is looked for."""
+    """The raw config of the run. MONAI gives a step no parser, so this finds the one that evaluates it."""
     frame = sys._getframe()
     while frame is not None:
         parser = frame.f_locals.get("self")
@@ -153,6 +169,15 @@ def _words(composition: Sequence[str]) -> str:
 def _line(names: Sequence[str]) -> str:
     files = ",".join(f"'bundle/configs/{name}.yaml'" for name in names)
     return f'The right line: --config_file "[{files}]"'
+
+
+def _options(config: Mapping[str, Any], wholes: set[str], parent: str = "") -> Iterator[str]:
+    """Every key that a run looks up by name. A callable, or the user of a whole dict, checks the keys in it."""
+    for key, value in config.items():
+        name = parent + key
+        yield name
+        if isinstance(value, Mapping) and "_target_" not in value and name not in wholes:
+            yield from _options(value, wholes, f"{name}::")
 
 
 def _texts(value: Any) -> Iterator[str]:

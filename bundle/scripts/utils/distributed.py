@@ -1,4 +1,4 @@
-"""Several processes: joining them, and what each sees of the others."""
+"""Several processes: joining them, sharing data among them, and gathering batches."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 __all__ = ["gather_batch", "share_of_rank", "start_process_group"]
 
-TIMEOUT = timedelta(hours=2)  # the others wait while the first rank prepares data
+TIMEOUT = timedelta(hours=2)  # the other ranks wait while the first one prepares data
 
 
 def start_process_group(device: torch.device) -> None:
-    """Join the processes that ``torchrun`` started, by NCCL on GPUs and Gloo on CPUs; alone, do nothing.
+    """Join the processes that ``torchrun`` started, with NCCL on GPUs and Gloo on CPUs.
 
-    Ranks other than the first log warnings only.
+    Without ``torchrun`` it does nothing. Ranks other than the first log warnings only.
 
     Args:
-        device: of this process.
+        device: the device of this process.
     """
     if "RANK" not in os.environ or dist.is_initialized():
         return
@@ -36,19 +36,23 @@ def start_process_group(device: torch.device) -> None:
 
 
 def share_of_rank(items: Sequence[Any]) -> Sequence[Any]:
-    """This rank's items, neighbours: with N ranks, the n-th N-th of them, or one more where they do not divide.
+    """This rank's share: consecutive items, as many on every rank as possible.
 
-    What is gathered from the ranks in their order has therefore the order of the items.
+    Results that are gathered in the order of the ranks then have the order of the items.
 
     Args:
-        items: those of all ranks.
+        items: the items of all ranks.
 
     Raises:
-        ValueError: when a rank would have none.
+        ValueError: when there are fewer items than ranks.
+
+    Example:
+        >>> share_of_rank(["a.nii", "b.nii"])
+        ['a.nii', 'b.nii']
     """
     if 0 < len(items) < world_size():
         raise ValueError(
-            f"every process needs a scan, got {len(items)} scans for {world_size()} processes; start as many at most."
+            f"every process needs a scan, got {len(items)} scans for {world_size()} processes. Start fewer processes."
         )
     first, last = (len(items) * rank // world_size() for rank in (rank(), rank() + 1))
     return items[first:last]
@@ -63,7 +67,7 @@ def world_size() -> int:
 
 
 class _GatherBatch(torch.autograd.Function):
-    """All ranks' samples on every rank; a sample's gradient is the sum of what all ranks have for it."""
+    """All ranks' samples on every rank. The gradient of a sample is the sum over all ranks."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, share: Tensor) -> Tensor:
@@ -80,13 +84,13 @@ class _GatherBatch(torch.autograd.Function):
 
 
 def gather_batch(share: Tensor) -> Tensor:
-    """The joined batch ``(N * ranks, ...)`` of every rank's ``(N, ...)``, in the order of the ranks, with gradients.
+    """Join every rank's samples ``(N, ...)`` to the batch ``(N * ranks, ...)``, in the order of the ranks.
 
-    A loss of the joined batch is the same on every rank, and its gradient arrives at each rank's share once from every
-    rank; averaged over the ranks, as ``scripts.handlers.gradients.GradientAveragingHandler`` does with the parameters'
-    gradients, it is what one process with the joined batch would have. Alone, a process gets back what it gave.
+    A loss of the joined batch is equal on every rank. Its gradient reaches each rank's samples once from every rank.
+    The average of the parameters' gradients over the ranks is then the gradient of one process with the joined batch,
+    see ``scripts.handlers.gradients.GradientAveragingHandler``. A single process gets its own samples back.
 
     Args:
-        share: this rank's samples, as many on every rank.
+        share: this rank's samples, equally many on every rank.
     """
     return _GatherBatch.apply(share) if dist.is_initialized() and dist.get_world_size() > 1 else share

@@ -1,4 +1,4 @@
-"""Errors: the message that helps, said last."""
+"""Errors: the helpful message of a chain, printed last."""
 
 from __future__ import annotations
 
@@ -12,23 +12,22 @@ from monai.utils import MONAIEnvVars
 
 __all__ = ["explain", "explain_last"]
 
-
 SCRIPTS = Path(__file__).parents[1]
-KILLED = "A worker was probably killed for lack of memory: use fewer num_workers, then resume or run again."
-# part of a foreign message: what to do about it
+KILLED = "A worker was probably killed for lack of memory. Use fewer num_workers, then resume or run again."
+# part of a foreign message: its remedy
 REMEDIES = {
     "out of memory": "Set inferer::inferer::roi_size to [64, 64, -1], use a smaller batch_size, or device cpu.",
     "DataLoader worker": KILLED,
-    "ConnectionResetError": KILLED,  # as seen by whoever was reading from the worker
-    "No space left": "Free some space, then resume or run again: what was finished is kept.",
+    "ConnectionResetError": KILLED,  # raised where the dead worker's data is read
+    "No space left": "Free some space, then resume or run again. Finished results are kept.",
 }
 
 
 def explain(error: BaseException) -> str:
-    """The one message of a chain of exceptions that says what happened and what to do.
+    """The helpful message of a chain of exceptions.
 
-    MONAI wraps an error in up to three others ("applying transform ...", "Failed to instantiate ..."). The outermost
-    one that the bundle's own code raised is the helpful one; where there is none, the innermost, with a remedy if one
+    MONAI wraps an error in up to three others, such as "applying transform ..." or "Failed to instantiate ...". The
+    helpful one is the outermost that the bundle raised. Without such an error it is the innermost, with a remedy if one
     is known.
 
     Args:
@@ -36,6 +35,10 @@ def explain(error: BaseException) -> str:
 
     Returns:
         text of one or more lines.
+
+    Example:
+        >>> explain(RuntimeError("the header is damaged"))
+        'RuntimeError: the header is damaged'
     """
     if (own := _own(error)) is not None:
         return str(own)
@@ -45,9 +48,9 @@ def explain(error: BaseException) -> str:
 
 
 def explain_last() -> None:
-    """Let an uncaught error end with the message that helps, below the traceback that would bury it.
+    """Print the helpful message of an uncaught error last, below its traceback.
 
-    An error that the bundle raised itself needs no traceback; with ``MONAI_DEBUG=True`` in the environment it has one.
+    An error that the bundle raised is printed without traceback, unless the environment has ``MONAI_DEBUG=True``.
     """
     if sys.excepthook is not _hook:
         sys.excepthook = _hook
