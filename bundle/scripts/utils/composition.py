@@ -175,6 +175,8 @@ def _options(config: Mapping[str, Any], wholes: set[str], parent: str = "") -> I
     """Every key that a run looks up by name. A callable, or the user of a whole dict, checks the keys in it."""
     for key, value in config.items():
         name = parent + key
+        if name == "_meta_":
+            continue
         yield name
         if isinstance(value, Mapping) and "_target_" not in value and name not in wholes:
             yield from _options(value, wholes, f"{name}::")
