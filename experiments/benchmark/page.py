@@ -52,6 +52,13 @@ METHOD = f"""## How to read the tables
 """
 
 
+VERDICTS = {
+    "yes": "yes, at the small budget below",
+    "no": "no, at the small budget below",
+    tables.NOT_RUN: "not yet known, because its rows have not been run",
+}
+
+
 def report(matrix: str, dataset_dir: str | None = None, output_dir: str | None = None) -> None:
     """Gather the complete rows and write tables, figures and text.
 
@@ -182,8 +189,7 @@ def _headlines(results: Results) -> list[str]:
             f"{max(gains):+.2f} dB)."
         )
     lines += reading(results)
-    verdicts = {tables.NOT_RUN: "not yet known, because its rows have not been run"}
-    lines += [f"{one.claim}: **{verdicts.get(one.verdict, one.verdict)}**." for one in decisions(results)]
+    lines += [f"{one.claim}: **{VERDICTS[one.verdict]}**." for one in decisions(results)]
     return [fill(line, WIDTH - 2, subsequent_indent="  ") for line in lines]
 
 
