@@ -1,22 +1,23 @@
-# Two commands for a newcomer: `make demo` shows the whole, `make test` proves it. Both build their own environment.
+# Two commands for a newcomer: `make demo` shows the whole, `make test` tests it. Both build their own environment.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= demo
 BUNDLE := $(BIN)/python -m monai.bundle
 
-.PHONY: demo test test-all test-reliability test-label test-deploy release clean
+.PHONY: demo test test-all test-reliability test-label test-deploy pages lock release clean
 
 $(VENV)/.complete: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
-demo: $(VENV)/.complete  ## train briefly on the demonstration cohort, super-resolve an unseen subject, table and picture
-	$(BUNDLE) run training --config_file "['bundle/configs/train.yaml','bundle/configs/fine_tuning.yaml','bundle/configs/demonstration.yaml']" \
-	  --output_dir $(DEMO)/training
-	$(BUNDLE) run evaluating --config_file "['bundle/configs/inference.yaml','bundle/configs/evaluate.yaml']" \
+demo: $(VENV)/.complete  ## train briefly on a generated cohort, super-resolve an unseen subject, table and picture in demo/
+	$(BUNDLE) run training --config_file "['bundle/configs/train.yaml','bundle/configs/recipes/fine_tuning.yaml']" \
+	  --batch_size 4 --max_iterations 60 --iterations_per_epoch 30 --train::warmup_iterations 10 --output_dir $(DEMO)/training
+	$(BUNDLE) run evaluating --config_file bundle/configs/evaluate.yaml \
 	  --dataset_dir $(DEMO)/training/datalist.json --ckpt_path $(DEMO)/training/model.pt --output_dir $(DEMO)/evaluation
+	@echo "table: $(DEMO)/evaluation/summary.md, pictures: $(DEMO)/evaluation/*_comparison.png"
 
 test: $(VENV)/.complete  ## what continuous integration runs
 	$(BIN)/ruff check .
@@ -26,9 +27,9 @@ test: $(VENV)/.complete  ## what continuous integration runs
 test-all: $(VENV)/.complete  ## with the tests that take minutes
 	$(BIN)/python -m pytest -n auto
 
-test-reliability: $(VENV)/.complete  ## try to break it, some minutes, and refresh the counts of docs/reliability.md
-	$(BIN)/python docs/reliability.py -n auto
-	$(BIN)/python docs/refresh.py
+test-reliability: $(VENV)/.complete  ## takes minutes: try to break the bundle, and refresh the counts of docs/reliability.md
+	$(BIN)/python -m experiments.studies.reliability -n auto
+	$(BIN)/python -m experiments.pages
 
 $(VENV)-%/.complete: tests/%/requirements.txt tests/%/constraints.txt deploy/requirements.txt
 	$(PYTHON) -m venv $(VENV)-$*
@@ -37,14 +38,24 @@ $(VENV)-%/.complete: tests/%/requirements.txt tests/%/constraints.txt deploy/req
 
 test-label: $(VENV)-label/.complete  ## the bundle in MONAI Label's own server, in an environment of its own
 	$(VENV)-label/bin/python -m pytest tests/label
-	$(VENV)-label/bin/python docs/refresh.py
+	$(VENV)-label/bin/python -m experiments.pages
 
 test-deploy: $(VENV)-deploy/.complete  ## the MONAI Deploy application on synthetic DICOM, in an environment of its own
 	$(VENV)-deploy/bin/python -m pytest tests/deploy
-	$(VENV)-deploy/bin/python docs/refresh.py
+	$(VENV)-deploy/bin/python -m experiments.pages
+
+pages: $(VENV)/.complete  ## put the committed results into the pages that quote them
+	$(BIN)/python -m experiments.pages
+
+lock:  ## pin every package of a fresh environment in constraints.txt
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/pip install --quiet --editable '.[dev]' "$$(grep '^torch==' constraints.txt)"
+	{ grep '^\(#\|torch==\)' constraints.txt; $(VENV)-lock/bin/pip freeze --exclude-editable | grep -v '^torch==' \
+	  | sed 's/$$/; python_version >= "3.11"/'; } > constraints.new
+	mv constraints.new constraints.txt
 
 release: $(VENV)/.complete  ## dist/<name>.zip: the bundle as the model zoo distributes it, configs in YAML and JSON
-	$(BIN)/python docs/release.py dist
+	$(BIN)/python -m deploy.release dist
 
 clean:
-	rm -rf $(VENV) $(VENV)-label $(VENV)-deploy $(DEMO) dist bundle/outputs .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-lock $(VENV)-label $(VENV)-deploy $(DEMO) dist bundle/outputs .pytest_cache .ruff_cache

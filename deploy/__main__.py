@@ -1,4 +1,4 @@
-"""Run the application: ``python deploy --input DICOM --output OUT --model bundle``."""
+"""Run the MONAI Deploy application: ``python deploy --input DICOM --output OUT --model bundle``."""
 
 from __future__ import annotations
 

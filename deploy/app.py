@@ -1,4 +1,4 @@
-"""The application: a folder of DICOM in, the super-resolved volume as NIfTI and as a DICOM series out."""
+"""The MONAI Deploy application: it reads a folder of DICOM and writes the super-resolved volume as NIfTI and DICOM."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ __all__ = ["SuperResolutionApp"]
 
 
 class SuperResolutionApp(Application):
-    """Load, select, convert, super-resolve, write.
+    """Load the series, select one, convert it to a volume, super-resolve it, and write the result.
 
-    Paths come from the SDK's options ``--input``, ``--output`` and ``--model``, the folder of the bundle, or from the
-    environment of a MAP.
+    The paths come from the SDK's options ``--input``, ``--output`` and ``--model`` (the folder of the bundle), or from
+    the environment of a MONAI Application Package (MAP).
     """
 
     def compose(self) -> None:
         """Connect the operators."""
         context = Application.init_app_context(self.argv)
         bundle = find_bundle(Path(context.model_path))
-        context.models = None  # the folder is no model that the SDK could call: its bundle operator loads it
+        context.models = None  # the bundle operator loads the folder, which the SDK cannot call as a model
         output = Path(context.output_path)
         writers = {"output_dir": output, "record": BundleRecord.of(bundle)}
         loader = SeriesLoaderOperator(

@@ -1,4 +1,4 @@
-"""Which bundle made a result: where it is, its version and its weights."""
+"""The bundle that makes a result: its folder, version and weights."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ WEIGHTS = Path("models", "model.pt")
 
 
 def find_bundle(folder: Path) -> Path:
-    """The bundle's folder: ``folder`` itself, or else the only bundle in it, as in a MAP's model folder.
+    """The bundle's folder: ``folder`` itself, or the only bundle in it, as in the model folder of a MAP.
 
     Raises:
-        ValueError: when there is no bundle, or more than one in the folder.
+        ValueError: when there is no bundle, or more than one.
     """
     if (folder / METADATA).is_file():
         return folder.resolve()
     found = [path.parents[1] for path in sorted(folder.glob(f"*/{METADATA}"))]
     if len(found) != 1:
-        raise ValueError(f"{folder}: expected the folder of one bundle, found {len(found)}. Give it by --model.")
+        raise ValueError(f"{folder}: expected the folder of one bundle, found {len(found)}. Give it with --model.")
     return found[0].resolve()
 
 
 @dataclass(frozen=True)
 class BundleRecord:
-    """What every result says about its origin.
+    """The origin that every result states.
 
     Attributes:
-        name: of the bundle.
-        version: of the bundle.
+        name: name of the bundle.
+        version: version of the bundle.
         weights_sha256: hash of the file with the weights.
-        intended_use: the bundle's own statement.
+        intended_use: the bundle's statement of its intended use.
     """
 
     name: str

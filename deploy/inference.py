@@ -1,4 +1,4 @@
-"""Inference: the SDK's operator for bundles, with a volume of real numbers as its output."""
+"""Inference: the SDK's operator for bundles, with a float32 volume as its output."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ __all__ = ["SuperResolutionOperator"]
 
 
 class SuperResolutionOperator(MonaiBundleInferenceOperator):
-    """Runs the bundle's preprocessing, inferer and postprocessing.
+    """Run the bundle's preprocessing, inferer and postprocessing.
 
-    The stock operator rounds what it sends to 8 bits, for it expects a segmentation, and gives it the input's metadata.
+    The stock operator expects a segmentation. It would round the output to 8 bits and give it the input's metadata.
     """
 
     def _send_output(self, value: MetaTensor, name: str, metadata: dict, op_output: Any, context: Any) -> None:
-        """Send (slices, rows, columns) in float32 with the affine of voxel (column, row, slice) to NIfTI's world."""
+        """Send float32 (slices, rows, columns) with the affine from voxel (column, row, slice) to NIfTI's world."""
         volume = np.asarray(value.as_tensor()[0].cpu(), dtype=np.float32)
         op_output.emit(Image(volume.transpose(2, 1, 0), {"affine": np.asarray(value.affine, dtype=float)}), name)

@@ -1,4 +1,4 @@
-"""Loading: every DICOM object of a folder, sorted into studies and series."""
+"""Loading every DICOM object of a folder, sorted into studies and series."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ IDENTIFIERS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPCl
 
 
 class SeriesLoaderOperator(DICOMDataLoaderOperator):
-    """The SDK's loader, which also reads enhanced multi-frame images and lets nothing disappear.
+    """The SDK's loader, extended to enhanced multi-frame images and to several images at one position.
 
-    The stock loader keeps one of several images at the same position, whichever comes first: of a series with two
-    echoes it would make one volume of both. Here they all stay, and the selection tells why it leaves the series.
+    The stock loader keeps the first of several images at one position. It would merge a series with two echoes into one
+    volume. This loader keeps all images, and the selection then reports why it leaves the series out.
     """
 
     def _load_data(self, files: Sequence[str]) -> list[DICOMStudy]:
@@ -43,10 +43,12 @@ class SeriesLoaderOperator(DICOMDataLoaderOperator):
         for file in files:
             try:
                 dataset = dcmread(file)
-            except Exception as error:  # whatever foreign or damaged bytes make of the parser
-                self._logger.warning("%s: left, for it cannot be read as DICOM (%s).", file, type(error).__name__)
+            except Exception as error:  # foreign or damaged bytes can raise anything in the parser
+                self._logger.warning(
+                    "%s: left out, because it cannot be read as DICOM (%s).", file, type(error).__name__
+                )
                 continue
-            if all(keyword in dataset for keyword in IDENTIFIERS):  # a DICOMDIR has none
+            if all(keyword in dataset for keyword in IDENTIFIERS):  # a DICOMDIR lacks them
                 if dataset.get("SeriesNumber") is None:
-                    dataset.SeriesNumber = 0  # may be absent or empty, and the SDK takes only numbers
+                    dataset.SeriesNumber = 0  # it may be absent or empty, but the SDK needs a number
                 yield dataset

@@ -1,4 +1,4 @@
-"""Enhanced multi-frame MR images as the single-frame images that they stand for."""
+"""Enhanced multi-frame MR images, converted to single-frame images."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ __all__ = ["frames_of"]
 MULTI_FRAME_CLASSES = (EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
 FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 NOT_OF_A_FRAME = (*FUNCTIONAL_GROUPS, "PixelData", "NumberOfFrames", "DimensionIndexSequence")
-# what an enhanced image calls otherwise than a single-frame one: its keyword, the single-frame keyword
+# keyword of an enhanced image, keyword of a single-frame image
 RENAMED = (("FrameType", "ImageType"), ("EffectiveEchoTime", "EchoTime"))
-SCANNING_SEQUENCES = {"SPIN": ["SE"], "GRADIENT": ["GR"], "BOTH": ["SE", "GR"]}  # of EchoPulseSequence
+SCANNING_SEQUENCES = {"SPIN": ["SE"], "GRADIENT": ["GR"], "BOTH": ["SE", "GR"]}  # by EchoPulseSequence
 
 
 def frames_of(image: Dataset) -> list[Dataset]:
-    """Single-frame datasets with geometry, timing, rescaling and pixels of their own at the top level.
+    """Split an enhanced MR image into single-frame datasets, with all attributes and pixels at the top level.
 
     Args:
-        image: any DICOM object. What is no enhanced MR image is returned as it is.
+        image: any DICOM object. An object of another class is returned unchanged.
 
     Returns:
-        one dataset per frame, in the order of the frames. Each keeps the SOP instance UID of ``image``, from which it
-        comes, and its frame number as ``InstanceNumber``.
+        one dataset per frame, in the order of the frames. Each keeps the SOP instance UID of ``image`` and has its
+        frame number as ``InstanceNumber``.
     """
     if image.get("SOPClassUID") not in MULTI_FRAME_CLASSES:
         return [image]
@@ -62,7 +62,7 @@ def _frame(number: int, common: Dataset, groups: Sequence[Dataset], values: np.n
 
 
 def _macros(groups: Sequence[Dataset]) -> Iterator[Dataset]:
-    """The single items of the functional groups, those of the frame after the shared ones."""
+    """The single items of the functional groups: first the shared ones, then those of the frame."""
     for group in groups:
         for element in group:
             if element.VR == "SQ" and len(element.value) == 1:
@@ -70,7 +70,7 @@ def _macros(groups: Sequence[Dataset]) -> Iterator[Dataset]:
 
 
 def _put(frame: Dataset, keyword: str, value: object) -> None:
-    """Give the frame an element of its own: an assignment would change the one that it shares with all frames."""
+    """Give the frame its own element, because an assignment would change the element that all frames share."""
     if isinstance(value, float):
         value = format_number_as_ds(value)
     frame[keyword] = DataElement(keyword, dictionary_VR(keyword), value)

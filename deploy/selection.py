@@ -1,4 +1,4 @@
-"""Selection: which series of a study can be super-resolved, and why the others cannot."""
+"""Selection of a series that can be super-resolved, with the reasons against the others."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["EligibleSeriesSelectorOperator", "reason_to_leave"]
 logger = logging.getLogger(__name__)
 
 IMAGE_CLASSES = (MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
-# words of an image type that say: no magnitude image of one acquired volume
+# words of an image type that exclude a magnitude image of one acquired volume
 OTHER_TYPES = {
     "LOCALIZER", "SECONDARY", "MPR", "MIP", "MINIP", "PROJECTION IMAGE", "P", "PHASE", "PHASE MAP", "REAL", "IMAGINARY",
     "ADC", "FA", "TRACEW", "TENSOR", "DIFFUSION", "PERFUSION", "FMRI", "SUBTRACTION", "T1 MAP", "T2 MAP", "SCREEN SAVE",
@@ -28,21 +28,21 @@ OTHER_TYPES = {
 HEAD = ("HEAD", "BRAIN", "SKULL", "NEURO")
 GEOMETRY = ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient")
 MIN_SLICES = 8
-MAX_ANISOTROPY = 3.0  # slice thickness over in-plane spacing; beyond it a 3-D acquisition is one of thick slices
+MAX_ANISOTROPY = 3.0  # slice thickness over in-plane spacing; above it, slices are thick
 TOLERANCE = 0.02  # of positions, in slice distances; and of direction cosines
 
 
 def reason_to_leave(images: Sequence[Dataset]) -> str | None:
-    """Why a series is not eligible: what was found, and what is expected.
+    """The reason why a series is not eligible, with the value found and the value expected.
 
-    Eligible are magnitude images of the head, of one volume with an even grid, acquired in 3-D without thick slices:
-    that is what the networks learned to undo.
+    An eligible series holds magnitude images of the head: one volume on an even grid, acquired in 3-D without thick
+    slices. The networks were trained on such scans.
 
     Args:
         images: all images of a series, one per slice.
 
     Returns:
-        the first reason, the more basic ones first; ``None`` when the series is eligible.
+        the most basic reason, or None when the series is eligible.
     """
     return next(_faults(images), None)
 
@@ -102,16 +102,16 @@ def _thickness(image: Dataset) -> float:
 
 
 class EligibleSeriesSelectorOperator(DICOMSeriesSelectorOperator):
-    """The SDK's selector with the rules of :func:`reason_to_leave`; it logs and records the verdict on every series.
+    """The SDK's selector with the rules of :func:`reason_to_leave`. It logs and records the verdict on every series.
 
-    Of several eligible series the one with the most voxels is chosen, for the SDK's operators pass one image.
+    Of several eligible series it chooses the one with the most voxels, because the SDK's operators pass one image.
 
     Args:
         fragment: the application.
         report: JSON file for the verdicts.
 
     Raises:
-        ValueError: when called without an eligible series; the message has the reason for each.
+        ValueError: when no series is eligible. The message has the reason for each.
     """
 
     def __init__(self, fragment: Fragment, *args: Any, report: Path, **kwargs: Any) -> None:
@@ -125,7 +125,7 @@ class EligibleSeriesSelectorOperator(DICOMSeriesSelectorOperator):
         all_matched: bool = False,
         sort_by_sop_instance_count: bool = False,
     ) -> list[StudySelectedSeries]:
-        """The chosen series with its study; the arguments but the second are the base class's and not used."""
+        """The chosen series with its study. Only the second argument is used; the others are the base class's."""
         series = [(study, one) for study in dicom_study_list for one in study.get_all_series()]
         reasons = {id(one): reason_to_leave(_images(one)) for _, one in series}
         eligible = [pair for pair in series if reasons[id(pair[1])] is None]

@@ -1,4 +1,4 @@
-"""From a series to a volume with the right values in the right place."""
+"""Conversion of a series to a volume, with correct values and geometry."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 class SeriesToVolumeOperator(DICOMSeriesToVolumeOperator):
-    """The SDK's conversion, correct also for non-square pixels and for slices that are rescaled each by its own slope.
+    """The SDK's conversion, corrected for non-square pixels and for slices that each have their own rescale slope.
 
-    The stock operator pairs the direction of the rows with the first pixel spacing, which is the distance *between*
-    rows, and keeps all slices in the data type of the first.
+    The stock operator scales the row direction by the distance *between* rows, and keeps all slices in the data type of
+    the first one.
     """
 
     def create_metadata(self, series: DICOMSeries) -> dict:
-        """The SDK's metadata, and what the bundle's messages call the volume."""
+        """The SDK's metadata, with the name of the volume for the bundle's messages."""
         return {**super().create_metadata(series), "filename_or_obj": f"series {series.SeriesNumber}"}
 
     def generate_voxel_data(self, series: DICOMSeries) -> np.ndarray:
@@ -31,7 +31,7 @@ class SeriesToVolumeOperator(DICOMSeriesToVolumeOperator):
     def compute_affine_transform(
         self, s_1: DICOMSOPInstance, s_n: DICOMSOPInstance, n: int, series: DICOMSeries
     ) -> None:
-        """Set the affines of voxel (column, row, slice) to mm in DICOM's and in NIfTI's world."""
+        """Set the affines from voxel (column, row, slice) to mm in DICOM's and NIfTI's world."""
         first, last = (one.get_native_sop_instance() for one in (s_1, s_n))
         along_rows, along_columns = np.array(first.ImageOrientationPatient, dtype=float).reshape(2, 3)
         between_rows, between_columns = (float(value) for value in first.PixelSpacing)
@@ -49,7 +49,7 @@ def _values(image: Dataset) -> np.ndarray:
     """The rescaled pixels (rows, columns) of an image, as float32."""
     try:
         return apply_rescale(image.pixel_array, image).astype(np.float32)
-    except Exception as error:  # whatever damaged bytes make of a decoder
+    except Exception as error:  # damaged bytes can raise anything in a decoder
         raise ValueError(
             f"series {image.SeriesNumber}, image {image.get('InstanceNumber')}: expected pixels, but they cannot be "
             f"decoded ({type(error).__name__}: {error}). The file may be incomplete: send the series again."

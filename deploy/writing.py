@@ -1,4 +1,4 @@
-"""Writing: the super-resolved volume as NIfTI, and as a DICOM series of the same study."""
+"""Writing the super-resolved volume as NIfTI, and as a DICOM series of the same study."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ __all__ = ["DICOMSeriesWriterOperator", "NiftiWriterOperator", "result_name"]
 
 STATEMENT = "super-resolved, not for diagnosis"
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-# What stays true of the source: who, when, in which frame of reference, by which sequence. Private attributes, which
-# describe the source's slices, stay behind.
+# The result keeps the source's subject, dates, frame of reference and sequence. It drops private attributes, because
+# they describe the source's slices.
 KEPT = (
     "SpecificCharacterSet", "TimezoneOffsetFromUTC", "IssuerOfPatientID", "PatientBirthTime", "OtherPatientIDs",
     "PatientAge", "PatientSize", "PatientWeight", "PatientIdentityRemoved", "DeidentificationMethod",
@@ -39,7 +39,7 @@ KEPT = (
     "ImagingFrequency", "NumberOfAverages", "PixelBandwidth", "ContrastBolusAgent", "InstitutionName",
     "LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod",
 )  # fmt: skip
-REQUIRED = {  # by the MR image module, where an enhanced or incomplete source has none
+REQUIRED = {  # by the MR image module; an enhanced or incomplete source may lack them
     "FrameOfReferenceUID": None,
     "PositionReferenceIndicator": "",
     "ScanningSequence": "RM",
@@ -53,18 +53,18 @@ REQUIRED = {  # by the MR image module, where an enhanced or incomplete source h
 
 
 def result_name(series: DICOMSeries) -> str:
-    """Name of the results of a series, without extension."""
+    """The name of the results of a series, without extension."""
     words = re.sub(r"[^A-Za-z0-9]+", "-", series.SeriesDescription or "").strip("-")
     return f"series-{series.SeriesNumber}" + (f"_{words}" if words else "") + "_desc-sr"
 
 
 class _WriterOperator(Operator):
-    """What both writers receive: the volume and the series that it comes from.
+    """The base of both writers, which receives the volume and its source series.
 
     Args:
         fragment: the application.
-        output_dir: where to write.
-        record: the bundle.
+        output_dir: folder to write to.
+        record: the record of the bundle.
     """
 
     def __init__(self, fragment: Fragment, *args: Any, output_dir: Path, record: BundleRecord, **kwargs: Any) -> None:
@@ -83,11 +83,11 @@ class _WriterOperator(Operator):
 
     @abstractmethod
     def write(self, image: Image, series: DICOMSeries) -> None:
-        """Write ``image``, voxels (slices, rows, columns) and an affine to NIfTI's world, made from ``series``."""
+        """Write ``image``: voxels (slices, rows, columns) with an affine to NIfTI's world, made from ``series``."""
 
 
 class NiftiWriterOperator(_WriterOperator):
-    """Writes float32 NIfTI in the units of the source, with a JSON file that says how it was made."""
+    """Write float32 NIfTI in the units of the source, and a JSON file with the origin of the result."""
 
     def write(self, image: Image, series: DICOMSeries) -> None:
         affine = image.metadata()["affine"]
@@ -112,10 +112,10 @@ class NiftiWriterOperator(_WriterOperator):
 
 
 class DICOMSeriesWriterOperator(_WriterOperator):
-    """Writes single-frame MR images: a new series of the source's study, in its frame of reference.
+    """Write single-frame MR images as a new series of the source's study, in its frame of reference.
 
-    Pixels are 16-bit integers in the units of the source. Where the source is rescaled, or they do not fit, so is the
-    result: by a power of two that uses their range and is exact in decimals. The folder is complete or absent.
+    Pixels are 16-bit integers in the units of the source. If the source is rescaled, or if the values exceed 16 bits,
+    the result is rescaled by a power of two, which is exact in decimals. The folder is complete or absent.
     """
 
     def write(self, image: Image, series: DICOMSeries) -> None:
@@ -132,16 +132,16 @@ class DICOMSeriesWriterOperator(_WriterOperator):
         stored = np.round(volume / slope).astype("<i2")
         for index, plane in enumerate(_planes(common, stored, affine, sources)):
             save_dcm_file(plane, unfinished / f"{index + 1:05d}.dcm", validate_readable=False)
-        shutil.rmtree(folder, ignore_errors=True)  # of an earlier run: a folder holds one series
+        shutil.rmtree(folder, ignore_errors=True)  # of an earlier run, because a folder holds one series
         os.replace(unfinished, folder)
 
     def _common(self, series: DICOMSeries, sources: Sequence[Dataset], affine: np.ndarray) -> Dataset:
-        """What all images of the new series share."""
+        """The attributes that all images of the new series share."""
         record, source = self.record, sources[0]
         model = ModelInfo("MONAI", record.name, record.version, generate_uid(entropy_srcs=[record.weights_sha256]))
         common = write_common_modules(series, True, "MR", MRImageStorage, model, EquipmentInfo())
         common.ContributingEquipmentSequence[0].SoftwareVersions = [record.version, record.weights_sha256]
-        # the SDK's are of the writing and would change what the copied dates mean, or are each image's own
+        # the SDK's values describe the writing and would change the meaning of the copied dates, or belong to one image
         for keyword in (
             "AcquisitionDateTime", "TimezoneOffsetFromUTC", "IssuerOfPatientID", "RequestedProcedureID",
             "SOPInstanceUID", "InstanceNumber",
@@ -183,12 +183,12 @@ def _set_pixel_module(common: Dataset, shape: Sequence[int], slope: float) -> No
     common.BitsAllocated = common.BitsStored = 16
     common.HighBit = 15
     common.PixelRepresentation = 1
-    if slope != 1:  # the MR image module has no rescaling, though scanners write it
+    if slope != 1:  # the MR image module lacks it, but scanners write it
         common.RescaleSlope, common.RescaleIntercept, common.RescaleType = _ds(slope), "0", "US"
 
 
 def _planes(common: Dataset, stored: np.ndarray, affine: np.ndarray, sources: Sequence[Dataset]) -> Iterator[Dataset]:
-    """One dataset per slice, each with its place, its pixels and the source slices on either side of it."""
+    """One dataset per slice, with its position, its pixels and its two nearest source slices."""
     places = np.array([one.ImagePositionPatient for one in sources], dtype=float)
     for index, values in enumerate(stored):
         plane = Dataset()
@@ -222,14 +222,14 @@ def _code(code: Code) -> Dataset:
 
 
 def _slope(sources: Sequence[Dataset], volume: np.ndarray) -> float:
-    """What one stored unit is: 1, or where that does not do the least power of two that reaches the brightest voxel."""
+    """The value of one stored unit: 1, or if needed the smallest power of two that reaches the brightest voxel."""
     largest = float(np.abs(volume).max())
     rescaled = any((source.get("RescaleSlope", 1), source.get("RescaleIntercept", 0)) != (1, 0) for source in sources)
     return 2.0 ** np.ceil(np.log2(max(largest, 1e-6) / 32767)) if rescaled or largest > 32767 else 1.0
 
 
 def _window(sources: Sequence[Dataset], volume: np.ndarray) -> tuple[float, float]:
-    """Centre and width: the source's, the median over its slices, or else what shows 1 to 99.8 % of the voxels."""
+    """Centre and width: the median over the source's slices, or else the range of 1 to 99.8 % of the voxels."""
     keywords = ("WindowCenter", "WindowWidth")
     given = [
         [np.ravel(source[keyword].value)[0] for keyword in keywords]
@@ -244,5 +244,5 @@ def _window(sources: Sequence[Dataset], volume: np.ndarray) -> tuple[float, floa
 
 
 def _ds(value: float) -> str:
-    """A decimal string of at most 16 characters, in which no 1e-17 stands for a zero."""
+    """A decimal string of at most 16 characters. Values below 1e-12 become 0."""
     return format_number_as_ds(0.0 if abs(value) < 1e-12 else float(value))

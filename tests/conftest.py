@@ -12,10 +12,10 @@ import pytest
 import torch
 from hypothesis import HealthCheck, settings
 from hypothesis.configuration import set_hypothesis_home_dir
-from monai.bundle import ConfigWorkflow
-from scripts.kspace import truncate
+from monai.bundle import ConfigParser, ConfigWorkflow
 from scripts.networks import DegradationNet, ProjectionHead, SuperResolutionNet, VGGDiscriminator
 from scripts.objectives import UDEAN
+from scripts.physics.kspace import truncate
 from torch import Tensor, nn
 
 # the same cases in every run; `make test-reliability` takes the thorough profile
@@ -26,7 +26,10 @@ for profile, count in ("representative", 40), ("thorough", 1000):
 settings.load_profile("representative")
 set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "hypothesis")  # not into the working directory
 
-BUNDLE = Path(__file__).parents[1] / "bundle"
+REPOSITORY = Path(__file__).parents[1]
+BUNDLE = REPOSITORY / "bundle"
+CONFIGS = BUNDLE / "configs"
+SHARED = REPOSITORY.parent / "shared"  # real scans, where they are at hand
 HIGH_RES_SHAPE = (24, 72, 68)  # axes R, A, S: room for a slab of 5 x 32 x 32 low-resolution voxels
 
 TINY_NETWORK = {"num_features": 16, "reduction": 4, "num_groups": 1, "num_blocks": 1}
@@ -37,19 +40,33 @@ TINY_TRAINING = {
     "amp_dtype": None,
     "patch_size": [32, 32],
     "batch_size": 2,
-    "slab_size": 5,
+    "architecture::slab_size": 5,
     "slab_axes": [2],
     "groups": None,
     "init_weights": None,
-    "num_features": 16,
-    "num_groups": 1,
-    "num_blocks": 1,
-    "discriminator_features": 4,
+    "architecture::num_features": 16,
+    "architecture::num_groups": 1,
+    "architecture::num_blocks": 1,
+    "architecture::discriminator_features": 4,
     "max_iterations": 2,
     "iterations_per_epoch": 2,
-    "warmup_iterations": 1,
+    "train::warmup_iterations": 1,
     "validate::inferer::inferer::roi_size": [40, 40, -1],
 }
+
+
+def requires(name: str) -> list[str | list[str]]:
+    """What must stand before a config (its name below configs/, without ending); nothing for a trunk."""
+    return ConfigParser.load_config_file(CONFIGS / f"{name}.yaml").get("requires", [])
+
+
+def stack(name: str, trunk: str | None = None) -> list[str]:
+    """The shortest right stack that ends with a config; ``trunk`` chooses among several."""
+    found: list[str] = []
+    for needed in requires(name):
+        one = needed if isinstance(needed, str) else trunk if trunk in needed else needed[0]
+        found += [other for other in stack(one, trunk) if other not in found]
+    return [*found, name]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -122,7 +139,7 @@ def phantom_bids_dataset(tmp_path_factory) -> Path:
 def train_stack(phantom_dataset, phantom_bids_dataset, tmp_path) -> Callable[..., ConfigWorkflow]:
     """Makes the workflow of train.yaml and overlays (names below configs/) on phantoms, at the size of a test.
 
-    Where the target group is degraded by the pipeline, all phantoms are of high resolution.
+    Where the pipeline degrades the target group, all phantoms are of high resolution.
     """
 
     def make(*overlays: str, scale_factor: Sequence[int] = (2, 2, 2), **overrides) -> ConfigWorkflow:
@@ -140,7 +157,8 @@ def train_stack(phantom_dataset, phantom_bids_dataset, tmp_path) -> Callable[...
             run_id="training",
             **settings,
         )
-        dataset = phantom_bids_dataset if workflow.parser["degrade_target"] else phantom_dataset(scale_factor)
+        high_res = workflow.parser["degrade_target"] or "cohort" in workflow.parser
+        dataset = phantom_bids_dataset if high_res else phantom_dataset(scale_factor)
         workflow.parser["dataset_dir"] = str(dataset)
         if "cohort" in workflow.parser:
             workflow.parser["cohort::dataset_dir"] = str(dataset)  # instead of subjects that take a minute to generate
@@ -157,12 +175,19 @@ def tiny_udean() -> Callable[..., UDEAN]:
         geometry = {"scale_factor": scale_factor, "slab_size": 3, "skip": skip, **TINY_NETWORK}
         terms = (*UDEAN.generator_terms, *UDEAN.discriminator_terms)
         return UDEAN(
-            network=SuperResolutionNet(**geometry, seed=seed),
-            degradation=DegradationNet(**geometry, seed=seed + 10),
-            high_res_discriminator=VGGDiscriminator(3 * scale_factor[2], scale_factor[0], 4, seed=seed + 20),
-            low_res_discriminator=VGGDiscriminator(3, 1, 4, seed=seed + 30),
-            feature_discriminator=VGGDiscriminator(16, 1, 4, seed=seed + 40),
             weights={**dict.fromkeys(terms, 1.0), **weights},
+            generators={
+                "network": SuperResolutionNet(**geometry, seed=seed),
+                "degradation": DegradationNet(**geometry, seed=seed + 10),
+            },
+            discriminators={
+                "high_res_discriminator": VGGDiscriminator(3 * scale_factor[2], scale_factor[0], 4, seed=seed + 20),
+                "low_res_discriminator": VGGDiscriminator(3, 1, 4, seed=seed + 30),
+                "feature_discriminator": VGGDiscriminator(16, 1, 4, seed=seed + 40),
+            },
+            ssim_form="abs",
+            image_adaptation=True,
+            cycle_to_degradation=True,
         )
 
     return make

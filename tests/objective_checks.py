@@ -1,4 +1,4 @@
-"""What the tests of the objectives share: tiny networks, routes of gradients, the engine's loop, and overfitting."""
+"""Shared by the tests of the objectives: tiny networks, gradient routes, training loops and overfitting."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import torch
 from conftest import TINY_NETWORK, head_phantom
 from monai.handlers import LrScheduleHandler
 from monai.optimizers import WarmupCosineSchedule
-from scripts.engines import ObjectiveTrainer
-from scripts.handlers import GradientClippingHandler
-from scripts.interpolation import interpolate_cubic
-from scripts.kspace import truncate
+from scripts.engines.trainer import ObjectiveTrainer
+from scripts.handlers.gradients import GradientClippingHandler
 from scripts.metrics import psnr
 from scripts.networks import DegradationNet, SuperResolutionNet, TranslationNet, VGGDiscriminator
 from scripts.objectives.base import Objective, frozen
+from scripts.physics.interpolation import interpolate_cubic
+from scripts.physics.kspace import truncate
 from torch import Tensor, nn
 
 Images = Mapping[str, Tensor]
@@ -38,7 +38,7 @@ def tiny_critic(in_channels: int = 3, feature_size: int = 1, seed: int = 40) -> 
 
 
 class Constant(nn.Module):
-    """A discriminator that answers alike whatever it sees, and remembers how often it was asked."""
+    """A discriminator with a constant logit, which records its inputs."""
 
     def __init__(self, logit: float) -> None:
         super().__init__()
@@ -51,13 +51,13 @@ class Constant(nn.Module):
 
 
 def images(objective: Objective, **given: Tensor) -> dict[str, Tensor]:
-    """Black slabs under every name that the objective publishes, but for those given."""
+    """Black slabs under every published name, except the given ones."""
     shapes = {name: image.shape for name, image in objective(batch()).items()}
     return {name: given.get(name, torch.zeros(shape)) for name, shape in shapes.items()}
 
 
 def batch(through_plane: int = 2, dtype: torch.dtype = torch.float32, seed: int = 0) -> dict[str, Tensor]:
-    """Noise, as the data set would give it."""
+    """A batch of noise slabs in the shapes of the dataset."""
     generator = torch.Generator().manual_seed(seed)
     return {
         "image": torch.rand((2, 3, 32, 32), generator=generator, dtype=dtype),
@@ -69,7 +69,7 @@ def batch(through_plane: int = 2, dtype: torch.dtype = torch.float32, seed: int 
 
 
 def awaken(objective: Objective) -> Objective:
-    """Give layers that start at zero, the last of a network with skip, something to say, so that gradients pass."""
+    """Give random weights to layers that start at zero, so that gradients pass."""
     for seed, layer in enumerate(objective.modules()):
         if isinstance(layer, (nn.Conv2d, nn.Conv3d)) and not layer.weight.any():
             nn.init.normal_(layer.weight, std=0.05, generator=torch.Generator().manual_seed(seed))
@@ -77,7 +77,7 @@ def awaken(objective: Objective) -> Objective:
 
 
 def moved(term: Tensor, networks: Mapping[str, nn.Module]) -> set[str]:
-    """The networks any of whose parameters the term has a gradient for."""
+    """The networks with a gradient of the term in any parameter."""
     for network in networks.values():
         network.zero_grad()
     if term.requires_grad:
@@ -88,7 +88,7 @@ def moved(term: Tensor, networks: Mapping[str, nn.Module]) -> set[str]:
 
 
 def routes(objective: Objective, networks: Mapping[str, nn.Module], through_plane: int = 2) -> dict[str, set[str]]:
-    """For every term, in the order in which it is computed, the networks that it moves."""
+    """The networks that each term moves, in the order of the terms."""
     made = awaken(objective)(batch(through_plane))
     with frozen(objective.discriminators):
         terms = objective.generator_loss(made)
@@ -110,7 +110,7 @@ def adam(*networks: nn.Module, learning_rate: float = 1e-4) -> torch.optim.Adam:
 def train(
     objective: Objective, batches: Sequence[Images], learning_rate: float = 1e-4, as_the_trunk: bool = False
 ) -> Objective:
-    """Train by the engine, one iteration per batch, if asked with the schedule and the clipping of train.yaml."""
+    """Train with the engine, one iteration per batch, optionally with the schedule and clipping of train.yaml."""
     optimizers = {"g_optimizer": adam(objective.generators, learning_rate=learning_rate)}
     if list(objective.discriminators.parameters()):
         optimizers["d_optimizer"] = adam(objective.discriminators, learning_rate=learning_rate)
@@ -132,7 +132,7 @@ def train(
 
 
 def plainly(batches: Sequence[Images], step: Callable[[Images], None]) -> None:
-    """The loop that one would write by hand, with the engine's random numbers."""
+    """A plain training loop with the engine's random numbers."""
     for iteration, given in enumerate(batches, start=1):
         torch.manual_seed(iteration)
         step(given)
@@ -147,7 +147,7 @@ def step(optimizers: Sequence[torch.optim.Optimizer], loss: Tensor) -> None:
 
 
 def largest_difference(a: nn.Module, b: nn.Module) -> float:
-    """Between the parameters of two modules of one kind."""
+    """The largest difference between the parameters of two modules of one kind."""
     pairs = zip(a.named_parameters(), b.named_parameters(), strict=True)
     differences = []
     for (name, p), (other, q) in pairs:
@@ -160,7 +160,7 @@ def largest_difference(a: nn.Module, b: nn.Module) -> float:
 
 
 def paired_slabs(scale_factor: Sequence[int] = (2, 2, 2), count: int = 2) -> dict[str, Tensor]:
-    """Slabs of phantoms: ``image`` is the k-space truncation of ``reals``, which no unpaired objective can know."""
+    """Slabs of phantoms: ``image`` is the k-space truncation of ``reals``."""
     factors = (scale_factor[2], scale_factor[0], scale_factor[1])
     slabs: dict[str, list[Tensor]] = {"image": [], "reals": []}
     for seed in range(count):
@@ -172,7 +172,7 @@ def paired_slabs(scale_factor: Sequence[int] = (2, 2, 2), count: int = 2) -> dic
 
 
 def gain_over_tricubic(slabs: Images, super_resolve: Callable[[Tensor], Tensor]) -> float:
-    """How far the PSNR of a network is above that of aligned tricubic interpolation, in dB."""
+    """The gain in PSNR (dB) of a network over aligned tricubic interpolation."""
     low_res, high_res = slabs["image"], slabs["reals"]
     tricubic = interpolate_cubic(interpolate_cubic(low_res, 2, (2, 3)), high_res.shape[1] // low_res.shape[1], 1)
     with torch.no_grad():
@@ -181,7 +181,7 @@ def gain_over_tricubic(slabs: Images, super_resolve: Callable[[Tensor], Tensor])
 
 
 def overfit(objective: Objective, slabs: Images, iterations: int = 400) -> None:
-    """Train on one batch, where a discriminator learns these slabs by heart: its terms count a tenth."""
+    """Train on one batch with a tenth of the adversarial weights, because a discriminator memorises the batch."""
     weights = {n: w / 10 for n, w in objective.weights.items() if n.endswith("adversarial") or n == "texture"}
     objective.weights.update(weights)
     train(objective, [slabs] * iterations, learning_rate=1e-3, as_the_trunk=True)

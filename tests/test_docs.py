@@ -1,35 +1,56 @@
-"""Documentation: the worked example of adding_a_method.md is true, built from the page's own text."""
+"""Documentation: the example of adding_a_method.md is true, and every page speaks in short sentences."""
 
 from __future__ import annotations
 
 import importlib
 import re
 import runpy
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import BUNDLE, REPOSITORY
 from ignite.engine import Events
 from scripts import objectives
 
-REPOSITORY = Path(__file__).parents[1]
-PAGE = (REPOSITORY / "docs" / "adding_a_method.md").read_text(encoding="utf-8")
+from experiments import pages
+
+
+def read(name: str) -> str:
+    return (REPOSITORY / name).read_text(encoding="utf-8")
+
+
+PAGE = read("docs/adding_a_method.md")
 FILES = dict(re.findall(r"^`([\w/.]+)`:\n\n```\w+\n(.*?)^```", PAGE, re.M | re.S))
 OBJECTIVE = "bundle/scripts/objectives/degrade_and_restore.py"
 OVERLAY = "bundle/configs/methods/degrade_and_restore.yaml"
-TEST = "tests/test_degrade_and_restore.py"
+TEST = "tests/objectives/test_degrade_and_restore.py"
+
+SPOKEN = ("README.md", "CHANGELOG.md", "bundle/docs/README.md", "experiments/benchmark/README.md")
+PAGES = [*SPOKEN, *sorted(f"docs/{path.name}" for path in (REPOSITORY / "docs").glob("*.md"))]
+OLD_NAMES = "docs/from_the_first_version.md"
+LONGEST_SENTENCE = 35  # words
+LONGEST_PARAGRAPH = 5  # lines
+LONGEST_README = 90  # lines
+NOT_PROSE = re.compile(
+    r"<!-- begin .*?<!-- end -->|^```.*?^```|^\$\$.*?\$\$$|^\s*\|.*?$|^#.*?$|^<!--.*?-->", re.M | re.S
+)
+ITEM = re.compile(r"^(?:> ?)?\s*(?:[-*]|\d+\.) ", re.M)
+SENTENCE_END = re.compile(r"(?<=[.!?])[\"*_)`]*\s+(?=[\"*_(`\[]*[A-Z0-9`$])")
 
 
 @pytest.fixture
 def example(tmp_path, monkeypatch) -> Iterator[Path]:
     """The page's files in a folder of their own, where Python and the configs find them."""
-    for name, text in FILES.items():
-        path = tmp_path / "example" / name
-        path.parent.mkdir(parents=True)
-        path.write_text(text)
     root = tmp_path / "example"
+    shutil.copytree(BUNDLE / "configs", root / "bundle" / "configs")
+    for name, text in FILES.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    monkeypatch.setattr(sys, "path", sys.path.copy())
     monkeypatch.setattr(objectives, "__path__", [*objectives.__path__, str((root / OBJECTIVE).parent)])
     importlib.invalidate_caches()
     yield root
@@ -46,9 +67,9 @@ def test_the_example_passes_its_own_test(example):
     tests["test_each_term_moves_the_networks_that_the_method_says"]()
 
 
-@pytest.mark.parametrize("overlays", [(), ("misaligned.yaml",)])
+@pytest.mark.parametrize("overlays", [(), ("data/misaligned.yaml",)])
 def test_the_example_trains(example, train_stack, tmp_path, overlays):
-    workflow = train_stack(str(example / OVERLAY), *overlays)
+    workflow = train_stack(str(example / OVERLAY), *overlays, bundle_root=str(example / "bundle"))
     workflow.initialize()
     assert workflow.check_properties() == []
     terms = {}
@@ -61,16 +82,54 @@ def test_the_example_trains(example, train_stack, tmp_path, overlays):
     assert (tmp_path / "model.pt").is_file()
 
 
-def test_what_the_page_points_to_exists():
-    names = re.findall(r"`((?:bundle|configs|docs|tests)/[\w/]+\.(?:py|yaml|md))`", PAGE)
-    paths = [REPOSITORY / "bundle" / name if name.startswith("configs") else REPOSITORY / name for name in names]
-    assert names
-    assert [
-        str(path) for path, name in zip(paths, names, strict=True) if name not in FILES and not path.is_file()
-    ] == []
+@pytest.mark.parametrize("name", [name for name in PAGES if name != OLD_NAMES])
+def test_files_that_a_page_names_exist(name):
+    text = read(name)
+    found = re.findall(r"(?<![\w/.])((?:bundle/)?configs/[\w/]+\.yaml)(?=[' \"\n`])", text)
+    found += re.findall(r"`((?:bundle|deploy|docs|experiments|scripts|tests)/[\w/]+\.(?:py|yaml|md))(?=[`:])", text)
+    missing = {one for one in found if not any((root / one).is_file() for root in (REPOSITORY, BUNDLE))}
+    assert missing - set(FILES) == set()
 
 
-def test_the_commands_name_files_that_exist():
-    named = set(re.findall(r"'(bundle/configs/[\w/]+\.yaml)'", PAGE)) - set(FILES)
-    assert named
-    assert all((REPOSITORY / name).is_file() for name in named)
+def paragraphs(text: str) -> list[str]:
+    """The prose of a page, without code, tables, formulas, headings and generated blocks; each item of a list alone."""
+    text = ITEM.sub("\n\n", NOT_PROSE.sub("\n\n", text))
+    return [part.strip() for part in re.split(r"\n\s*\n", text) if part.strip()]
+
+
+def sentences(paragraph: str) -> list[str]:
+    """The sentences of a paragraph. A formula, a link or a piece of code counts as one word."""
+    plain = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", paragraph)
+    plain = re.sub(r"`[^`]*`|\$[^$]*\$", "Code", plain)
+    return SENTENCE_END.split(plain)
+
+
+def test_a_long_sentence_is_found():
+    short, long = "Ten words are fine.", " ".join(["word"] * (LONGEST_SENTENCE + 1)) + "."
+    text = f"# Title\n\n{short} Word {long}\n* {short}\n\n```sh\n{long}\n```\n| {long} |\n"
+    assert paragraphs(text) == [f"{short} Word {long}", short]
+    assert [len(sentence.split()) > LONGEST_SENTENCE for sentence in sentences(paragraphs(text)[0])] == [False, True]
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_sentences_and_paragraphs_are_short(name):
+    found = paragraphs(read(name))
+    assert [s for part in found for s in sentences(part) if len(s.split()) > LONGEST_SENTENCE] == []
+    assert [part for part in found if len(part.splitlines()) > LONGEST_PARAGRAPH] == []
+
+
+def test_the_readme_fits_on_a_page():
+    assert len(read("README.md").splitlines()) <= LONGEST_README
+
+
+def test_the_gain_over_zero_filling_is_a_sentence(tmp_path):
+    folder = tmp_path / "unseen"
+    folder.mkdir()
+    scores = {"zero_filling": (30.0, 20.0), "automatic": (31.0, 20.0), "pred": (30.5, 20.5), "tricubic": (29.0, 19.0)}
+    rows = [f"sub-{n},{method},{values[n]}" for method, values in scores.items() for n in range(2)]
+    (folder / "subjects.csv").write_text("\n".join(["subject,method,psnr_deep", *rows]))
+    (folder / "summary.md").write_text("- scale factor: [2, 2, 2]\n")
+    assert pages.gain(folder / "subjects.csv") == (
+        "2x2x2 on ds000011 (n = 2): +0.50 ± 0.71 dB with data consistency (1 of 2 subjects above zero-filling), "
+        "+0.50 ± 0.00 dB without (2 of 2)."
+    )

@@ -1,4 +1,4 @@
-"""A synthetic study: what a scanner sends, eligible or not, and the phantom in world coordinates that it shows."""
+"""A synthetic study of eligible and other series, which show a phantom in world coordinates."""
 
 from __future__ import annotations
 
@@ -64,13 +64,13 @@ OBLIQUE = nib.eulerangles.euler2mat(0.3, -0.2, 0.4) @ np.diag(SPACING)
 
 
 def brightness(world: np.ndarray) -> np.ndarray:
-    """A smooth field over DICOM's world in mm, so that any voxel's value tells whether its position is right."""
+    """A smooth field over DICOM's world in mm, so that the value of a voxel depends on its position."""
     x, y, z = np.moveaxis(world, -1, 0) / 24
     return 900 * np.exp(-(x**2 + y**2 + z**2)) * (1 + 0.3 * x - 0.2 * y + 0.4 * z)
 
 
 def affine_of(matrix: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The affine whose volume has its middle at the origin of the world."""
+    """The affine that puts the centre of the volume at the origin of the world."""
     return nib.affines.from_matvec(matrix, -matrix @ ((np.array(shape) - 1) / 2))
 
 
@@ -87,7 +87,7 @@ def write_series(
     sop_class: UID = MRImageStorage,
     **attributes: object,
 ) -> Path:
-    """Write the phantom as single-frame images: ITK encodes, pydicom completes what a scanner would say.
+    """Write the phantom as single-frame images. ITK encodes, and pydicom adds the attributes of a scanner.
 
     Args:
         folder: where to write.
@@ -129,7 +129,7 @@ def write_series(
 
 
 def write_study(folder: Path) -> Path:
-    """A whole study in one folder: one series to choose, the others to leave, and a file that is no DICOM."""
+    """A study in one folder: one eligible series, other series, and a file that is not DICOM."""
     small = (24, 24, 20)
     write_series(folder, 1, "localizer", (32, 32, 3), ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
     write_series(folder, 2, "t1 mprage sag")

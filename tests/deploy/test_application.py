@@ -1,6 +1,6 @@
 """The MONAI Deploy application, run as a user runs it, and its results read back by pydicom, ITK and dcm2niix.
 
-``make test-deploy`` makes the environment. What was run and found is recorded in docs/results/deploy.
+``make test-deploy`` makes the environment. What was run and found is recorded in experiments/results/deploy.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from study import (
 REPOSITORY = Path(__file__).parents[2]
 BUNDLE = REPOSITORY / "bundle"
 PAGE = REPOSITORY / "docs" / "applications.md"
-RESULTS = REPOSITORY / "docs" / "results" / "deploy"
+RESULTS = REPOSITORY / "experiments" / "results" / "deploy"
 PACKAGES = ("monai-deploy-app-sdk", "holoscan-cu13", "monai", "torch", "pydicom", "numpy", "itk", "dcm2niix")
 HIGH_RES_SHAPE = tuple(2 * n for n in SHAPE)
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -49,7 +49,7 @@ INNER = (slice(8, -8),) * 3
 
 
 class Result(NamedTuple):
-    """What a run left behind."""
+    """The output of a run."""
 
     folder: Path
     name: str
@@ -95,7 +95,7 @@ def result_of(source: Path, output: Path, name: str) -> Result:
 
 @pytest.fixture(scope="module")
 def record() -> Iterator[dict]:
-    """Measurements of this run, written when all are made."""
+    """The measurements of this run, written at its end."""
     figures: dict = {}
     yield figures
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
@@ -142,7 +142,7 @@ def test_the_eligible_series_is_chosen_and_each_other_left_for_a_reason(study, r
     for number, reason in expected.items():
         assert f"series {number} (" in study.log
         assert reason is None or f"left, {reason}." in study.log
-    assert "readme.txt: left, for it cannot be read as DICOM" in study.log
+    assert "readme.txt: left out, it cannot be read as DICOM" in study.log
     record["series of a study"] = "1 chosen, 9 left, each with its reason"
 
 
@@ -174,7 +174,7 @@ def test_a_result_is_not_super_resolved_again(study, tmp_path):
 
 
 def test_every_voxel_lies_where_the_scan_says(study, record):
-    """The phantom is a smooth field over the world, so that a voxel's value tells whether its position is right."""
+    """The phantom is a smooth field over the world, so that the value of a voxel depends on its position."""
     nifti = study.nifti
     assert nifti.shape == HIGH_RES_SHAPE
     assert nifti.get_data_dtype() == np.float32
@@ -191,7 +191,7 @@ def test_every_voxel_lies_where_the_scan_says(study, record):
 
 
 def test_the_result_is_the_command_line_s(study, tmp_path, record):
-    """The bundle itself, reading the same series by ITK."""
+    """The bundle itself, which reads the same series with ITK."""
     source = write_series(tmp_path / "t1", 2, "t1 mprage sag")
     command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", "bundle/configs/inference.yaml"]
     options = ["--bundle_root", "bundle", "--dataset_dir", str(source), "--output_dir", str(tmp_path / "out")]
@@ -337,7 +337,7 @@ def test_the_images_of_an_enhanced_source_keep_its_scale_window_timing_and_frame
 
 
 def test_it_runs_with_the_paths_that_a_container_gives(tmp_path):
-    """A MAP gives paths by variables; the packager puts each folder of the bundle, and the whole, beside another."""
+    """A MAP passes paths as variables. Its packager puts the bundle, and each folder of it, side by side."""
     write_series(tmp_path / "input", 6, "t1", (24, 24, 20))
     ignore = shutil.ignore_patterns("outputs", "__pycache__")
     for folder in ("configs", "models", "scripts", "."):
@@ -355,4 +355,4 @@ def test_a_folder_without_a_bundle_is_refused(tmp_path):
     write_series(tmp_path / "input", 6, "t1", (24, 24, 20))
     process = run(tmp_path / "input", tmp_path / "output", model="docs")
     assert process.returncode != 0
-    assert "expected the folder of one bundle, found 0. Give it by --model." in process.stderr
+    assert "expected the folder of one bundle, found 0. Give it with --model." in process.stderr

@@ -1,4 +1,4 @@
-"""The application's operators one by one: what decides, converts and writes, without a run of the whole."""
+"""The application's operators one by one: selection, conversion and writing."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_what_is_there_of_an_earlier_run_is_replaced(tmp_path):
 
 
 def test_each_slice_is_rescaled_by_its_own_slope_and_lies_where_it_says(tmp_path):
-    """Non-square pixels, slices stored in any order, and a first slice of nothing but air."""
+    """Non-square pixels, slices stored in any order, and a first slice of air."""
     matrix = np.diag([0.8, 1.1, 1.5])
     write_series(tmp_path, 5, "one", (12, 10, 9), matrix)
     expected = []

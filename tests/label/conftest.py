@@ -1,4 +1,4 @@
-"""The environment of MONAI Label, made complete where torch is built for the CPU."""
+"""The environment of MONAI Label, completed for a torch that is built for the CPU."""
 
 from __future__ import annotations
 

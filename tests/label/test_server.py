@@ -1,6 +1,6 @@
-"""The bundle in MONAI Label: the stock server with the stock ``monaibundle`` app, asked as a viewer asks it.
+"""The bundle in MONAI Label: the stock server with the stock ``monaibundle`` app, and a viewer's requests.
 
-``make test-label`` makes the environment. What was run and found is recorded in docs/results/label.
+``make test-label`` makes the environment. The results are in experiments/results/label.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import pytest
 import requests
 
 REPOSITORY = Path(__file__).parents[2]
-RESULTS = REPOSITORY / "docs" / "results" / "label"
+RESULTS = REPOSITORY / "experiments" / "results" / "label"
 PAGE = REPOSITORY / "docs" / "applications.md"
 PACKAGES = ("monailabel", "monai", "torch", "torchvision", "pydicom", "numpy", "itk", "nibabel")
 NAME = "brain_mri_unpaired_super_resolution"
@@ -45,7 +45,7 @@ OBLIQUE = nib.eulerangles.euler2mat(0.3, -0.2, 0.4) @ np.diag(SPACING)
 
 
 def brightness(world: np.ndarray) -> np.ndarray:
-    """A smooth field over the world in mm, so that any voxel's value tells whether its position is right."""
+    """A smooth field over the world in mm, so that the value of a voxel depends on its position."""
     x, y, z = np.moveaxis(world, -1, 0) / 24
     return 900 * np.exp(-(x**2 + y**2 + z**2)) * (1 + 0.3 * x - 0.2 * y + 0.4 * z)
 
@@ -55,7 +55,7 @@ def world_of(shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
 
 
 def write_scan(path: Path, shape: tuple[int, ...], matrix: np.ndarray, noise: float = 0.0) -> Path:
-    """The field on a grid whose middle is the origin of the world."""
+    """Write the field on a grid whose centre is the origin of the world."""
     path.parent.mkdir(parents=True, exist_ok=True)
     affine = nib.affines.from_matvec(matrix, -matrix @ ((np.array(shape) - 1) / 2))
     values = brightness(world_of(shape, affine)) + noise * np.random.default_rng(len(path.name)).random(shape)
@@ -64,7 +64,7 @@ def write_scan(path: Path, shape: tuple[int, ...], matrix: np.ndarray, noise: fl
 
 
 class Server(NamedTuple):
-    """A running server and its files."""
+    """A running server with its files."""
 
     root: Path
     studies: Path
@@ -78,7 +78,7 @@ class Server(NamedTuple):
 
 @pytest.fixture(scope="module")
 def record() -> Iterator[dict]:
-    """Measurements of this run, written when all are made."""
+    """The measurements of this run, written at its end."""
     figures: dict = {}
     yield figures
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
@@ -92,7 +92,7 @@ def record() -> Iterator[dict]:
 
 
 def command(words: str) -> str:
-    """The page's commands that hold these words, on the test's own port."""
+    """The page's block of commands that contains ``words``, with the test's own port."""
     text = PAGE.read_text(encoding="utf-8").split("## MONAI Deploy")[0]
     blocks = re.findall(r"```sh\n(.*?)```", text, re.S)
     (found,) = (block for block in blocks if words in block)
@@ -100,7 +100,7 @@ def command(words: str) -> str:
 
 
 def shell(words: str, cwd: Path, **names: str) -> str:
-    """Run the page's commands and return what they print."""
+    """Run the page's commands and return their output."""
     text = command(words)
     for name, value in names.items():
         text = text.replace(name, value)
@@ -111,10 +111,11 @@ def shell(words: str, cwd: Path, **names: str) -> str:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory) -> Iterator[Server]:
-    """The page's commands in a folder with the bundle: fetch the app, put the bundle into it, train little, start."""
+    """Run the page's commands beside copies of the bundle and of deploy/: fetch the app, install the bundle, start."""
     root = tmp_path_factory.mktemp("label")
     ignore = shutil.ignore_patterns("outputs", "__pycache__")
-    shutil.copytree(REPOSITORY / "bundle", root / "bundle", ignore=ignore)
+    for name in ("bundle", "deploy"):
+        shutil.copytree(REPOSITORY / name, root / name, ignore=ignore)
     shell("monailabel apps", root)
     shell("sed -i", root)
     studies = write_studies(root / "studies")
@@ -133,7 +134,7 @@ def server(tmp_path_factory) -> Iterator[Server]:
 
 
 def write_studies(folder: Path) -> Path:
-    """Low-resolution scans, with a high-resolution scan of somebody else as the label of each; and one to infer on."""
+    """LR scans, each with the HR scan of another subject as its label, and a scan to infer on."""
     for number in range(3):
         name = f"sub-{number}.nii.gz"
         write_scan(folder / name, (20, 44, 42), np.diag([2.0, 2.0, 2.0]), noise=20)
@@ -207,7 +208,7 @@ def test_it_is_what_the_command_line_gives(server, tmp_path, record):
     result = infer(tmp_path / "result.nii.gz", "oblique")
     np.testing.assert_allclose(result.affine, other.affine, atol=1e-4)
     difference = np.abs(result.get_fdata() - other.get_fdata()).max() / other.get_fdata().max()
-    assert difference < 1e-3  # the server keeps another memory format, which rounds otherwise in bfloat16
+    assert difference < 1e-3  # the server keeps another memory format, which rounds differently in bfloat16
     record["largest difference from the command line"] = f"{difference:.1g} of the peak"
 
 
@@ -228,7 +229,7 @@ def test_training_on_the_studies_shows_its_progress_and_is_served_at_once(server
     assert any("consistency_psnr" in line for line in seen), seen
     log = server.log.read_text(encoding="utf-8", errors="replace")
     assert "Restored all variables from" in log  # the pretrained weights
-    assert "psnr_zero_filling" not in log  # a label of somebody else is no reference
+    assert "psnr_zero_filling" not in log  # the label is of another subject and no reference
     assert server.weights != before
     after = infer(tmp_path / "after.nii.gz", "oblique").get_fdata()
     assert 0 < np.abs(after - image).max() < 0.2 * image.max()

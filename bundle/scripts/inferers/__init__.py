@@ -1,4 +1,4 @@
-"""Inferers: how a volume becomes a prediction, given a network that maps volumes to volumes."""
+"""Inferers: how a volume becomes a prediction, given a network from volumes to volumes."""
 
 from __future__ import annotations
 

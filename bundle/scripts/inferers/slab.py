@@ -1,4 +1,4 @@
-"""Inference by slabs: reduced precision inside, orientations averaged outside of a stock inferer."""
+"""Inference around a stock inferer: reduced precision inside, averaging over slab orientations outside."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from monai.inferers import Inferer, SlidingWindowInferer
 from monai.utils import convert_to_dst_type, convert_to_tensor, fall_back_tuple
 from torch import Tensor
 
-from scripts.precision import resolve_amp_dtype
+from scripts.utils.precision import resolve_amp_dtype
 
 
 class _Spread:
-    """Standard deviation of volumes that come one after the other, as differences from the first."""
+    """Standard deviation of volumes that arrive one by one, as differences from the first."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -32,25 +32,30 @@ class _Spread:
 
 
 class SlabInferer(Inferer):
-    """Runs an inferer in reduced precision where that is fast, and averages over orientations of the slabs.
+    """Run an inferer in reduced precision where that is fast, and average over orientations of the slabs.
 
-    The network takes slabs along the last axis. With several orientations the volume is presented with each of its axes
-    last in turn, and the predictions, turned back, are averaged: transposing keeps the grid exact, as flipping would
-    not. What comes in and goes out is float32, and the input's metadata stay with the output.
+    The network takes slabs along the last axis. Each orientation presents another axis of the volume last. The
+    predictions are turned back and averaged. A transposition keeps the grid exact, which a flip would not. Input and
+    output are float32, and the output keeps the input's metadata.
 
-    A sliding window that is the whole volume and stays on its device is left out: it would hold the prediction several
-    times, weighted, summed and divided by the sum of the weights.
+    A sliding window as large as the volume is skipped where it changes nothing. It would hold the prediction several
+    times: weighted, summed and normalised.
 
     Args:
         inferer: runs the network over one volume, usually MONAI's ``SlidingWindowInferer`` tiling in-plane.
-        orientations: permutations of the three spatial axes to average over; more than one needs the same scale factor
-            along every axis.
-        amp_dtype: see :func:`scripts.precision.resolve_amp_dtype`.
+        orientations: permutations of the three spatial axes to average over. Several need the same scale factor along
+            every axis.
+        amp_dtype: see :func:`scripts.utils.precision.resolve_amp_dtype`.
         disagreement: add a second channel, the standard deviation of the prediction among the orientations.
 
     Raises:
-        ValueError: when an orientation is no permutation of the three axes, ``amp_dtype`` is unknown, or a single
-            orientation should disagree.
+        ValueError: when an orientation is no permutation of the three axes, ``amp_dtype`` is unknown, or
+            ``disagreement`` is asked of a single orientation.
+
+    Example:
+        >>> inferer = SlabInferer(SlidingWindowInferer(roi_size=(-1, -1, -1)), orientations=[(0, 1, 2), (1, 2, 0)])
+        >>> inferer(torch.rand(1, 1, 8, 8, 8), torch.nn.Upsample(scale_factor=2)).shape
+        torch.Size([1, 1, 16, 16, 16])
     """
 
     def __init__(
@@ -75,12 +80,19 @@ class SlabInferer(Inferer):
         self.disagreement = disagreement
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
-        """
+        """Predict volumes.
+
         Args:
-            inputs: low-resolution volumes, ``(B, 1, H, W, D)``.
+            inputs: LR volumes, ``(B, 1, H, W, D)``.
             network: maps them to ``(B, 1, sH, sW, sD)``.
-            args: optional args to be passed to ``network``.
-            kwargs: optional keyword args to be passed to ``network``.
+            args: further arguments of ``network``.
+            kwargs: further keyword arguments of ``network``.
+
+        Returns:
+            float32 volumes, with the disagreement as a second channel if asked for.
+
+        Raises:
+            ValueError: when the predictions of the orientations differ in size.
         """
         volume = convert_to_tensor(inputs, dtype=torch.float32)
         predictor = self._in_reduced_precision(network, volume.device)
@@ -106,7 +118,7 @@ class SlabInferer(Inferer):
         return self.inferer(volume, predictor, *args, **kwargs)
 
     def _is_whole(self, volume: Tensor) -> bool:
-        """Whether the inferer is a window that would see all of the volume at once, and only that."""
+        """Whether the inferer is a plain window that would see the whole volume at once."""
         window, size = self.inferer, tuple(volume.shape[2:])
         return (
             type(window) is SlidingWindowInferer
@@ -116,7 +128,7 @@ class SlabInferer(Inferer):
         )
 
     def _in_reduced_precision(self, network: Callable[..., Tensor], device: torch.device) -> Callable[..., Tensor]:
-        """The network under autocast; its float32 output lets the sliding window accumulate without rounding."""
+        """The network under autocast. Its float32 output lets the sliding window accumulate without rounding."""
         dtype = resolve_amp_dtype(self.amp_dtype, device)
 
         def predictor(*args: Any, **kwargs: Any) -> Tensor:
@@ -130,5 +142,5 @@ class SlabInferer(Inferer):
         if pred is not None and pred.shape != upright.shape:
             raise ValueError(
                 f"predictions of all orientations must have the same size, got {tuple(pred.shape)} and "
-                f"{tuple(upright.shape)}; average orientations only with an isotropic scale factor."
+                f"{tuple(upright.shape)}. Average orientations only with an isotropic scale factor."
             )

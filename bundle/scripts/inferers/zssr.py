@@ -13,33 +13,31 @@ from monai.utils import convert_to_tensor
 from torch import Tensor, nn
 from tqdm import trange
 
-from scripts.cropping import crop_slab, draw_informative_start, learned_slices
-from scripts.kspace import truncate
+from scripts.data.crops import crop_slab, draw_informative_start, learned_slices
 from scripts.losses import absolute_error, ssim_loss
-from scripts.precision import resolve_amp_dtype
+from scripts.physics.kspace import truncate
+from scripts.utils.precision import resolve_amp_dtype
 
 
 class ZSSRInferer(Inferer):
     """Train the network on the test volume alone, then apply it to that volume.
 
-    The volume is the high-resolution side of its own training pairs; the low-resolution side is its k-space truncation
-    by the same factors. No other scan is used and nothing is remembered: a copy of the network is trained for each
-    volume, from the same start, and the network itself stays as it is. Unlike the original, pairs are neither flipped
-    nor is the prediction averaged over flips, which would move it by a voxel on this grid.
+    The volume is the HR side of its own training pairs. Its k-space truncation by the same factors is the LR side. Each
+    volume trains a copy of the network from the same start, so that nothing passes from one volume to the next. Unlike
+    the original, this neither flips pairs nor averages over flips. On this grid a flip moves the prediction by a voxel.
 
     Args:
         inferer: applies the trained copy to the volume.
         scale_factor: integer factors along the spatial axes.
-        patch_size: in-plane sizes of a slab of the truncated volume; smaller where that volume is.
+        patch_size: in-plane sizes of a slab of the truncated volume. A smaller volume gives smaller slabs.
         slab_size: slices of a slab that are learned, those of the network.
-        context: more slices on either side that only the network's skip sees.
+        context: further slices on either side, for the network's skip alone.
         batch_size: slabs per iteration.
-        num_iterations: length of the training.
+        num_iterations: iterations of each training.
         learning_rate: of Adam.
         ssim_weight: of the SSIM term beside L1.
-        amp_dtype: autocast type of the training, see :func:`scripts.precision.resolve_amp_dtype`.
+        amp_dtype: autocast type of the training, see :func:`scripts.utils.precision.resolve_amp_dtype`.
         seed: of the slabs drawn.
-        progress: whether to show a progress bar.
     """
 
     def __init__(
@@ -55,7 +53,6 @@ class ZSSRInferer(Inferer):
         ssim_weight: float = 0.5,
         amp_dtype: str | None = None,
         seed: int = 0,
-        progress: bool = True,
     ) -> None:
         super().__init__()
         self.inferer = inferer
@@ -68,16 +65,16 @@ class ZSSRInferer(Inferer):
         self.ssim_weight = ssim_weight
         self.amp_dtype = amp_dtype
         self.seed = seed
-        self.progress = progress
 
     def __call__(self, inputs: Tensor, network: nn.Module, *args: Any, **kwargs: Any) -> Tensor:
-        """
+        """Train a copy of ``network`` on the volume and predict.
+
         Args:
-            inputs: one low-resolution volume, ``(1, 1, H, W, D)``.
-            network: maps volumes to volumes, and slabs ``(B, S, H, W)`` to slabs by its method ``slab``, of
-                which it learns the middle ``slab_size`` slices.
-            args: optional args to be passed to ``network``.
-            kwargs: optional keyword args to be passed to ``network``.
+            inputs: one LR volume, ``(1, 1, H, W, D)``.
+            network: maps volumes to volumes. Its method ``slab`` maps slabs ``(B, S, H, W)`` to slabs, of which it
+                learns the middle ``slab_size`` slices.
+            args: further arguments of ``network``.
+            kwargs: further keyword arguments of ``network``.
 
         Raises:
             ValueError: when there are several volumes, or too few slices for a slab of the truncated volume.
@@ -96,7 +93,7 @@ class ZSSRInferer(Inferer):
         dtype = resolve_amp_dtype(self.amp_dtype, volume.device)
         scaler = torch.amp.GradScaler(volume.device.type, enabled=dtype == torch.float16)
         rng = np.random.default_rng(self.seed)
-        for _ in trange(self.num_iterations, desc="Zero-shot training", disable=not self.progress):
+        for _ in trange(self.num_iterations, desc="Zero-shot training"):
             low_res, high_res = (slabs.to(volume.device) for slabs in self._draw(image, label, rng))
             with torch.autocast(volume.device.type, dtype=dtype, enabled=dtype is not None):
                 pred = adapted.slab(low_res)
@@ -110,7 +107,7 @@ class ZSSRInferer(Inferer):
         return adapted.eval()
 
     def _pair(self, volume: Tensor) -> tuple[Tensor, Tensor]:
-        """The truncated volume and the volume, cut to whole multiples so that voxel l of one is s l of the other."""
+        """The truncated volume and the volume, cut to whole multiples, so that LR voxel l is HR voxel s l."""
         matrix = [n // s for n, s in zip(volume.shape, self.scale_factor, strict=True)]
         if matrix[2] < self.slab[2]:
             raise ValueError(
@@ -122,7 +119,7 @@ class ZSSRInferer(Inferer):
         return truncate(volume, matrix, (0, 1, 2)), volume
 
     def _draw(self, image: Tensor, label: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """A batch of slabs of both at the same places."""
+        """A batch of slabs of both volumes at the same places."""
         size = [min(n, w) for n, w in zip(image.shape, self.slab, strict=True)]
         starts = np.stack([draw_informative_start(image, size, (1, 1, 1), rng) for _ in range(self.batch_size)])
         low_res = [crop_slab(image, start, size, self.context) for start in starts.tolist()]

@@ -1,4 +1,13 @@
-"""The papers' networks. Only the configs instantiate them; no other module of the bundle imports this package."""
+"""Networks: ours, those of the compared papers, and baselines without learning. Only configs instantiate them.
+
+* Ours: :class:`VolumetricNet` and :class:`VolumetricDegradationNet`, with 3-D convolutions.
+* UDEAN's: :class:`SuperResolutionNet`, :class:`DegradationNet`, :class:`VGGDiscriminator` and :class:`ProjectionHead`,
+  with 2-D convolutions on thin slabs.
+* Other methods': :class:`TranslationNet` and :class:`CleanedSuperResolutionNet` (Pseudo-SR),
+  :class:`FrequencySeparatedDiscriminator` (DASR), :class:`LinearDegradation` (KernelGAN), and
+  :class:`PatchProjectionHead` (CUT).
+* Without learning: :class:`Tricubic`, :class:`ZeroFilling` and :class:`LinearInverse`.
+"""
 
 from __future__ import annotations
 

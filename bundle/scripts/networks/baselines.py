@@ -1,4 +1,4 @@
-"""What needs no learning, in the form of a network, so that it is evaluated like one."""
+"""Baselines without learning, in the form of networks, so that one evaluation serves all."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from monai.config import PathLike
 from monai.utils import convert_to_dst_type, convert_to_tensor
 from torch import Tensor, nn
 
-from scripts.consistency import wiener_inverse
-from scripts.degradation import Degradation, read_degradation
-from scripts.interpolation import interpolate_axis
-from scripts.kspace import zero_fill
+from scripts.physics.consistency import wiener_inverse
+from scripts.physics.degradation import Degradation, read_degradation
+from scripts.physics.interpolation import interpolate_axis
+from scripts.physics.kspace import zero_fill
 
 
 class Tricubic(nn.Module):
@@ -20,9 +20,13 @@ class Tricubic(nn.Module):
 
     Args:
         scale_factor: integer factors along the spatial axes.
-        centred: place LR voxels where MATLAB's ``imresize3`` has them, in the centre of their block of $s$ HR voxels.
-            k-space truncation has them at its beginning, so that the result is $(s - 1) / 2$ voxels off; the papers'
-            tricubic rows very plausibly are.
+        centred: place LR voxels in the centre of their block of $s$ HR voxels, as MATLAB's ``imresize3`` does. k-space
+            truncation places them at its beginning, so that this result is $(s - 1) / 2$ HR voxels off. The papers'
+            tricubic rows probably are, too.
+
+    Example:
+        >>> Tricubic((2, 2, 1))(torch.rand(1, 1, 4, 4, 3)).shape
+        torch.Size([1, 1, 8, 8, 3])
     """
 
     def __init__(self, scale_factor: Sequence[int] = (2, 2, 2), centred: bool = False) -> None:
@@ -38,10 +42,14 @@ class Tricubic(nn.Module):
 
 
 class ZeroFilling(nn.Module):
-    """The scanner's own interpolation, see :func:`scripts.kspace.zero_fill`; of the whole volume, never of tiles.
+    """The scanner's own interpolation, see :mod:`scripts.physics.kspace`. It takes whole volumes, never tiles.
 
     Args:
         scale_factor: integer factors along the spatial axes.
+
+    Example:
+        >>> ZeroFilling((2, 2, 1))(torch.rand(1, 1, 4, 4, 3)).shape
+        torch.Size([1, 1, 8, 8, 3])
     """
 
     def __init__(self, scale_factor: Sequence[int] = (2, 2, 2)) -> None:
@@ -56,17 +64,22 @@ class ZeroFilling(nn.Module):
 
 
 class LinearInverse(nn.Module):
-    """Zero-filling behind the Wiener inverse of a degradation: the best that a linear filter can do, without learning.
+    """The Wiener inverse of a degradation, then zero-filling: the best that a linear filter can do, without learning.
 
     Args:
         scale_factor: integer factors along the spatial axes.
-        degradation: an estimate, or the file where it was saved, or one that is known, see
-            :func:`scripts.degradation.known_degradation`.
-        snr: the head's mean signal over the standard deviation of the noise, where it is known; None for the noise of
+        degradation: an estimate, its file, or a known degradation, see
+            :func:`scripts.physics.degradation.known_degradation`.
+        snr: mean signal of the foreground over the standard deviation of the noise, if known. None for the noise of
             ``degradation``.
 
     Raises:
-        ValueError: when there is no degradation.
+        ValueError: when ``degradation`` is None.
+
+    Example:
+        >>> from scripts.physics.degradation import known_degradation
+        >>> LinearInverse((2, 2, 1), known_degradation(hamming=True))(torch.rand(1, 1, 8, 8, 3)).shape
+        torch.Size([1, 1, 16, 16, 3])
     """
 
     def __init__(
@@ -77,7 +90,9 @@ class LinearInverse(nn.Module):
     ) -> None:
         super().__init__()
         if degradation is None:
-            raise ValueError("degradation must be an estimate, or the degradation.json of `run estimating`, got None.")
+            raise ValueError(
+                "degradation must be an estimate or its file, got None. Run `estimating` and pass its degradation.json."
+            )
         self.zero_filling = ZeroFilling(scale_factor)
         self.degradation = degradation if isinstance(degradation, Degradation) else read_degradation(degradation)
         self.snr = snr

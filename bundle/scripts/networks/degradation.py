@@ -1,4 +1,4 @@
-"""The degradation learning network: down-sampling feature extractor and LR decoder."""
+"""Degradation networks: UDEAN's, with down-sampling feature extractor and LR decoder, and what ours shares with it."""
 
 from __future__ import annotations
 
@@ -7,27 +7,31 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from scripts.degradation import Degradation
-from scripts.kspace import apodise, fftc, ifftc, truncate
+from scripts.physics.degradation import Degradation
+from scripts.physics.kspace import apodise, fftc, ifftc, truncate
 
 from .slabs import central, in_passes, slabs_to_volume, surround, volume_to_slabs
 from .super_resolution import check_geometry
 from .ts_rcan import SlabEncoder, TSRCANDecoder
 
 SLAB_DIMS = (2, 3, 1)
-"""Where the axes of a volume, the slab axis last, are in a slab ``(B, S, H, W)``."""
+"""The axes of a volume, the slab axis last, as dimensions of a slab ``(B, S, H, W)``."""
 
 
 def truncate_mirrored(
     x: Tensor, scale_factor: Sequence[int], dim: Sequence[int], estimate: Degradation | None = None
 ) -> Tensor:
-    """k-space truncation of a crop, continued by its mirror image so that opposite borders do not meet.
+    """k-space truncation of a crop, which is mirrored first, so that opposite borders do not meet.
 
     Args:
         x: real tensor whose sizes along ``dim`` are multiples of ``scale_factor``.
         scale_factor: integer factor along each axis of ``dim``.
         dim: the axes to truncate.
-        estimate: weight k-space by this estimate's transfer, whose axes are those of ``dim`` in order.
+        estimate: weight k-space by the transfer of this estimate, whose axes are those of ``dim`` in order.
+
+    Example:
+        >>> truncate_mirrored(torch.ones(8, 8), (2, 2), dim=(0, 1)).shape
+        torch.Size([4, 4])
     """
     size = [x.shape[axis] // factor for factor, axis in zip(scale_factor, dim, strict=True)]
     for kept, factor, axis in zip(size, scale_factor, dim, strict=True):
@@ -42,39 +46,32 @@ def truncate_mirrored(
 
 
 def weighted(x: Tensor, dim: Sequence[int], estimate: Degradation) -> Tensor:
-    """An LR tensor, its k-space weighted by the transfer of an estimate."""
+    """Weight the k-space of an LR tensor by the transfer of an estimate, along ``dim``."""
     window = estimate.window([x.shape[axis] for axis in dim])
     return ifftc(apodise(fftc(x, dim), window, dim), dim).real
 
 
 def add_noise(x: Tensor, dim: Sequence[int], estimate: Degradation | None) -> Tensor:
-    """An LR tensor with noise as an estimate says, drawn anew at each call; without an estimate as it is."""
+    """Add the noise of an estimate to an LR tensor. Each call draws new noise. Without an estimate nothing changes.
+
+    Example:
+        >>> float(add_noise(torch.ones(2, 2), (0, 1), estimate=None).std())
+        0.0
+    """
     if estimate is None or estimate.noise_std == 0:
         return x
     noise = estimate.noise_std * torch.randn_like(x)
     return x + (weighted(noise, dim, estimate) if estimate.filtered_noise else noise)
 
 
-def checked_estimate(estimate: Degradation | None, skip: bool) -> Degradation | None:
-    """The estimate.
-
-    Raises:
-        ValueError: when there is an estimate and no skip to start from it.
-    """
-    if estimate is not None and not skip:
-        raise ValueError("skip must be true for a degradation network that starts from an estimate, got false.")
-    return estimate
-
-
 class SlabDegradation(nn.Module):
-    """What degradation networks share: the physics that the skip adds, and how a slab passes.
+    """Base of the degradation networks: the physics that the skip adds, and the path of a slab.
 
     Args:
         factors: integer factors $(s, s, s_z)$, the slab axis last.
-        slab_size: LR slices of the slabs that are learned.
+        slab_size: LR slices of the training slabs.
         skip: add the physics to what :meth:`decode` learns.
-        estimate: the degradation that is the physics, along axes of which the last is the slab axis; None for the
-            truncation alone.
+        estimate: the degradation that the physics applies, the slab axis last. None for the truncation alone.
 
     Raises:
         ValueError: when there is an estimate and no skip.
@@ -82,28 +79,31 @@ class SlabDegradation(nn.Module):
 
     def __init__(self, factors: Sequence[int], slab_size: int, skip: bool, estimate: Degradation | None) -> None:
         super().__init__()
-        self.estimate = checked_estimate(estimate, skip)
+        if estimate is not None and not skip:
+            raise ValueError("skip must be true for a degradation network that starts from an estimate, got false.")
+        self.estimate = estimate
         self.in_plane, self.through_plane = factors[0], factors[2]
         self.factors = list(factors)
         self.slab_size = slab_size
         self.skip = skip
 
     def truncate(self, high_res: Tensor) -> Tensor:
-        """What physics alone predicts of an HR slab: its k-space truncation ``(B, S, H, W)``, weighted as estimated."""
+        """The physics of an HR slab: its k-space truncation ``(B, S, H, W)``, weighted by the estimate's transfer."""
         return truncate_mirrored(high_res, self.factors, SLAB_DIMS, self.estimate)
 
     def add_noise(self, low_res: Tensor) -> Tensor:
-        """The LR slab ``(B, S, H, W)`` with the noise that was estimated, if any."""
+        """The LR slab ``(B, S, H, W)`` with the estimated noise, if any."""
         return add_noise(low_res, SLAB_DIMS, self.estimate)
 
     def slab(self, high_res: Tensor) -> Tensor:
-        """HR slab ``(B, S * s_z, s * H, s * W)`` to the LR slab ``(B, S, H, W)``, all its slices."""
+        """HR slab ``(B, S * s_z, s * H, s * W)`` to all slices of the LR slab ``(B, S, H, W)``."""
         return self.decode(self.encode(high_res), self.add_noise(self.truncate(high_res)))
 
     def check_volume(self, x: Tensor) -> None:
-        """
+        """Refuse a tensor that is not an HR volume.
+
         Raises:
-            ValueError: when ``x`` is no volume, or no whole multiple of the factors.
+            ValueError: when ``x`` is not a volume of one channel, or its sizes are not multiples of the factors.
         """
         if x.ndim != 5 or x.shape[1] != 1 or any(size % s for size, s in zip(x.shape[2:], self.factors, strict=True)):
             raise ValueError(
@@ -113,23 +113,30 @@ class SlabDegradation(nn.Module):
 
 
 class DegradationNet(SlabDegradation):
-    """Down-sampling extractor $D_n$ and LR decoder $L$ of UDEAN (https://arxiv.org/abs/2205.06891), by thin slabs.
+    """Down-sampling extractor $D_n$ and LR decoder $L$ of UDEAN (https://arxiv.org/abs/2205.06891), on thin slabs.
 
-    As with :class:`SuperResolutionNet`, slabs may be wider than ``slab_size``; the skip sees all of them.
+    As with :class:`SuperResolutionNet`, slabs may be wider than ``slab_size``. The skip sees all their slices.
 
     Args:
         scale_factor: integer factors $(s, s, s_z)$, the slab axis last.
-        slab_size: odd number of LR slices of a slab; the papers' is 3.
+        slab_size: odd number of LR slices of a slab. The papers take 3.
         num_features: width.
         num_groups: residual groups of the decoder.
         num_blocks: blocks per group.
         reduction: squeeze of the channel attention.
-        skip: let the decoder learn the rest to the k-space truncation of its input. The papers' network has none. With
-            it the untrained network is the truncation.
-        estimate: let the skip be this degradation, along axes of which the last is the slab axis, instead of the
-            truncation alone, so that the untrained network is the estimate, noise included.
+        skip: let the decoder learn the residual to the k-space truncation of the input. The untrained network is then
+            this truncation. The papers' network has no skip.
+        estimate: a degradation that the skip applies, noise included. None for the truncation alone.
         slabs_per_pass: how many slabs of a volume pass the network at once, see :func:`.slabs.in_passes`.
         seed: seed of the initialisation.
+
+    Raises:
+        ValueError: when the geometry is not valid, or there is an estimate and no skip.
+
+    Example:
+        >>> network = DegradationNet(num_features=16, num_groups=1, num_blocks=1)
+        >>> network(torch.rand(1, 1, 16, 16, 10)).shape
+        torch.Size([1, 1, 8, 8, 5])
     """
 
     def __init__(
@@ -166,7 +173,7 @@ class DegradationNet(SlabDegradation):
         return self.extractor(central(high_res, self.slab_size * self.through_plane))
 
     def decode(self, features: Tensor, low_res: Tensor) -> Tensor:
-        """Features to the LR slab ``(B, S, H, W)``; ``low_res`` is what the skip adds, untouched."""
+        """Features to the LR slab ``(B, S, H, W)``. The skip adds ``low_res``."""
         slab = surround(self.decoder(features), low_res.shape[1])
         return slab + low_res if self.skip else slab
 
@@ -174,7 +181,7 @@ class DegradationNet(SlabDegradation):
         """HR volume ``(B, 1, s * H, s * W, s_z * D)`` to LR volume ``(B, 1, H, W, D)``.
 
         Raises:
-            ValueError: when the volume is no whole multiple of the scale factor.
+            ValueError: when the sizes of the volume are not multiples of the scale factor.
         """
         self.check_volume(x)
         centre = self.slab_size // 2

@@ -1,4 +1,4 @@
-"""Discriminators: is an image, or a feature map, of the one group or of the other?"""
+"""Discriminators: to which of two groups an image or a feature map belongs."""
 
 from __future__ import annotations
 
@@ -19,22 +19,26 @@ def _normalisation(norm: str | Sequence | None, channels: int) -> list[nn.Module
 
 
 class VGGDiscriminator(nn.Module):
-    """The VGG discriminator of USR_DA and ESRGAN, with slices (or features) as channels and a linear output.
+    """The VGG discriminator of USR_DA and ESRGAN, with slices or features as channels and a linear output.
 
-    Ten convolutions, of which every second halves the image; a normalisation behind all but the first. No sigmoid: the
-    loss is least squares.
+    It has ten convolutions. Every second one halves the image. A normalisation follows all but the first. There is no
+    sigmoid, because the loss is least squares.
 
-    The papers' has batch normalisation, of which the last one sees ``feature_size ** 2`` values per image and channel.
-    Where these are few, its statistics hide what tells the groups apart; groups of channels, which are normalised image
-    by image, do not need a large batch.
+    The papers take batch normalisation, whose last layer sees ``feature_size ** 2`` values per image and channel. Where
+    these are few, its statistics hide the difference between the groups. Group normalisation works image by image and
+    needs no large batch.
 
     Args:
         in_channels: slices of the slab, or number of features.
-        feature_size: input size divided by 32: 4 for patches of 128, 2 for 64.
+        feature_size: input size divided by 32, such as 2 for patches of 64.
         num_features: width of the first layer, doubled up to eightfold.
-        norm: name of a normalisation, or its name and arguments, as in MONAI's networks: ``"batch"``, ``"instance"``,
-            ``("group", {"num_groups": 4})``; None for none.
+        norm: a normalisation as in MONAI's networks, by name or by name and arguments: ``"batch"``, ``"instance"``,
+            ``("group", {"num_groups": 4})``. None for none.
         seed: seed of the initialisation.
+
+    Example:
+        >>> VGGDiscriminator(in_channels=3, feature_size=1, num_features=4)(torch.rand(2, 3, 32, 32)).shape
+        torch.Size([2, 1])
     """
 
     def __init__(
@@ -78,23 +82,28 @@ class VGGDiscriminator(nn.Module):
         """
         if x.shape[2] != self.input_size or x.shape[3] != self.input_size:
             raise ValueError(
-                f"this discriminator takes patches of {self.input_size} x {self.input_size}, got {list(x.shape[2:])}; "
-                "set feature_size to the patch size divided by 32."
+                f"this discriminator takes patches of {self.input_size} x {self.input_size}, got {list(x.shape[2:])}. "
+                "Set feature_size to the patch size divided by 32."
             )
         return self.classifier(self.features(x))
 
 
 def haar_details(x: Tensor) -> Tensor:
-    """The three detail bands of the 2-D Haar wavelet: ``(B, C, H, W)`` to ``(B, 3 * C, H / 2, W / 2)``, sizes even."""
+    """The three detail bands of the 2-D Haar wavelet: ``(B, C, H, W)`` to ``(B, 3 * C, H / 2, W / 2)``, sizes even.
+
+    Example:
+        >>> float(haar_details(torch.ones(1, 1, 4, 4)).abs().max())  # a constant has no details
+        0.0
+    """
     a, b, c, d = x[..., ::2, ::2], x[..., ::2, 1::2], x[..., 1::2, ::2], x[..., 1::2, 1::2]
     return torch.cat([a - b + c - d, a + b - c - d, a - b - c + d], 1) / 2
 
 
 class FrequencySeparatedDiscriminator(nn.Module):
-    """DASR's discriminator (https://arxiv.org/abs/2004.01178, after FSSR): of high frequencies, patch by patch.
+    """DASR's discriminator (https://arxiv.org/abs/2004.01178, after FSSR) of high frequencies, patch by patch.
 
-    Three 5 x 5 convolutions without stride and a 1 x 1 convolution see the details of the Haar wavelet, so that each
-    output judges 26 x 26 pixels. The outputs are log-odds; the loss takes their sigmoid. The papers' instance
+    Three 5 x 5 convolutions without stride and a 1 x 1 convolution see the details of the Haar wavelet. Each output
+    therefore judges 26 x 26 pixels. The outputs are log-odds, and the loss takes their sigmoid. The paper's instance
     normalisation hides how strong the details of an image are.
 
     Args:
@@ -102,9 +111,13 @@ class FrequencySeparatedDiscriminator(nn.Module):
         num_features: width of the first layer, doubled twice.
         norm: see :class:`VGGDiscriminator`.
         seed: seed of the initialisation.
+
+    Example:
+        >>> FrequencySeparatedDiscriminator(3, num_features=4)(torch.rand(1, 3, 32, 32)).shape
+        torch.Size([1, 1, 16, 16])
     """
 
-    receptive_field = 13  # of an output, in pixels of the details
+    receptive_field = 13  # pixels of the details that an output sees
 
     def __init__(
         self, in_channels: int, num_features: int = 64, norm: str | Sequence | None = "instance", seed: int = 0
@@ -128,7 +141,7 @@ class FrequencySeparatedDiscriminator(nn.Module):
     def domain_distance(self, x: Tensor) -> Tensor:
         """How real each pixel looks, ``(B, in_channels, H, W)`` to ``(B, 1, H, W)`` in [0, 1].
 
-        The mean probability over all the patches that contain the pixel; the papers call the map a domain distance,
+        This is the mean probability over all patches that contain the pixel. The paper calls the map a domain distance,
         although it is large where an image is close to the real group.
         """
         probability = torch.sigmoid(self(x).float())

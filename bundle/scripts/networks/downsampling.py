@@ -1,4 +1,4 @@
-r"""Linear down-sampling on the grid on which LR voxel $l$ sits on HR voxel $sl$: predefined, or learned."""
+r"""Down-sampling: linear, predefined or learned, on the grid where LR voxel $l$ sits on HR voxel $sl$."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scripts.interpolation import interpolate_cubic
+from scripts.physics.interpolation import interpolate_cubic
 
 from .initialization import initialize
+from .interpolation import KAISER_BETA
 from .super_resolution import check_geometry
 
 RADIUS = 6
-"""Reach of the learned kernel in HR voxels, which convolutions of 7, 5 and 3 have together."""
+"""Reach of the learned kernel in HR voxels: that of convolutions of 7, 5 and 3 together."""
 
 
 class CubicDownsampling(nn.Module):
@@ -23,8 +24,12 @@ class CubicDownsampling(nn.Module):
 
     Args:
         scale_factor: integer factors $(s, s, s_z)$, the slab axis last.
-        centred: place LR voxels in the centre of their block of HR voxels, as ``imresize`` does, instead of at its
-            beginning, where k-space truncation has them.
+        centred: place LR voxels in the centre of their block of HR voxels, as ``imresize`` does. k-space truncation
+            places them at its beginning.
+
+    Example:
+        >>> CubicDownsampling((2, 2, 1))(torch.rand(1, 1, 8, 8, 3)).shape
+        torch.Size([1, 1, 4, 4, 3])
     """
 
     def __init__(self, scale_factor: Sequence[int] = (2, 2, 2), centred: bool = False) -> None:
@@ -47,7 +52,7 @@ class CubicDownsampling(nn.Module):
         return self.slab(x[:, 0].movedim(-1, 1)).movedim(1, -1).unsqueeze(1)
 
     def _downsample(self, x: Tensor, dim: int, factor: int) -> Tensor:
-        """A sum of shifted copies, which autocast leaves in the input's precision."""
+        """A sum of shifted copies. Autocast leaves it in the input's precision."""
         size, margin = x.shape[dim], 2 * factor
         if factor == 1:
             return x
@@ -62,25 +67,34 @@ class CubicDownsampling(nn.Module):
         )
 
 
-def low_pass(scale_factor: int, radius: int = RADIUS, beta: float = 3.0) -> Tensor:
-    """Kaiser-windowed sinc that cuts at the LR Nyquist frequency, ``2 * radius + 1`` taps of sum 1."""
-    offset = torch.arange(-radius, radius + 1, dtype=torch.float64)
-    taps = torch.sinc(offset / scale_factor) * torch.special.i0(beta * (1 - (offset / radius) ** 2).sqrt())
+def low_pass(scale_factor: int) -> Tensor:
+    """A Kaiser-windowed sinc that cuts at the LR Nyquist frequency, as 13 taps of sum 1.
+
+    Example:
+        >>> low_pass(2).shape
+        torch.Size([13])
+    """
+    offset = torch.arange(-RADIUS, RADIUS + 1, dtype=torch.float64)
+    taps = torch.sinc(offset / scale_factor) * torch.special.i0(KAISER_BETA * (1 - (offset / RADIUS) ** 2).sqrt())
     return taps / taps.sum()
 
 
 class LinearDegradation(nn.Module):
-    """The deep linear network of KernelGAN (https://arxiv.org/abs/1909.06581): any blur, then every $s$-th voxel.
+    r"""The deep linear network of KernelGAN (https://arxiv.org/abs/1909.06581): any blur, then every $s$-th voxel.
 
-    Its convolutions have neither biases nor activations, so that together they are one kernel of 13 x 13 x 13, and as
-    such they are applied. KernelGAN first matches a bicubic kernel, which would put LR voxels on $2l + 1/2$; here the
-    kernel is learned as the rest to a low-pass filter centred on $sl$, from which it starts. Always in float32, as
-    rounding an image to bfloat16 is a degradation of its own.
+    Its convolutions have neither biases nor activations. Together they are one kernel of 13 x 13 x 13 voxels, which is
+    applied at once. KernelGAN first matches a bicubic kernel, which would put LR voxels on $2l + 1/2$. Here the layers
+    learn the residual to a low-pass filter centred on $sl$. Everything is in float32, because rounding an image to
+    bfloat16 is a degradation, too.
 
     Args:
         scale_factor: integer factors $(s, s, s_z)$, the slab axis last.
         num_features: width.
         seed: seed of the initialisation.
+
+    Example:
+        >>> LinearDegradation((2, 2, 1))(torch.rand(1, 1, 8, 8, 3)).shape
+        torch.Size([1, 1, 4, 4, 3])
     """
 
     def __init__(self, scale_factor: Sequence[int] = (2, 2, 2), num_features: int = 16, seed: int = 0) -> None:
@@ -100,14 +114,14 @@ class LinearDegradation(nn.Module):
         self.register_buffer("start", start.float(), persistent=False)
 
     def kernel(self) -> Tensor:
-        """The kernel ``(13, 13, 13)`` that all layers together are, its axes (slices, rows, columns)."""
+        """The kernel ``(13, 13, 13)`` of all layers together, with the axes (slices, rows, columns)."""
         impulse = torch.zeros((1, 1, *[4 * RADIUS + 1] * 3), device=self.start.device, dtype=self.start.dtype)
         impulse[..., 2 * RADIUS, 2 * RADIUS, 2 * RADIUS] = 1
         with torch.autocast(impulse.device.type, enabled=False):
             return self.start + self.layers(impulse)[0, 0].flip((0, 1, 2))
 
     def slab(self, high_res: Tensor) -> Tensor:
-        """HR slab ``(B, S * s_z, s * H, s * W)`` to the LR slab ``(B, S, H, W)``; borders are replicated."""
+        """HR slab ``(B, S * s_z, s * H, s * W)`` to the LR slab ``(B, S, H, W)``. Borders are replicated."""
         padded = F.pad(high_res.to(self.start.dtype).unsqueeze(1), [RADIUS] * 6, mode="replicate")
         with torch.autocast(padded.device.type, enabled=False):
             return F.conv3d(padded, self.kernel()[None, None], stride=self.stride)[:, 0]

@@ -1,4 +1,4 @@
-"""Projection heads: where the contrastive loss compares images."""
+"""Projection heads: embeddings in which the contrastive loss compares images. Inference does not use them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,20 @@ SLOPE = 0.1
 
 
 class ProjectionHead(nn.Sequential):
-    """Six convolutions and a two-layer perceptron, as the encoder of DASR (https://arxiv.org/abs/2104.00416).
+    """Six convolutions and a two-layer perceptron, as in the encoder of DASR (https://arxiv.org/abs/2104.00416).
 
-    ``(B, in_channels, H, W)`` to ``(B, embedding_dim)``. Trained by the contrastive loss, discarded at inference.
+    It maps ``(B, in_channels, H, W)`` to ``(B, embedding_dim)``.
 
     Args:
         in_channels: number of features, or slices of a slab.
         embedding_dim: length of the embedding.
         num_features: width of the first layers, doubled twice.
         seed: seed of the initialisation.
+
+    Example:
+        >>> import torch
+        >>> ProjectionHead(6, num_features=4)(torch.rand(2, 6, 16, 16)).shape
+        torch.Size([2, 256])
     """
 
     def __init__(self, in_channels: int, embedding_dim: int = 256, num_features: int = 64, seed: int = 0) -> None:
@@ -43,12 +48,17 @@ class ProjectionHead(nn.Sequential):
 class PatchProjectionHead(nn.Sequential):
     """The two-layer perceptron of CUT (https://arxiv.org/abs/2007.15651), for the features of single patches.
 
-    ``(..., in_channels)`` to ``(..., embedding_dim)``. Trained by the contrastive loss, discarded at inference.
+    It maps ``(..., in_channels)`` to ``(..., embedding_dim)``.
 
     Args:
         in_channels: number of features.
         embedding_dim: length of the embedding, and width of the layer before it.
         seed: seed of the initialisation.
+
+    Example:
+        >>> import torch
+        >>> PatchProjectionHead(64)(torch.rand(2, 10, 64)).shape
+        torch.Size([2, 10, 256])
     """
 
     def __init__(self, in_channels: int, embedding_dim: int = 256, seed: int = 0) -> None:

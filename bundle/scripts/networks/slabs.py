@@ -1,4 +1,4 @@
-"""Between volumes and thin slabs, whose slices are the channels of 2-D convolutions. Scriptable."""
+"""Slabs: between volumes and thin slabs, whose slices are the channels of 2-D convolutions. Scriptable."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def volume_to_slabs(volume: Tensor, size: int, step: int) -> Tensor:
-    """One slab per ``step`` slices, centred on them; the first and last slices are replicated beyond the ends.
+    """One slab per ``step`` slices, centred on them. Beyond the ends the first and the last slice are replicated.
 
     Args:
         volume: ``(B, 1, H, W, D)``, the slab axis last, ``D`` a multiple of ``step``.
@@ -17,6 +17,10 @@ def volume_to_slabs(volume: Tensor, size: int, step: int) -> Tensor:
 
     Returns:
         ``(B * D / step, size, H, W)``, slices in order along the channels.
+
+    Example:
+        >>> volume_to_slabs(torch.rand(1, 1, 8, 8, 5), size=3, step=1).shape
+        torch.Size([5, 3, 8, 8])
     """
     margin = (size - step) // 2
     padded = F.pad(volume, [margin, margin, 0, 0, 0, 0], mode="replicate")[:, 0]
@@ -25,13 +29,17 @@ def volume_to_slabs(volume: Tensor, size: int, step: int) -> Tensor:
 
 
 def per_pass(x: Tensor, wanted: int | None, cached: int, launched: int) -> int:
-    """How much of ``x`` passes a network at once: what is ``wanted``, or what suits the device.
+    """How much of ``x`` passes a network at once.
 
     Args:
-        x: what passes.
-        wanted: None for what suits the device.
-        cached: for a processor, whose cache should hold the features of a layer.
-        launched: for an accelerator, where each of a pass's hundreds of calls should have enough to do.
+        x: the input.
+        wanted: the user's choice; None for the value that suits the device.
+        cached: the value for a processor, whose cache should hold the features of a layer.
+        launched: the value for an accelerator, where each of a pass's hundreds of calls needs enough work.
+
+    Example:
+        >>> per_pass(torch.rand(1), wanted=None, cached=8, launched=256)
+        8
     """
     if wanted is not None:
         return wanted
@@ -43,8 +51,12 @@ def in_passes(slabs: Tensor, slabs_per_pass: int | None) -> list[Tensor]:
 
     Args:
         slabs: all slabs.
-        slabs_per_pass: how many up to 64 x 64; of larger ones as many fewer, so that the features of a pass, and with
-            them the time that memory costs, do not grow with the volume. None for what suits the device.
+        slabs_per_pass: how many slabs of up to 64 x 64. Of larger slabs proportionally fewer pass at once, so that the
+            features of a pass do not grow with the volume. None for the number that suits the device.
+
+    Example:
+        >>> [len(part) for part in in_passes(torch.rand(5, 3, 8, 8), slabs_per_pass=2)]
+        [2, 2, 1]
     """
     pixels = slabs.shape[2] * slabs.shape[3]
     number = per_pass(slabs, slabs_per_pass, cached=8, launched=256)
@@ -52,17 +64,57 @@ def in_passes(slabs: Tensor, slabs_per_pass: int | None) -> list[Tensor]:
 
 
 def central(slab: Tensor, size: int) -> Tensor:
-    """The ``size`` slices in the middle of a slab ``(B, n, H, W)``; the others are their context."""
+    """The ``size`` slices in the middle of a slab ``(B, n, H, W)``. The others are their context.
+
+    Example:
+        >>> central(torch.arange(5.0).reshape(1, 5, 1, 1), size=3).flatten().tolist()
+        [1.0, 2.0, 3.0]
+    """
     return slab.narrow(1, (slab.shape[1] - size) // 2, size)
 
 
 def surround(slab: Tensor, size: int) -> Tensor:
-    """A slab of ``size`` slices with ``slab`` in its middle and zeros elsewhere."""
+    """A slab of ``size`` slices with ``slab`` in its middle and zeros elsewhere.
+
+    Example:
+        >>> surround(torch.ones(1, 1, 1, 1), size=3).flatten().tolist()
+        [0.0, 1.0, 0.0]
+    """
     margin = (size - slab.shape[1]) // 2
     return F.pad(slab, [0, 0, 0, 0, margin, margin])
 
 
 def slabs_to_volume(slabs: Tensor, batch_size: int) -> Tensor:
-    """Stack the slices that each slab contributes: ``(B * D, S, H, W)`` to ``(B, 1, H, W, D * S)``."""
+    """Stack the slices that each slab contributes: ``(B * D, S, H, W)`` to ``(B, 1, H, W, D * S)``.
+
+    Example:
+        >>> slabs_to_volume(torch.rand(5, 2, 8, 8), batch_size=1).shape
+        torch.Size([1, 1, 8, 8, 10])
+    """
     height, width = slabs.shape[2], slabs.shape[3]
     return slabs.reshape(batch_size, -1, height, width).permute(0, 2, 3, 1).unsqueeze(1)
+
+
+def channels_last(volume: Tensor) -> Tensor:
+    """A volume in the layout in which 3-D convolutions are fast."""
+    return volume.contiguous(memory_format=torch.channels_last_3d)
+
+
+def slab_to_small_volume(slab: Tensor) -> Tensor:
+    """``(B, S, H, W)`` to ``(B, 1, H, W, S)``, a slab as 3-D networks see it."""
+    return channels_last(slab.movedim(1, -1).unsqueeze(1))
+
+
+def volume_to_channels(volume: Tensor) -> Tensor:
+    """``(B, C, H, W, S)`` to ``(B, C * S, H, W)``, the features of a slab as 2-D networks see them.
+
+    Example:
+        >>> volume_to_channels(torch.rand(1, 4, 8, 8, 3)).shape
+        torch.Size([1, 12, 8, 8])
+    """
+    return volume.movedim(-1, 2).flatten(1, 2)
+
+
+def channels_to_volume(features: Tensor, slab_size: int) -> Tensor:
+    """Inverse of :func:`volume_to_channels`, for slabs of ``slab_size`` slices."""
+    return channels_last(features.unflatten(1, (-1, slab_size)).movedim(2, -1))

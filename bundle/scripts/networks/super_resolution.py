@@ -1,4 +1,4 @@
-"""The inference network: LR encoder and SR decoder, a volume in, a volume out."""
+"""Super-resolution: the inference network of UDEAN, LR encoder and SR decoder, from volume to volume."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ from .ts_rcan import SlabEncoder, TSRCANDecoder
 
 
 def check_geometry(scale_factor: Sequence[int], slab_size: int) -> tuple[int, int]:
-    """In-plane and through-plane factors of a valid geometry.
+    """The in-plane and through-plane factors of a valid geometry.
 
     Raises:
-        ValueError: when the factors are not integers of the form ``(s, s, s_z)`` or the slab has no central slice.
+        ValueError: when the factors are not integers of the form ``(s, s, s_z)``, or the slab has no central slice.
+
+    Example:
+        >>> check_geometry((2, 2, 1), slab_size=3)
+        (2, 1)
     """
     factors = [int(s) for s in scale_factor]
     if len(factors) != 3 or factors != list(scale_factor) or factors[0] != factors[1] or min(factors) < 1:
@@ -28,26 +32,35 @@ def check_geometry(scale_factor: Sequence[int], slab_size: int) -> tuple[int, in
 
 
 class SuperResolutionNet(nn.Module):
-    """LR encoder $E$ and SR decoder $S$ of UDEAN (https://arxiv.org/abs/2205.06891), by thin slabs.
+    """LR encoder $E$ and SR decoder $S$ of UDEAN (https://arxiv.org/abs/2205.06891), on thin slabs.
 
-    A volume passes as one slab per slice along its last axis, of which the central slice's output is kept. Training
-    calls :meth:`slab`, or :meth:`encode` and :meth:`decode`, which return as many slices as they are given. A slab may
-    be wider than ``slab_size``: the slices around its middle are context that only the skip sees, as the interpolation
-    reaches much further than thin slabs do, and what they become is the interpolation alone.
+    A volume passes as one slab per slice along its last axis. The output of each slab's central slice is kept.
+    Training calls :meth:`slab`, or :meth:`encode` and :meth:`decode`, which return all slices that they are given.
+
+    A slab may be wider than ``slab_size``. The slices around its middle are context for the skip, whose interpolation
+    reaches much further than a thin slab. Their own output is the interpolation alone.
 
     Args:
         scale_factor: integer factors $(s, s, s_z)$, the slab axis last.
-        slab_size: odd number of LR slices of a slab; the papers' is 3.
+        slab_size: odd number of LR slices of a slab. The papers take 3.
         num_features: width.
         num_groups: residual groups of the decoder.
         num_blocks: blocks per group.
         reduction: squeeze of the channel attention.
-        skip: let the decoder learn the rest to a fixed interpolation of the LR slab. The papers' network has none. With
-            it the untrained network is the interpolation.
-        slab_step: slices from one slab of a volume to the next, odd and at most ``slab_size``. With 1 only the central
-            slice's output is kept of each slab; with more, that many in the middle, for as many times less work.
+        skip: let the decoder learn the residual to a fixed interpolation of the LR slab. The untrained network is then
+            this interpolation. The papers' network has no skip.
+        slab_step: slices from one slab of a volume to the next, odd and at most ``slab_size``. Each slab gives this
+            number of slices from its middle, and the work shrinks by the same factor.
         slabs_per_pass: how many slabs of a volume pass the network at once, see :func:`.slabs.in_passes`.
         seed: seed of the initialisation.
+
+    Raises:
+        ValueError: when the geometry or ``slab_step`` is not valid.
+
+    Example:
+        >>> network = SuperResolutionNet(num_features=16, num_groups=1, num_blocks=1)
+        >>> network(torch.rand(1, 1, 8, 8, 5)).shape
+        torch.Size([1, 1, 16, 16, 10])
     """
 
     def __init__(
@@ -90,18 +103,22 @@ class SuperResolutionNet(nn.Module):
         return self.encoder(central(low_res, self.slab_size))
 
     def decode(self, features: Tensor, low_res: Tensor) -> Tensor:
-        """Features to the SR slab ``(B, S * s_z, s * H, s * W)``; ``low_res`` is what the skip interpolates."""
+        """Features to the SR slab ``(B, S * s_z, s * H, s * W)``. The skip interpolates ``low_res``."""
         slab = surround(self.decoder(features), low_res.shape[1] * self.through_plane)
         if self.skip:
             slab = slab + self.interpolation(low_res)
         return slab
 
     def slab(self, low_res: Tensor) -> Tensor:
-        """LR slab ``(B, S, H, W)`` to the SR slab ``(B, S * s_z, s * H, s * W)``, all its slices."""
+        """LR slab ``(B, S, H, W)`` to all slices of the SR slab ``(B, S * s_z, s * H, s * W)``."""
         return self.decode(self.encode(low_res), low_res)
 
     def forward(self, x: Tensor) -> Tensor:
-        """LR volume ``(B, 1, H, W, D)`` to SR volume ``(B, 1, s * H, s * W, s_z * D)``."""
+        """LR volume ``(B, 1, H, W, D)`` to SR volume ``(B, 1, s * H, s * W, s_z * D)``.
+
+        Raises:
+            ValueError: when the input is not a volume of one channel.
+        """
         if x.ndim != 5 or x.shape[1] != 1:
             raise ValueError(f"SuperResolutionNet expects volumes of shape (B, 1, H, W, D), got {list(x.shape)}.")
         depth = x.shape[4]

@@ -1,4 +1,4 @@
-"""Translation between two groups of LR scans, and the networks that contain it."""
+"""Translation: from one group of LR scans to another, and the networks that contain it."""
 
 from __future__ import annotations
 
@@ -11,19 +11,26 @@ from .ts_rcan import SlabEncoder, TSRCANDecoder
 
 
 class TranslationNet(nn.Module):
-    """LR to LR: the encoder of the inference network and a decoder without up-sampling, by thin slabs.
+    """LR to LR on thin slabs: the encoder of :class:`.SuperResolutionNet` and a decoder without up-sampling.
 
     Args:
-        slab_size: odd number of slices of a slab; the papers' is 3.
+        slab_size: odd number of slices of a slab. The papers take 3.
         num_features: width.
         num_groups: residual groups of the decoder.
         num_blocks: blocks per group.
         reduction: squeeze of the channel attention.
-        skip: let the decoder learn the rest to its input, so that the untrained network is the identity.
-        noise: give the encoder one more channel of white Gaussian noise, drawn anew for every slab, so that one input
-            has many outputs.
+        skip: let the decoder learn the residual to its input. The untrained network is then the identity.
+        noise: give the encoder one more channel, new white Gaussian noise for every slab. One input then has many
+            outputs.
         slabs_per_pass: how many slabs of a volume pass the network at once, see :func:`.slabs.in_passes`.
         seed: seed of the initialisation.
+
+    Raises:
+        ValueError: when ``slab_size`` is not odd.
+
+    Example:
+        >>> TranslationNet(num_features=16, num_groups=1, num_blocks=1)(torch.rand(1, 1, 8, 8, 5)).shape
+        torch.Size([1, 1, 8, 8, 5])
     """
 
     def __init__(
@@ -58,7 +65,7 @@ class TranslationNet(nn.Module):
     def slab(self, low_res: Tensor) -> Tensor:
         """LR slab ``(B, S, H, W)`` to the LR slab ``(B, S, H, W)`` of the other group.
 
-        It may be wider than ``slab_size``, as in :meth:`SuperResolutionNet.slab`.
+        The slab may be wider than ``slab_size``, as in :class:`.SuperResolutionNet`.
         """
         given = central(low_res, self.slab_size)
         if self.noise:
@@ -70,7 +77,7 @@ class TranslationNet(nn.Module):
         """LR volume ``(B, 1, H, W, D)`` to LR volume ``(B, 1, H, W, D)``.
 
         Raises:
-            ValueError: when the input is no volume.
+            ValueError: when the input is not a volume of one channel.
         """
         if x.ndim != 5 or x.shape[1] != 1:
             raise ValueError(f"TranslationNet expects volumes of shape (B, 1, H, W, D), got {list(x.shape)}.")
@@ -85,8 +92,12 @@ class CleanedSuperResolutionNet(nn.Module):
     """Pseudo-SR's inference (https://arxiv.org/abs/2002.11397): clean the scan, then super-resolve it.
 
     Args:
-        cleaner: LR volume of the target group to LR volume as the predefined down-sampling would make it.
-        super_resolution: that to the SR volume.
+        cleaner: LR volume of the target group to an LR volume as the predefined down-sampling would make it.
+        super_resolution: clean LR volume to SR volume.
+
+    Example:
+        >>> CleanedSuperResolutionNet(nn.Identity(), nn.Upsample(scale_factor=2))(torch.rand(1, 1, 4, 4, 4)).shape
+        torch.Size([1, 1, 8, 8, 8])
     """
 
     def __init__(self, cleaner: nn.Module, super_resolution: nn.Module) -> None:
@@ -105,6 +116,11 @@ class TranslatedDegradation(nn.Module):
     Args:
         downsampling: HR volume to LR volume.
         translator: LR volume to LR volume of the target group.
+
+    Example:
+        >>> from scripts.networks import CubicDownsampling
+        >>> TranslatedDegradation(CubicDownsampling(), nn.Identity())(torch.rand(1, 1, 8, 8, 8)).shape
+        torch.Size([1, 1, 4, 4, 4])
     """
 
     def __init__(self, downsampling: nn.Module, translator: nn.Module) -> None:

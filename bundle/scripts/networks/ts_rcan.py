@@ -1,7 +1,7 @@
-"""Thin-slab residual channel-attention network: the papers' decoders, and the encoders that feed them.
+"""TS-RCAN, the thin-slab residual channel-attention network: UDEAN's decoders and the encoders that feed them.
 
-TS-RCAN (https://arxiv.org/abs/2111.14259) is RCAN (https://arxiv.org/abs/1807.02758) with slices as channels, five
-groups of five blocks and no mean shift. All convolutions are 2-D.
+TS-RCAN (https://arxiv.org/abs/2111.14259) is RCAN (https://arxiv.org/abs/1807.02758) with slices as channels. It has
+five groups of five blocks and no mean shift. All convolutions are 2-D.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def conv3x3(in_channels: int, out_channels: int, stride: int = 1) -> nn.Conv2d:
 
 
 class ChannelAttention(nn.Module):
-    """Scale each channel by a gate computed from all channels' means over the image."""
+    """Scale each channel by a gate in (0, 1), which depends on the means of all channels over the image."""
 
     def __init__(self, num_features: int, reduction: int) -> None:
         super().__init__()
@@ -61,19 +61,24 @@ def residual_group(num_features: int, num_blocks: int, reduction: int) -> Residu
 
 
 class TSRCANDecoder(nn.Module):
-    """Features to the slices of a slab: head, residual groups with a long skip, optional sub-pixel upsampling, last.
+    """Features to the slices of a slab: a convolution, residual groups with a long skip, up-sampling, a convolution.
 
-    No activation follows the last convolution (a ReLU tail can die to all zeros); clamp at evaluation.
+    No activation follows the last convolution, because the output of a final ReLU can become zero for good.
 
     Args:
         out_channels: slices of the output slab.
-        upsample_factor: in-plane factor of the pixel shuffle; 1 has no upsampling layers.
+        upsample_factor: in-plane factor of the pixel shuffle. With 1 there are no up-sampling layers.
         num_features: width.
         num_groups: residual groups.
         num_blocks: blocks per group.
         reduction: squeeze of the channel attention.
-        zero_last: start with an output of zero, for a residual to a skip; else with the input's scale.
+        zero_last: start with an output of zero, the residual to a skip. Otherwise the output has the input's scale.
         seed: seed of the initialisation.
+
+    Example:
+        >>> import torch
+        >>> TSRCANDecoder(out_channels=6, upsample_factor=2, num_groups=1)(torch.rand(1, 64, 8, 8)).shape
+        torch.Size([1, 6, 16, 16])
     """
 
     def __init__(
@@ -116,24 +121,26 @@ class TSRCANDecoder(nn.Module):
 
 
 class SlabEncoder(nn.Sequential):
-    """Six convolutions with LeakyReLU between every two: the LR encoder, or with a stride the down-sampling extractor.
+    """Six convolutions with LeakyReLU between them: the LR encoder or, with a stride, the down-sampling extractor.
 
-    Five activations, none after the last convolution, so that the features stay signed. The first convolution's kernel
-    of 3 with padding 1 is centred on voxel ``stride * l``.
+    No activation follows the last convolution, so that features keep their sign. The kernel of the first convolution is
+    centred on voxel ``stride * l`` for output voxel ``l``.
 
     Args:
         in_channels: slices of the input slab.
         stride: in-plane stride of the first convolution.
         num_features: width.
-        num_layers: number of convolutions.
         seed: seed of the initialisation.
+
+    Example:
+        >>> import torch
+        >>> SlabEncoder(in_channels=3, stride=2)(torch.rand(1, 3, 8, 8)).shape
+        torch.Size([1, 64, 4, 4])
     """
 
-    def __init__(
-        self, in_channels: int, stride: int = 1, num_features: int = 64, num_layers: int = 6, seed: int = 0
-    ) -> None:
+    def __init__(self, in_channels: int, stride: int = 1, num_features: int = 64, seed: int = 0) -> None:
         layers: list[nn.Module] = [conv3x3(in_channels, num_features, stride)]
-        for _ in range(num_layers - 1):
+        for _ in range(5):
             layers += [nn.LeakyReLU(LEAKY_SLOPE, inplace=True), conv3x3(num_features, num_features)]
         super().__init__(*layers)
         initialize(self, seed, negative_slope=LEAKY_SLOPE)

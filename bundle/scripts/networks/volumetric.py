@@ -1,4 +1,4 @@
-"""The networks with 3-D convolutions on the low-resolution grid instead of thin slabs. Ours, not the papers'."""
+"""Our networks: 3-D convolutions on the LR grid, where the papers' networks take thin slabs."""
 
 from __future__ import annotations
 
@@ -7,157 +7,72 @@ import re
 from collections.abc import Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from scripts.degradation import Degradation
+from scripts.physics.degradation import Degradation
 
 from .degradation import SlabDegradation, add_noise, truncate_mirrored
 from .initialization import initialize, rescale
 from .interpolation import SlabInterpolation
-from .slabs import central, per_pass, surround
+from .slabs import (
+    central,
+    channels_last,
+    channels_to_volume,
+    per_pass,
+    slab_to_small_volume,
+    surround,
+    volume_to_channels,
+)
+from .streaming import streamed
 from .super_resolution import check_geometry
 from .ts_rcan import Residual
 
-REST_SCALE = 0.1
-"""Of what the last convolution adds to a skip. That is small beside the image: without this the first steps at a usual
-learning rate add more than there is to add, and hundreds of iterations go by until it is gone."""
+OUTPUT_SCALE = 0.1
+"""Factor of what the last convolution adds to a skip, because that residual is small beside the image.
+
+Otherwise the first steps at a usual learning rate add too much, and hundreds of iterations only undo it.
+"""
 
 
-class PartwiseConv3d(nn.Conv3d):
-    """A convolution whose input may come in parts along its first axis, and gives what it gives of all at once.
-
-    Like every layer here it takes, beside a part of its input, what the layers kept of the part ``before``, in the
-    order in which they come; it adds what it keeps itself to ``after``, and answers with as many slices as are known by
-    now. So nothing is computed twice, and what is at work at a time fits a processor's cache. Without the two lists it
-    is the convolution that it inherits from; with them it has to be one of :func:`conv3x3x3` without stride.
-    """
-
-    def forward(
-        self, x: Tensor, before: list[Tensor] | None = None, after: list[Tensor] | None = None, last: bool = True
-    ) -> Tensor:
-        if before is None or after is None:
-            return self._conv_forward(x, self.weight, self.bias)
-        border = torch.zeros_like(x[:, :, :1])
-        slices = [before.pop(0) if len(before) > 0 else border, x]
-        if last:
-            slices.append(border)
-        joined = torch.cat(slices, dim=2)
-        after.append(joined[:, :, -2:].clone())
-        return F.conv3d(joined, self.weight, self.bias, padding=[0, 1, 1])
+def conv3x3x3(in_channels: int, out_channels: int, stride: Sequence[int] = (1, 1, 1)) -> nn.Conv3d:
+    return nn.Conv3d(in_channels, out_channels, kernel_size=3, stride=tuple(stride), padding=1)
 
 
-class PartwiseReLU(nn.ReLU):
-    """A rectifier between layers that take parts, of which it keeps nothing."""
-
-    def forward(
-        self, x: Tensor, before: list[Tensor] | None = None, after: list[Tensor] | None = None, last: bool = True
-    ) -> Tensor:
-        return F.relu(x, inplace=self.inplace)
+def residual_block(num_features: int) -> Residual:
+    """Convolution, ReLU, convolution, and the skip around them."""
+    return Residual(conv3x3x3(num_features, num_features), nn.ReLU(inplace=True), conv3x3x3(num_features, num_features))
 
 
-class PartwiseSequential(nn.Sequential):
-    """Layers that take parts, one after the other."""
-
-    def forward(
-        self, x: Tensor, before: list[Tensor] | None = None, after: list[Tensor] | None = None, last: bool = True
-    ) -> Tensor:
-        for layer in self:
-            x = layer(x, before, after, last)
-        return x
-
-
-class PartwiseResidual(Residual):
-    """``x + layers(x)`` in parts: slices wait here until the layers have seen enough to answer."""
-
-    def forward(
-        self, x: Tensor, before: list[Tensor] | None = None, after: list[Tensor] | None = None, last: bool = True
-    ) -> Tensor:
-        y = x
-        for layer in self:
-            y = layer(y, before, after, last)
-        if before is None or after is None:
-            return x + y
-        waiting = torch.cat([before.pop(0), x], dim=2) if len(before) > 0 else x
-        ready = y.shape[2]
-        after.append(waiting[:, :, ready:].clone())
-        return y.add_(waiting[:, :, :ready])
-
-
-def conv3x3x3(in_channels: int, out_channels: int, stride: Sequence[int] = (1, 1, 1)) -> PartwiseConv3d:
-    return PartwiseConv3d(in_channels, out_channels, kernel_size=3, stride=tuple(stride), padding=1)
-
-
-def residual_group(num_features: int, num_blocks: int) -> PartwiseResidual:
-    """The group of RCAN (https://arxiv.org/abs/1807.02758) without channel attention, which needs all of a volume."""
-    blocks = [
-        PartwiseResidual(
-            conv3x3x3(num_features, num_features),
-            PartwiseReLU(inplace=True),
-            conv3x3x3(num_features, num_features),
-        )
-        for _ in range(num_blocks)
-    ]
-    return PartwiseResidual(*blocks, conv3x3x3(num_features, num_features))
-
-
-def channels_last(volume: Tensor) -> Tensor:
-    """A volume in the layout in which 3-D convolutions are fast."""
-    return volume.contiguous(memory_format=torch.channels_last_3d)
-
-
-def slab_to_volume(slab: Tensor) -> Tensor:
-    """``(B, S, H, W)`` to ``(B, 1, H, W, S)``."""
-    return channels_last(slab.movedim(1, -1).unsqueeze(1))
-
-
-def volume_to_channels(volume: Tensor) -> Tensor:
-    """``(B, C, H, W, S)`` to ``(B, C * S, H, W)``: features of a slab as 2-D networks see them."""
-    return volume.movedim(-1, 2).flatten(1, 2)
-
-
-def channels_to_volume(features: Tensor, slab_size: int) -> Tensor:
-    """Inverse of :func:`volume_to_channels`."""
-    return channels_last(features.unflatten(1, (-1, slab_size)).movedim(2, -1))
-
-
-def initialize_branches(network: nn.Module, first: nn.Conv3d, last: nn.Conv3d, zero_last: bool, seed: int) -> None:
-    """Give convolutions without activation behind them no gain, and let ``last`` be zero for a rest to a skip.
-
-    Branches are not started near the identity as in the papers' networks, which are deeper: the network would be next
-    to linear, and spend its first hundreds of iterations on a linear filter.
-    """
-    initialize(network, seed)
-    branches = [branch for branch in network.modules() if isinstance(branch, Residual)]
-    ends = [[layer for layer in branch if isinstance(layer, nn.Conv3d)][-1] for branch in branches]
-    for layer in (first, *ends, last):
-        rescale(layer, gain=1.0)
-    if zero_last:
-        nn.init.zeros_(last.weight)
+def residual_group(num_features: int, num_blocks: int) -> Residual:
+    """The group of RCAN (https://arxiv.org/abs/1807.02758) without channel attention, which needs whole volumes."""
+    blocks = [residual_block(num_features) for _ in range(num_blocks)]
+    return Residual(*blocks, conv3x3x3(num_features, num_features))
 
 
 class VolumetricNet(nn.Module):
-    """Residual groups of 3-D convolutions, and sub-pixel convolution (https://arxiv.org/abs/1609.05158) to the HR grid.
+    """Residual groups of 3-D convolutions on the LR grid, then sub-pixel convolution (arXiv 1609.05158).
 
-    Every convolution sees all three axes, where the papers' thin slabs see three slices of one. Nothing is pooled, so
-    that what a voxel becomes depends on its surroundings alone.
-
-    It trains on slabs like :class:`.SuperResolutionNet`, to which a slab of many slices is a small volume.
+    Every convolution sees all three axes. The papers' thin slabs see three slices of one axis. Nothing is pooled, so an
+    output voxel depends on its surroundings alone. The network trains on slabs ``(B, S, H, W)``; a slab of many slices
+    is a small volume.
 
     Args:
         scale_factor: integer factors $(s, s, s_z)$, the slab axis last.
-        slab_size: slices of the slabs that it is trained on, along the last axis.
+        slab_size: slices of the training slabs, along the last axis.
         num_features: width.
         num_groups: residual groups, of which the first belongs to the encoder.
         num_blocks: blocks per group, each of two convolutions.
-        skip: learn the rest to a fixed interpolation, which the untrained network then is.
-        voxels_per_pass: about how many low-resolution voxels pass the network at once, one part of the volume after the
-            other along its first axis; it changes the time and the memory and nothing else. None for as many as suit
-            the device, see :func:`.slabs.per_pass`.
+        skip: learn the residual to a fixed interpolation. The untrained network is then this interpolation.
+        voxels_per_pass: about how many LR voxels pass the network at once, see :mod:`.streaming`. It changes time and
+            memory, never the result. None for the number that suits the device, see :func:`.slabs.per_pass`.
         seed: seed of the initialisation.
 
     Raises:
         ValueError: when the factors are not of that form.
+
+    Example:
+        >>> VolumetricNet(scale_factor=(2, 2, 1))(torch.rand(1, 1, 8, 8, 6)).shape
+        torch.Size([1, 1, 16, 16, 6])
     """
 
     def __init__(
@@ -177,21 +92,48 @@ class VolumetricNet(nn.Module):
         self.slab_size = slab_size
         self.voxels_per_pass = voxels_per_pass
         self.skip = skip
-        self.rest_scale = REST_SCALE if skip else 1.0
+        self.output_scale = OUTPUT_SCALE if skip else 1.0
         self.reach = 2 + num_groups * (2 * num_blocks + 1)  # one voxel per convolution
         groups = [residual_group(num_features, num_blocks) for _ in range(num_groups)]
-        self.encoder = PartwiseSequential(conv3x3x3(1, num_features), *groups[:1])
-        self.decoder = PartwiseSequential(
-            *groups[1:], conv3x3x3(num_features, self.factors[0] * self.factors[1] * self.factors[2])
-        )
+        phases = in_plane * in_plane * through_plane
+        self.encoder = streamed(nn.Sequential(conv3x3x3(1, num_features), *groups[:1]))
+        self.decoder = streamed(nn.Sequential(*groups[1:], conv3x3x3(num_features, phases)))
         self.interpolation = SlabInterpolation(self.factors)
         initialize_branches(self, first=self.encoder[0], last=self.decoder[-1], zero_last=skip, seed=seed)
 
-    def grown(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Weights that make this network the function that one of fewer groups, with the given weights, is.
+    def forward(self, x: Tensor) -> Tensor:
+        """LR volume ``(B, 1, H, W, D)`` to SR volume ``(B, 1, s * H, s * W, s_z * D)``.
 
-        The groups that only this one has come last, and their branches start at zero: they pass on what they get, and
-        learn from the first iteration on. Weights of as many groups come back as they are.
+        Raises:
+            ValueError: when the input is not a volume of one channel.
+        """
+        if x.ndim != 5 or x.shape[1] != 1:
+            raise ValueError(f"VolumetricNet expects volumes of shape (B, 1, H, W, D), got {list(x.shape)}.")
+        voxels = per_pass(x, self.voxels_per_pass, cached=131_072, launched=4_194_304)
+        step = max(1, voxels // (x.shape[3] * x.shape[4]))
+        if x.shape[2] > step:
+            return self._in_parts(x, step)
+        return self._restore(self.decoder(self.encoder(channels_last(x))), x, 0, x.shape[2])
+
+    def encode(self, low_res: Tensor) -> Tensor:
+        """LR slab ``(B, S, H, W)`` to features ``(B, num_features * slab_size, H, W)`` of its central slices."""
+        return volume_to_channels(self.encoder(slab_to_small_volume(central(low_res, self.slab_size))))
+
+    def decode(self, features: Tensor, low_res: Tensor) -> Tensor:
+        """Features to the SR slab ``(B, S * s_z, s * H, s * W)``. The skip interpolates ``low_res``."""
+        volume = self._refine(self.decoder(channels_to_volume(features, self.slab_size)))
+        slab = surround(volume[:, 0].movedim(-1, 1), low_res.shape[1] * self.factors[2])
+        return slab + self.interpolation(low_res) if self.skip else slab
+
+    def slab(self, low_res: Tensor) -> Tensor:
+        """LR slab ``(B, S, H, W)`` to all slices of the SR slab ``(B, S * s_z, s * H, s * W)``."""
+        return self.decode(self.encode(low_res), low_res)
+
+    def grown(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weights of a network of fewer groups, extended so that this network computes the same.
+
+        The additional groups come last. Their branches start at zero, so that they pass on their input and learn from
+        the first iteration on. Weights of a network with the same number of groups come back unchanged.
         """
         last = len(self.decoder) - 1
         layers = [int(layer[1]) for name in weights if (layer := re.match(r"decoder\.(\d+)\.", name))]
@@ -206,44 +148,28 @@ class VolumetricNet(nn.Module):
             state.update(group.state_dict(prefix=f"decoder.{index}."))
         return state
 
-    def encode(self, low_res: Tensor) -> Tensor:
-        """LR slab ``(B, S, H, W)`` to features ``(B, num_features * slab_size, H, W)`` of its central slices."""
-        return volume_to_channels(self.encoder(slab_to_volume(central(low_res, self.slab_size))))
-
-    def decode(self, features: Tensor, low_res: Tensor) -> Tensor:
-        """Features to the SR slab ``(B, S * s_z, s * H, s * W)``; ``low_res`` is what the skip interpolates."""
-        volume = self._refine(self.decoder(channels_to_volume(features, self.slab_size)))
-        slab = surround(volume[:, 0].movedim(-1, 1), low_res.shape[1] * self.factors[2])
-        return slab + self.interpolation(low_res) if self.skip else slab
-
-    def slab(self, low_res: Tensor) -> Tensor:
-        """LR slab ``(B, S, H, W)`` to the SR slab ``(B, S * s_z, s * H, s * W)``, all its slices."""
-        return self.decode(self.encode(low_res), low_res)
-
     def _refine(self, phases: Tensor) -> Tensor:
         """Sub-pixel shuffle, ``(B, s * s * s_z, H, W, D)`` to ``(B, 1, s * H, s * W, s_z * D)``."""
-        phases = self.rest_scale * phases
+        phases = self.output_scale * phases
         batch, height, width, depth = phases.shape[0], phases.shape[2], phases.shape[3], phases.shape[4]
         s = self.factors
         phases = phases.reshape(batch, s[0], s[1], s[2], height, width, depth).permute(0, 4, 1, 5, 2, 6, 3)
         return phases.reshape(batch, 1, s[0] * height, s[1] * width, s[2] * depth)
 
     def _restore(self, phases: Tensor, low_res: Tensor, start: int, end: int) -> Tensor:
-        """What the slices from ``start`` to ``end`` of the LR volume become, from the phases of the last layer."""
+        """The SR part of the LR slices from ``start`` to ``end``, from the phases of the last layer."""
         part = self._refine(phases)
         if self.skip:
             part = part + self.interpolation(low_res[:, 0].movedim(-1, 1), start, end).movedim(1, -1).unsqueeze(1)
         return part
 
     def _in_parts(self, x: Tensor, step: int) -> Tensor:
-        """The SR volume of one that passes the layers ``step`` slices of its first axis at a time.
-
-        Only the result is ever there as a whole.
-        """
+        """The SR volume of ``x``, whose first axis passes ``step`` slices at a time, see :mod:`.streaming`."""
         s, batch, height, width, depth = self.factors, x.shape[0], x.shape[2], x.shape[3], x.shape[4]
         volume = torch.empty([batch, 1, s[0] * height, s[1] * width, s[2] * depth], dtype=x.dtype, device=x.device)
         before: list[Tensor] = []
-        start, end, restored = 0, max(step, self.reach + 1), 0  # so that every layer can answer the first part already
+        start, restored = 0, 0
+        end = max(step, self.reach + 1)  # so that every layer can return a slice of the first part
         while start < height:
             after: list[Tensor] = []
             last = end >= height
@@ -254,34 +180,28 @@ class VolumetricNet(nn.Module):
             start, end, before, restored = end, end + step, after, ready
         return volume
 
-    def forward(self, x: Tensor) -> Tensor:
-        """LR volume ``(B, 1, H, W, D)`` to SR volume ``(B, 1, s * H, s * W, s_z * D)``."""
-        if x.ndim != 5 or x.shape[1] != 1:
-            raise ValueError(f"VolumetricNet expects volumes of shape (B, 1, H, W, D), got {list(x.shape)}.")
-        voxels = per_pass(x, self.voxels_per_pass, cached=131_072, launched=4_194_304)
-        step = max(1, voxels // (x.shape[3] * x.shape[4]))
-        if x.shape[2] > step:
-            return self._in_parts(x, step)
-        return self._restore(self.decoder(self.encoder(channels_last(x))), x, 0, x.shape[2])
-
 
 class VolumetricDegradationNet(SlabDegradation):
-    """The degradation network that goes with :class:`VolumetricNet`, whose features it makes of HR slabs.
+    r"""The degradation network beside :class:`VolumetricNet`. It makes the same kind of features from HR slabs.
 
-    The first convolution's kernel of 3 with padding 1 is centred on voxel $sl$.
+    The kernel of the first convolution is centred on HR voxel $sl$ for LR voxel $l$.
 
     Args:
         scale_factor: integer factors $(s, s, s_z)$, the slab axis last.
-        slab_size: LR slices of the slabs that it is trained on, along the last axis.
+        slab_size: LR slices of the training slabs, along the last axis.
         num_features: width.
         num_groups: residual groups, of which the first belongs to the extractor.
         num_blocks: blocks per group, each of two convolutions.
-        skip: learn the rest to the k-space truncation of the input, which the untrained network then is.
-        estimate: let the skip be this degradation, noise included, instead of the truncation alone.
+        skip: learn the residual to the k-space truncation of the input. The untrained network is then this truncation.
+        estimate: a degradation that the skip applies, noise included. None for the truncation alone.
         seed: seed of the initialisation.
 
     Raises:
         ValueError: when the factors are not of that form, or there is an estimate and no skip.
+
+    Example:
+        >>> VolumetricDegradationNet()(torch.rand(1, 1, 16, 16, 12)).shape
+        torch.Size([1, 1, 8, 8, 6])
     """
 
     def __init__(
@@ -305,23 +225,39 @@ class VolumetricDegradationNet(SlabDegradation):
     def encode(self, high_res: Tensor) -> Tensor:
         """HR slab ``(B, S * s_z, s * H, s * W)`` to features ``(B, num_features * slab_size, H, W)``."""
         learned = central(high_res, self.slab_size * self.factors[2])
-        return volume_to_channels(self.extractor(slab_to_volume(learned)))
+        return volume_to_channels(self.extractor(slab_to_small_volume(learned)))
 
     def decode(self, features: Tensor, low_res: Tensor) -> Tensor:
-        """Features to the LR slab ``(B, S, H, W)``; ``low_res`` is what the skip adds, untouched."""
+        """Features to the LR slab ``(B, S, H, W)``. The skip adds ``low_res``."""
         volume = self.decoder(channels_to_volume(features, self.slab_size))
         slab = surround(volume[:, 0].movedim(-1, 1), low_res.shape[1])
-        return REST_SCALE * slab + low_res if self.skip else slab
+        return OUTPUT_SCALE * slab + low_res if self.skip else slab
 
     def forward(self, x: Tensor) -> Tensor:
         """HR volume ``(B, 1, s * H, s * W, s_z * D)`` to LR volume ``(B, 1, H, W, D)``.
 
         Raises:
-            ValueError: when the volume is no whole multiple of the scale factor.
+            ValueError: when the sizes of the volume are not multiples of the scale factor.
         """
         self.check_volume(x)
         volume, axes = self.decoder(self.extractor(channels_last(x))), (2, 3, 4)
         if self.skip:
             low_res = add_noise(truncate_mirrored(x, self.factors, axes, self.estimate), axes, self.estimate)
-            volume = low_res + REST_SCALE * volume
+            volume = low_res + OUTPUT_SCALE * volume
         return volume
+
+
+def initialize_branches(network: nn.Module, first: nn.Conv3d, last: nn.Conv3d, zero_last: bool, seed: int) -> None:
+    """Initialise a network. Convolutions without an activation behind them get no gain.
+
+    ``zero_last`` makes the last convolution zero, so that an untrained network with a skip is the skip. The branches do
+    not start near the identity as in the papers' deeper networks. Such a network would be almost linear, and would
+    spend its first hundreds of iterations on a linear filter.
+    """
+    initialize(network, seed)
+    branches = [branch for branch in network.modules() if isinstance(branch, Residual)]
+    ends = [[layer for layer in branch if isinstance(layer, nn.Conv3d)][-1] for branch in branches]
+    for layer in (first, *ends, last):
+        rescale(layer, gain=1.0)
+    if zero_last:
+        nn.init.zeros_(last.weight)

@@ -1,4 +1,4 @@
-"""What is learned from the training set, one method per file."""
+"""Objectives: what a method learns from the training set. One module per method."""
 
 from __future__ import annotations
 

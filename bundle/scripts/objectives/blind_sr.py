@@ -1,23 +1,29 @@
-"""Blind-SR (reconstruction), from the title alone of Zhou et al., IEEE JBHI 2023: text and code were not available."""
+"""Blind-SR, reconstructed from the title of Zhou et al., IEEE JBHI 2023; text and code were not available."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from scripts.cropping import learned_slices
+from scripts.data.crops import learned_slices
 from scripts.losses import absolute_error, least_squares_adversarial_loss
 
-from .base import Objective, Terms, discrimination, restoration
+from .base import Objective, Terms
 
 
 def kernel_penalties(kernel: Tensor) -> Terms:
-    """How far a kernel is from summing to 1, ending before its borders, being centred, and having few taps (KernelGAN).
+    """What KernelGAN (https://arxiv.org/abs/1909.06581) asks of a kernel: sum 1, dark borders, centred, few taps.
 
     Args:
-        kernel: cube ``(K, K, K)``, K odd, its centre on the voxel that it makes.
+        kernel: cube ``(K, K, K)``, K odd. Its centre lies on the voxel that it makes.
+
+    Example:
+        >>> impulse = torch.zeros(13, 13, 13)
+        >>> impulse[6, 6, 6] = 1
+        >>> float(kernel_penalties(impulse)["kernel_sum"])
+        0.0
     """
     size = kernel.shape[0]
     offset = torch.arange(size, device=kernel.device, dtype=kernel.dtype) - size // 2
@@ -36,21 +42,18 @@ def kernel_penalties(kernel: Tensor) -> Terms:
 
 
 class BlindSR(Objective):
-    r"""Blind-SR (reconstruction): learn an unknown linear degradation, a translation into the target group, and SR.
+    r"""Learn an unknown linear degradation, a translation into the target group, and super-resolution.
 
-    With the source $Y_s$ (``reals``) and the target $X_t$ (``image``), the linear degradation $K$, the translator $T$
-    and the SR network $S$: $K(Y_s)$ (``downsampled``), $T(K(Y_s))$ (``degraded``), $S$ of that (``cycled``), $S(X_t)$
-    (``super_resolved``) and $K(S(X_t))$ (``cycled_image``).
+    The source $Y_s$ is ``reals`` and the target $X_t$ is ``image``. The networks are the linear degradation $K$, the
+    translator $T$ and the SR network $S$. The images are $K(Y_s)$ (``downsampled``), $T(K(Y_s))$ (``degraded``), $S$ of
+    that (``cycled``), $S(X_t)$ (``super_resolved``) and $K(S(X_t))$ (``cycled_image``).
 
-    Args:
-        network: $S$, what inference keeps.
-        degradation: ``downsampling`` $K$, with its ``kernel()``, and ``translator`` $T$.
-        high_res_discriminator: of HR slabs.
-        low_res_discriminator: of LR slabs.
-        weights: one weight per term.
-        ssim_form: see :func:`scripts.losses.ssim_loss`.
+    The generators are ``network`` ($S$, which inference keeps) and ``degradation``, whose parts are ``downsampling``
+    ($K$, with its ``kernel()``) and ``translator`` ($T$).
     """
 
+    generator_names = ("network", "degradation")
+    discriminator_names = ("high_res_discriminator", "low_res_discriminator")
     generator_terms = (
         "high_res_cycle_l1",
         "high_res_cycle_ssim",
@@ -65,30 +68,6 @@ class BlindSR(Objective):
         "kernel_sparsity",
     )
     discriminator_terms = ("high_res_discriminator_super_resolved", "low_res_discriminator_degraded")
-
-    def __init__(
-        self,
-        network: nn.Module,
-        degradation: nn.Module,
-        high_res_discriminator: nn.Module,
-        low_res_discriminator: nn.Module,
-        weights: Mapping[str, float | None],
-        ssim_form: str = "abs",
-    ) -> None:
-        super().__init__(weights)
-        self.network = network
-        self.degradation = degradation
-        self.high_res_discriminator = high_res_discriminator
-        self.low_res_discriminator = low_res_discriminator
-        self.ssim_form = ssim_form
-
-    @property
-    def generators(self) -> nn.ModuleList:
-        return nn.ModuleList([self.network, self.degradation])
-
-    @property
-    def discriminators(self) -> nn.ModuleList:
-        return nn.ModuleList([self.high_res_discriminator, self.low_res_discriminator])
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         reals, image = batch["reals"], batch["image"]
@@ -110,8 +89,8 @@ class BlindSR(Objective):
     def generator_loss(self, images: Mapping[str, Tensor]) -> Terms:
         x = images
         return {
-            **restoration("high_res_cycle", x["cycled"], x["reals"], ssim_form=self.ssim_form),
-            **restoration("low_res_cycle", x["cycled_image"], x["image"], ssim_form=self.ssim_form),
+            **self.restoration("high_res_cycle", x["cycled"], x["reals"]),
+            **self.restoration("low_res_cycle", x["cycled_image"], x["image"]),
             "high_res_adversarial": least_squares_adversarial_loss(self.high_res_discriminator(x["super_resolved"])),
             "low_res_adversarial": least_squares_adversarial_loss(self.low_res_discriminator(x["degraded"])),
             "translation_l1": absolute_error(x["degraded"], x["downsampled"]),
@@ -119,13 +98,7 @@ class BlindSR(Objective):
         }
 
     def discriminator_loss(self, images: Mapping[str, Tensor]) -> Terms:
-        x = images
         return {
-            **discrimination(
-                "high_res_discriminator",
-                self.high_res_discriminator,
-                x["reals"],
-                super_resolved=x["super_resolved"],
-            ),
-            **discrimination("low_res_discriminator", self.low_res_discriminator, x["image"], degraded=x["degraded"]),
+            **self.discrimination("high_res_discriminator", images, "reals", ["super_resolved"]),
+            **self.discrimination("low_res_discriminator", images, "image", ["degraded"]),
         }

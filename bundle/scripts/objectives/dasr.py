@@ -6,50 +6,39 @@ from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from scripts.cropping import learned_slices
+from scripts.data.crops import learned_slices
 from scripts.losses import absolute_error, log_adversarial_loss, log_discriminator_loss, ssim_loss
 
-from .base import Objective, Terms, discrimination
+from .base import Objective, Terms
 
 
 def smooth(slab: Tensor) -> Tensor:
-    """In-plane filter of weights 1/4, 1/2, 1/4, centred on its voxel, without the borders: two 2 x 2 means in turn."""
+    """Low-pass a slab in-plane by the centred weights 1/4, 1/2, 1/4. The result loses a border of one voxel.
+
+    Example:
+        >>> smooth(torch.ones(1, 3, 8, 8)).shape
+        torch.Size([1, 3, 6, 6])
+    """
     return F.avg_pool2d(F.avg_pool2d(slab, 2, stride=1), 2, stride=1)
 
 
 class DASRDegradation(Objective):
     r"""First stage: degrade the source $y$ (``reals``) into slabs ``degraded`` that look like the target (``image``).
 
-    Low frequencies are held to those of the k-space truncation of $y$ (``truncated``), where the paper takes a bicubic
-    one, which sits half a voxel off; the high frequencies are the discriminator's. The paper's perceptual term on a
-    network trained on photographs is left out.
+    The colour term ties low frequencies to those of the k-space truncation of $y$ (``truncated``). The paper takes a
+    bicubic image instead, which sits half a voxel off. The discriminator rules the high frequencies. The paper's
+    perceptual term is left out, because its network was trained on photographs.
 
-    Args:
-        degradation: what is learned.
-        low_res_discriminator: of the high frequencies of LR slabs, patch by patch; its probabilities are the second
-            stage's domain distance.
-        weights: one weight per term; the paper's are 1 for the colour and 0.005 for the texture.
+    ``low_res_discriminator`` judges the high frequencies of LR slabs, patch by patch. The second stage takes its
+    probabilities for the domain distance. The paper weights the colour by 1 and the texture by 0.005.
     """
 
+    generator_names = ("degradation",)
+    discriminator_names = ("low_res_discriminator",)
     generator_terms = ("colour", "texture")
     discriminator_terms = ("low_res_discriminator_degraded",)
-
-    def __init__(
-        self, degradation: nn.Module, low_res_discriminator: nn.Module, weights: Mapping[str, float | None]
-    ) -> None:
-        super().__init__(weights)
-        self.degradation = degradation
-        self.low_res_discriminator = low_res_discriminator
-
-    @property
-    def generators(self) -> nn.ModuleList:
-        return nn.ModuleList([self.degradation])
-
-    @property
-    def discriminators(self) -> nn.ModuleList:
-        return nn.ModuleList([self.low_res_discriminator])
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         reals = batch["reals"]
@@ -67,57 +56,22 @@ class DASRDegradation(Objective):
         }
 
     def discriminator_loss(self, images: Mapping[str, Tensor]) -> Terms:
-        return discrimination(
-            "low_res_discriminator",
-            self.low_res_discriminator,
-            images["image"],
-            loss=log_discriminator_loss,
-            degraded=images["degraded"],
-        )
+        return self.discrimination("low_res_discriminator", images, "image", ["degraded"], loss=log_discriminator_loss)
 
 
 class DASR(Objective):
     r"""Second stage: super-resolve ``degraded`` where it looks real, and the target (``image``) so that it looks HR.
 
-    The domain distance $\omega$ (``distance``) weights the absolute error of ``restored``, made of ``degraded``; both
-    come from the first stage, whose networks get no gradient. The GAN sees high frequencies only, of
-    ``super_resolved`` and of the source $y$ (``reals``).
-
-    Args:
-        network: what inference keeps.
-        degradation: of the first stage.
-        low_res_discriminator: of the first stage.
-        high_res_discriminator: of the high frequencies of HR slabs, patch by patch.
-        weights: one weight per term.
-        ssim_form: see :func:`scripts.losses.ssim_loss`.
+    The domain distance $\omega$ (``distance``) weights the absolute error of ``restored``, which is made of
+    ``degraded``. Both come from the networks of the first stage, ``degradation`` and ``low_res_discriminator``, which
+    stay fixed. ``high_res_discriminator`` sees high frequencies only, of ``super_resolved`` and of the source $y$
+    (``reals``). Inference keeps ``network``.
     """
 
+    fixed_names = ("degradation", "low_res_discriminator")
+    discriminator_names = ("high_res_discriminator",)
     generator_terms = ("weighted_l1", "restoration_ssim", "low_frequency_l1", "adversarial")
     discriminator_terms = ("high_res_discriminator_super_resolved",)
-
-    def __init__(
-        self,
-        network: nn.Module,
-        degradation: nn.Module,
-        low_res_discriminator: nn.Module,
-        high_res_discriminator: nn.Module,
-        weights: Mapping[str, float | None],
-        ssim_form: str = "abs",
-    ) -> None:
-        super().__init__(weights)
-        self.network = network
-        self.degradation = degradation
-        self.low_res_discriminator = low_res_discriminator
-        self.high_res_discriminator = high_res_discriminator
-        self.ssim_form = ssim_form
-
-    @property
-    def generators(self) -> nn.ModuleList:
-        return nn.ModuleList([self.network])
-
-    @property
-    def discriminators(self) -> nn.ModuleList:
-        return nn.ModuleList([self.high_res_discriminator])
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         reals, image = batch["reals"], batch["image"]
@@ -145,10 +99,6 @@ class DASR(Objective):
         }
 
     def discriminator_loss(self, images: Mapping[str, Tensor]) -> Terms:
-        return discrimination(
-            "high_res_discriminator",
-            self.high_res_discriminator,
-            images["reals"],
-            loss=log_discriminator_loss,
-            super_resolved=images["super_resolved"],
+        return self.discrimination(
+            "high_res_discriminator", images, "reals", ["super_resolved"], loss=log_discriminator_loss
         )

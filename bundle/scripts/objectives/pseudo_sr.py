@@ -6,33 +6,34 @@ from collections.abc import Mapping
 from itertools import product
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from scripts.cropping import learned_slices
+from scripts.data.crops import learned_slices
 from scripts.losses import absolute_error, least_squares_adversarial_loss
 
-from .base import Objective, Terms, discrimination, frozen
+from .base import Objective, Terms, frozen
 
 
 class PseudoSR(Objective):
     r"""Clean the target's scans into predefined down-samplings of the source, for which super-resolution has pairs.
 
-    With the source $y$ (``reals``), its predefined down-sampling $y_\downarrow$ (``downsampled``) and the target $x$
-    (``image``): $G_{Y_\downarrow X}(y_\downarrow)$ (``degraded``), $G_{XY_\downarrow}$ of that (``cycled``),
-    $G_{XY_\downarrow}(x)$ (``cleaned``), $G_{XY_\downarrow}(y_\downarrow)$ (``identity``) and its mean over turned and
-    mirrored $x$ (``ensemble``), which is safe on the grid as nothing is up-sampled. The SR network $U$ learns from
-    ``super_resolved``, made of the detached ``cycled``, alone; the adversarial term on ``super_resolved_cycled`` passes
-    through $U$ without moving it.
+    The source $y$ is ``reals``, its predefined down-sampling $y_\downarrow$ is ``downsampled`` and the target $x$ is
+    ``image``. The translators make $G_{Y_\downarrow X}(y_\downarrow)$ (``degraded``), $G_{XY_\downarrow}$ of that
+    (``cycled``), $G_{XY_\downarrow}(x)$ (``cleaned``) and $G_{XY_\downarrow}(y_\downarrow)$ (``identity``).
+    ``ensemble`` is the mean of the cleaned $x$ over its turned and mirrored copies. These keep the LR grid.
 
-    Args:
-        network: ``cleaner`` $G_{XY_\downarrow}$ and ``super_resolution`` $U$, what inference keeps.
-        degradation: ``downsampling`` and ``translator`` $G_{Y_\downarrow X}$.
-        clean_discriminator: $D_{Y_\downarrow}$, of clean LR slabs.
-        low_res_discriminator: $D_X$, of the target's LR slabs.
-        high_res_discriminator: $D_{X_\uparrow}$, real what comes from $x$, fake what comes from $y$.
-        weights: one weight per term.
+    The SR network $U$ learns from ``super_resolved`` alone, made of the detached ``cycled``. The adversarial term of
+    ``super_resolved_cycled`` passes through $U$ without moving it.
+
+    The generators are ``network`` and ``degradation``. The parts of ``network`` are ``cleaner`` ($G_{XY_\downarrow}$)
+    and ``super_resolution`` ($U$); inference keeps both. The parts of ``degradation`` are ``downsampling`` and
+    ``translator`` ($G_{Y_\downarrow X}$). The discriminators are those of clean LR slabs ($D_{Y_\downarrow}$), of the
+    target's LR slabs ($D_X$) and of SR slabs ($D_{X_\uparrow}$). For the last, slabs made of $x$ are real and slabs
+    made of $y$ are fake.
     """
 
+    generator_names = ("network", "degradation")
+    discriminator_names = ("clean_discriminator", "low_res_discriminator", "high_res_discriminator")
     generator_terms = (
         "cleaned_adversarial",
         "degraded_adversarial",
@@ -47,30 +48,6 @@ class PseudoSR(Objective):
         "low_res_discriminator_degraded",
         "high_res_discriminator_super_resolved_cycled",
     )
-
-    def __init__(
-        self,
-        network: nn.Module,
-        degradation: nn.Module,
-        clean_discriminator: nn.Module,
-        low_res_discriminator: nn.Module,
-        high_res_discriminator: nn.Module,
-        weights: Mapping[str, float | None],
-    ) -> None:
-        super().__init__(weights)
-        self.network = network
-        self.degradation = degradation
-        self.clean_discriminator = clean_discriminator
-        self.low_res_discriminator = low_res_discriminator
-        self.high_res_discriminator = high_res_discriminator
-
-    @property
-    def generators(self) -> nn.ModuleList:
-        return nn.ModuleList([self.network, self.degradation])
-
-    @property
-    def discriminators(self) -> nn.ModuleList:
-        return nn.ModuleList([self.clean_discriminator, self.low_res_discriminator, self.high_res_discriminator])
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         reals, image = batch["reals"], batch["image"]
@@ -110,20 +87,14 @@ class PseudoSR(Objective):
         }
 
     def discriminator_loss(self, images: Mapping[str, Tensor]) -> Terms:
-        x = images
         return {
-            **discrimination("clean_discriminator", self.clean_discriminator, x["downsampled"], cleaned=x["cleaned"]),
-            **discrimination("low_res_discriminator", self.low_res_discriminator, x["image"], degraded=x["degraded"]),
-            **discrimination(
-                "high_res_discriminator",
-                self.high_res_discriminator,
-                x["super_resolved_image"],
-                super_resolved_cycled=x["super_resolved_cycled"],
-            ),
+            **self.discrimination("clean_discriminator", images, "downsampled", ["cleaned"]),
+            **self.discrimination("low_res_discriminator", images, "image", ["degraded"]),
+            **self.discrimination("high_res_discriminator", images, "super_resolved_image", ["super_resolved_cycled"]),
         }
 
     def _ensemble(self, image: Tensor, cleaned: Tensor) -> Tensor:
-        """The mean over the eight symmetries of the plane, each undone after cleaning; the first is ``cleaned``."""
+        """The mean over the eight symmetries of the plane, each undone after cleaning. The first is ``cleaned``."""
         total = cleaned
         for mirrored, turns in list(product((False, True), range(4)))[1:]:
             given = torch.rot90(image.flip(3) if mirrored else image, turns, (2, 3))

@@ -1,45 +1,38 @@
-"""Supervised training on pairs, with TS-RCAN's loss (Li, Liu et al., https://arxiv.org/abs/2111.14259)."""
+"""Supervised training on pairs, with the loss of TS-RCAN (Li, Liu et al., https://arxiv.org/abs/2111.14259)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from scripts.cropping import learned_slices, without_margin
+from scripts.data.crops import learned_slices, without_margin
 
-from .base import Objective, Terms, restoration
+from .base import Objective, Terms
 
 
 class Supervised(Objective):
-    """Restore the high-resolution reference of a pair; what the pairs are is a matter of the data.
+    """Restore the HR reference of a pair. The data decide what the pairs are.
 
     Args:
-        network: what is trained and what inference keeps.
-        weights: one weight per term; the authors' are 100 for L1 and 50 for SSIM, here 1 and 0.5.
-        ssim_form: see :func:`scripts.losses.ssim_loss`; the default is that of the authors' code.
-        margin: LR voxels at the borders of a slab that are not compared: the skip interpolates there beyond what the
-            crop shows. Along the slices, context does the same where slabs have it; an axis that keeps its size is not
-            interpolated.
+        margin: LR voxels at the borders of a slab that the loss ignores. There the skip interpolates beyond the crop.
+            Along the slices, context has the same purpose. An axis that keeps its size needs no margin.
+        declared: ``weights``, ``generators`` (``network``) and ``ssim_form``, see :class:`.Objective`. The authors
+            weight L1 by 100 and SSIM by 50; here that is 1 and 0.5.
+
+    Example:
+        >>> from torch import nn
+        >>> weights = {"restoration_l1": 1.0, "restoration_ssim": 0.5}
+        >>> list(Supervised(weights=weights, generators={"network": nn.ReLU()}, ssim_form="abs", margin=0).generators)
+        ['network']
     """
 
     generator_terms = ("restoration_l1", "restoration_ssim")
 
-    def __init__(
-        self,
-        network: nn.Module,
-        weights: Mapping[str, float | None],
-        ssim_form: str = "one_minus_square",
-        margin: int = 0,
-    ) -> None:
-        super().__init__(weights)
-        self.network = network
-        self.ssim_form = ssim_form
+    def __init__(self, *, margin: int, **declared: Any) -> None:
+        super().__init__(**declared)
         self.margin = margin
-
-    @property
-    def generators(self) -> nn.ModuleList:
-        return nn.ModuleList([self.network])
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         image = batch["image"]
@@ -50,4 +43,4 @@ class Supervised(Objective):
         return without_margin(self.margin, dims, **slabs)
 
     def generator_loss(self, images: Mapping[str, Tensor]) -> Terms:
-        return restoration("restoration", images["pred"], images["label"], ssim_form=self.ssim_form)
+        return self.restoration("restoration", images["pred"], images["label"])

@@ -3,41 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from scripts.cropping import learned_slices
+from scripts.data.crops import learned_slices
 from scripts.losses import absolute_error, adaptation_loss, adversarial_loss
 
-from .base import Objective, Terms, discrimination, restoration
+from .base import Objective, Terms
 
 
 class UDEAN(Objective):
-    r"""Learn the degradation of the target group on the source group, and to undo it, without pairs.
+    r"""Learn the degradation of the target group on the source group, and learn to undo it, without pairs.
 
-    In the paper's symbols, with source $Y_s$ (``reals``) and target $X_t$ (``image``): features $f_s$ (``features``),
-    made LR image $X_{st}$ (``degraded``), its features $f_{sts}$ (``cycled_features``) and $Y_{sts}$ (``cycled``),
-    $\hat Y_s$ (``reconstructed``), $f_t$ (``target_features``), $\hat X_t$ (``reconstructed_image``). Images are slabs
-    ``(B, S, H, W)``, slices as channels, intensities about [0, 1]. ``truncated``, the k-space truncation of $Y_s$, is
-    what a network with ``skip`` starts from, with noise where some was estimated; the papers' network ignores it.
+    The source $Y_s$ is ``reals`` and the target $X_t$ is ``image``. In the paper's symbols the method publishes:
+
+    ======================= ================= =============================================
+    name                    symbol            what it is
+    ======================= ================= =============================================
+    ``features``            $f_s$             what the extractor finds in $Y_s$
+    ``truncated``                             the k-space truncation of $Y_s$
+    ``degraded``            $X_{st}$          the LR image that the degradation makes
+    ``cycled_features``     $f_{sts}$         its features
+    ``cycled``              $Y_{sts}$         the SR image made of these
+    ``reconstructed``       $\hat Y_s$        the SR image made of $f_s$
+    ``target_features``     $f_t$             features of $X_t$
+    ``reconstructed_image`` $\hat X_t$        the LR image made of these
+    ======================= ================= =============================================
+
+    Images are slabs ``(B, S, H, W)``, slices as channels, intensities about [0, 1]. A network with ``skip`` starts from
+    ``truncated``, with noise where some was estimated. The papers' network ignores it.
+
+    The generators are ``network`` (LR encoder and SR decoder, which inference keeps) and ``degradation``
+    (down-sampling extractor and LR decoder). The discriminators are $D_h$ of HR slabs, $D_{da}$ of LR slabs and
+    $D_{fa}$ of feature maps. Without ``feature_discriminator`` there is no feature adaptation.
 
     Args:
-        network: LR encoder and SR decoder, what inference keeps.
-        degradation: down-sampling extractor and LR decoder.
-        high_res_discriminator: $D_h$, of HR slabs.
-        low_res_discriminator: $D_{da}$, of LR slabs.
-        feature_discriminator: $D_{fa}$, of feature maps; None leaves out the feature adaptation.
-        weights: one weight per term; the paper's are 1 for L1, 0.5 for SSIM, 0.01 for adversarial terms and 0.1 for
-            the feature cycle and the two adaptations.
-        ssim_form: see :func:`scripts.losses.ssim_loss`.
-        image_adaptation: whether $X_{st}$ is to look like the target group. If not, $D_{da}$ does not see it either, as
-            it would be trained on it to no purpose.
-        cycle_to_degradation: whether the gradient of the cycle passes $X_{st}$ to what made it, as in the paper, which
-            then also learns to leave out of $X_{st}$ what is hard to restore, as far as $D_{da}$ lets it. Ours, for a
-            degradation that is known but for a rest, stops there; $f_s$ learns from the terms that compare it.
+        image_adaptation: whether $X_{st}$ has to look like the target group. If not, $D_{da}$ does not see $X_{st}$.
+        cycle_to_degradation: whether the cycle also moves what makes $X_{st}$, as in the paper. It then learns to leave
+            out of $X_{st}$ what is hard to restore, as far as $D_{da}$ lets it. False suits a degradation that is known
+            up to a residual: the cycle's gradient stops at $X_{st}$.
+        declared: ``weights``, ``generators``, ``discriminators`` and ``ssim_form``, see :class:`.Objective`. The paper
+            weights L1 by 1, SSIM by 0.5, adversarial terms by 0.01, the feature cycle and both adaptations by 0.1.
     """
 
+    generator_names = ("network", "degradation")
+    discriminator_names = ("high_res_discriminator", "low_res_discriminator", "feature_discriminator")
+    optional_names = ("feature_discriminator",)
     generator_terms = (
         "image_cycle_l1",
         "image_cycle_ssim",
@@ -60,41 +73,15 @@ class UDEAN(Objective):
         "feature_discriminator_target_features",
     )
 
-    def __init__(
-        self,
-        network: nn.Module,
-        degradation: nn.Module,
-        high_res_discriminator: nn.Module,
-        low_res_discriminator: nn.Module,
-        feature_discriminator: nn.Module | None,
-        weights: Mapping[str, float | None],
-        ssim_form: str = "abs",
-        image_adaptation: bool = True,
-        cycle_to_degradation: bool = True,
-    ) -> None:
-        super().__init__(weights)
-        self.network = network
-        self.degradation = degradation
-        self.high_res_discriminator = high_res_discriminator
-        self.low_res_discriminator = low_res_discriminator
-        self.feature_discriminator = feature_discriminator
-        self.ssim_form = ssim_form
+    def __init__(self, *, image_adaptation: bool, cycle_to_degradation: bool, **declared: Any) -> None:
+        super().__init__(**declared)
         self.image_adaptation = image_adaptation
         self.cycle_to_degradation = cycle_to_degradation
         absent = set() if image_adaptation else {"image_adaptation", "low_res_discriminator_degraded"}
-        if feature_discriminator is None:
+        if self.feature_discriminator is None:
             absent |= {"feature_adaptation", "feature_discriminator_target_features"}
         self.generator_terms = tuple(term for term in self.generator_terms if term not in absent)
         self.discriminator_terms = tuple(term for term in self.discriminator_terms if term not in absent)
-
-    @property
-    def generators(self) -> nn.ModuleList:
-        return nn.ModuleList([self.network, self.degradation])
-
-    @property
-    def discriminators(self) -> nn.ModuleList:
-        networks = [self.high_res_discriminator, self.low_res_discriminator, self.feature_discriminator]
-        return nn.ModuleList(network for network in networks if network is not None)
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         reals, image = batch["reals"], batch["image"]
@@ -121,41 +108,35 @@ class UDEAN(Objective):
         }
 
     def generator_loss(self, images: Mapping[str, Tensor]) -> Terms:
-        x = images
+        x, high_res, low_res = images, self.high_res_discriminator, self.low_res_discriminator
         terms = {
-            **self._restoration("image_cycle", x["cycled"], x["reals"], self.high_res_discriminator),
+            **self._comparison("image_cycle", x["cycled"], x["reals"], high_res),
             "feature_cycle_l1": absolute_error(x["cycled_features"], x["features"]),
-            **self._restoration("high_res_consistency", x["reconstructed"], x["reals"], self.high_res_discriminator),
-            **self._restoration(
-                "low_res_consistency", x["reconstructed_image"], x["image"], self.low_res_discriminator
-            ),
+            **self._comparison("high_res_consistency", x["reconstructed"], x["reals"], high_res),
+            **self._comparison("low_res_consistency", x["reconstructed_image"], x["image"], low_res),
         }
         if self.image_adaptation:
             with torch.no_grad():  # the second half of eq. 8 depends on no generator
-                constant = adaptation_loss(self.low_res_discriminator(x["image"]))
-            terms["image_adaptation"] = adaptation_loss(self.low_res_discriminator(x["degraded"])) + constant
+                constant = adaptation_loss(low_res(x["image"]))
+            terms["image_adaptation"] = adaptation_loss(low_res(x["degraded"])) + constant
         if self.feature_discriminator is not None:
             logits = [self.feature_discriminator(x[name]) for name in ("target_features", "features")]
             terms["feature_adaptation"] = adaptation_loss(logits[0]) + adaptation_loss(logits[1])
         return terms
 
     def discriminator_loss(self, images: Mapping[str, Tensor]) -> Terms:
-        x = images
-        low_res_fakes = ("degraded", "reconstructed_image") if self.image_adaptation else ("reconstructed_image",)
-        pairs = [
-            ("high_res_discriminator", self.high_res_discriminator, "reals", ("reconstructed", "cycled")),
-            ("low_res_discriminator", self.low_res_discriminator, "image", low_res_fakes),
-        ]
+        low_res_fakes = ["degraded", "reconstructed_image"] if self.image_adaptation else ["reconstructed_image"]
+        terms = {
+            **self.discrimination("high_res_discriminator", images, "reals", ["reconstructed", "cycled"]),
+            **self.discrimination("low_res_discriminator", images, "image", low_res_fakes),
+        }
         if self.feature_discriminator is not None:
-            pairs.append(("feature_discriminator", self.feature_discriminator, "features", ("target_features",)))
-        terms: Terms = {}
-        for name, discriminator, real, fakes in pairs:
-            terms |= discrimination(name, discriminator, x[real], **{fake: x[fake] for fake in fakes})
+            terms |= self.discrimination("feature_discriminator", images, "features", ["target_features"])
         return terms
 
-    def _restoration(self, name: str, made: Tensor, given: Tensor, discriminator: nn.Module) -> Terms:
+    def _comparison(self, name: str, made: Tensor, given: Tensor, discriminator: nn.Module) -> Terms:
         """The three parts of eq. 4, 6 and 7."""
         return {
-            **restoration(name, made, given, ssim_form=self.ssim_form),
+            **self.restoration(name, made, given),
             f"{name}_adversarial": adversarial_loss(discriminator(made)),
         }

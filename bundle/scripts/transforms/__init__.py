@@ -1,34 +1,47 @@
-"""Transforms between what was acquired and what the networks see: resolution, grid, intensity, reading.
+"""Transforms from a scan's file to the network and back, by what they act on.
 
-Each array transform takes a channel-first volume; its ``...d`` twin works on a dictionary. The metadata of a
-``MetaTensor`` follow: the field of view and the position of voxel 0 never change, the spacing does.
+* File: reading, headers, naming and saving.
+* Grid: grid, registration and misalignment.
+* Voxels: intensity, masks and familiarity.
+* k-space: acquisition, degradation, simulation and consistency.
+* Prediction: results.
+
+A transform of one volume comes as a pair: the array transform takes a channel-first volume, and its ``...d`` twin takes
+a dictionary. A transform of several volumes takes a dictionary only. The metadata of a ``MetaTensor`` follow. The field
+of view and the position of voxel 0 never change; the spacing may.
 """
 
+from scripts.transforms.acquisition import KSpaceTruncate, KSpaceTruncated
 from scripts.transforms.consistency import DataConsistencyd, consistency_mode
-from scripts.transforms.degradation import RandDegraded
+from scripts.transforms.degradation import RandDegraded, Subsample, Subsampled
 from scripts.transforms.familiarity import WarnUnfamiliard
-from scripts.transforms.intensity import ScaleIntensityRobust, ScaleIntensityRobustd
-from scripts.transforms.io import LoadImageStrictd
-from scripts.transforms.misalignment import Misalignd
-from scripts.transforms.post import InterpolateBaselinesd, MeasureConsistencyd, SplitDisagreementd
-from scripts.transforms.registration import RigidRegisterd
-from scripts.transforms.spatial import KSpaceSpacing, KSpaceSpacingd, KSpaceTruncate, KSpaceTruncated
-from scripts.transforms.subsampling import Subsample, Subsampled
-from scripts.transforms.utility import (
-    CheckVolume,
-    CheckVolumed,
+from scripts.transforms.grid import (
+    CheckSameGridd,
     DeclareHighResGrid,
     DeclareHighResGridd,
     DeclareRestoredGridd,
+    KSpaceSpacing,
+    KSpaceSpacingd,
 )
+from scripts.transforms.intensity import ScaleIntensityRobust, ScaleIntensityRobustd
+from scripts.transforms.masks import ErodeMask, ErodeMaskd
+from scripts.transforms.misalignment import Misalignd
+from scripts.transforms.reading import CheckVolume, CheckVolumed, LoadImageStrictd
+from scripts.transforms.registration import RigidRegisterd
+from scripts.transforms.results import InterpolateBaselinesd, MeasureConsistencyd, SplitDisagreementd
+from scripts.transforms.saving import SaveImageDerivatived
+from scripts.transforms.simulation import simulated_acquisition
 
 __all__ = [
+    "CheckSameGridd",
     "CheckVolume",
     "CheckVolumed",
     "DataConsistencyd",
     "DeclareHighResGrid",
     "DeclareHighResGridd",
     "DeclareRestoredGridd",
+    "ErodeMask",
+    "ErodeMaskd",
     "InterpolateBaselinesd",
     "KSpaceSpacing",
     "KSpaceSpacingd",
@@ -39,6 +52,7 @@ __all__ = [
     "Misalignd",
     "RandDegraded",
     "RigidRegisterd",
+    "SaveImageDerivatived",
     "ScaleIntensityRobust",
     "ScaleIntensityRobustd",
     "SplitDisagreementd",
@@ -46,4 +60,5 @@ __all__ = [
     "Subsampled",
     "WarnUnfamiliard",
     "consistency_mode",
+    "simulated_acquisition",
 ]

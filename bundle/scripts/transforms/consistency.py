@@ -1,4 +1,4 @@
-"""Data consistency: put back what was acquired, as far as the scan tells that it was acquired as assumed."""
+"""Data consistency: put the acquired k-space back into the prediction, as far as the scan supports the assumptions."""
 
 from __future__ import annotations
 
@@ -14,26 +14,34 @@ from monai.utils import convert_to_tensor
 from nibabel.orientations import aff2axcodes
 from torch import Tensor
 
-from scripts.acquisition import MISFIT, Acquisition, measure_acquisition
-from scripts.consistency import gain_and_shift, in_band, soft_data_consistency
-from scripts.degradation import Degradation, read_degradation
-from scripts.kspace import data_consistency
+from scripts.physics.acquisition import RECOGNITION, Acquisition, measure_acquisition
+from scripts.physics.consistency import gain_and_shift, in_band, soft_data_consistency
+from scripts.physics.degradation import Degradation, read_degradation
+from scripts.physics.kspace import data_consistency
 from scripts.transforms.utils import file_name, plain, spatial_dims, warn
 
 __all__ = ["DataConsistencyd", "consistency_mode"]
 
+
 MODES = ("off", "hard", "soft", "auto")
-LARGEST_GAIN = 0.02  # of the prediction over the scan, up or down
+LARGEST_GAIN = 0.02  # relative difference in brightness between prediction and scan
 LARGEST_SHIFT = 0.1  # voxels of the scan
-FILTER_ERROR = 0.05  # amplitude, of a filter that the scan's spectrum tells
+FILTER_ERROR = 0.05  # amplitude by which a filter may be wrong that was recognised from the scan's spectrum
 CONTRADICTION = 0.2  # amplitude, rms along an axis, between the scan's filter and the transfer of its group
 
 
 def consistency_mode(value: str | bool) -> str:
-    """The mode of :class:`DataConsistencyd` that a config means: true is ``hard``; false, YAML's ``off``, is ``off``.
+    """The mode of :class:`DataConsistencyd` that a config means. YAML reads ``off`` as false.
+
+    Args:
+        value: true for ``hard``, false for ``off``, or a mode.
 
     Raises:
         ValueError: when ``value`` is neither a boolean nor a mode.
+
+    Example:
+        >>> consistency_mode(False), consistency_mode("auto")
+        ('off', 'auto')
     """
     mode = ("off", "hard")[value] if isinstance(value, bool) else value
     if mode not in MODES:
@@ -42,11 +50,11 @@ def consistency_mode(value: str | bool) -> str:
 
 
 class _AssumptionError(Exception):
-    """Why a scan's k-space must not be put back: expectation, value, remedy."""
+    """The reason why a scan's k-space must not be put back: expectation, value, remedy."""
 
 
 class _Transfer(NamedTuple):
-    """What is assumed of a scan's k-space, see :func:`scripts.consistency.soft_data_consistency`."""
+    """The assumptions about a scan's k-space, see :func:`scripts.physics.consistency.soft_data_consistency`."""
 
     window: Tensor
     noise: Tensor | None
@@ -56,31 +64,37 @@ class _Transfer(NamedTuple):
 class DataConsistencyd(MapTransform):
     """Put the acquired k-space back into the prediction.
 
-    It belongs before anything that undoes the intensity scale: both volumes must be in the same units. The modes:
+    Both volumes must be in the same units, so it belongs before the intensity scale is undone. The modes:
 
-    * ``hard``: all of it, see :func:`scripts.kspace.data_consistency`; right for a plain truncation, when the target
-      has the scan's noise.
-    * ``soft``: as far as it is expected to lessen the error, see :mod:`scripts.consistency`. Transfer and noise are
-      those of ``degradation``; without one the scan counts as unfiltered, and as noise what the network smoothed away.
-    * ``auto``: ``soft`` with a safeguard. Without a ``degradation``, the transfer is the one that the scan's own
-      spectrum tells, see :mod:`scripts.acquisition`. Off, with a warning that says why, when the prediction differs
-      from the scan in brightness or place, or when the spectrum is none that a scanner leaves, or contradicts the
+    * ``hard``: put back all of it. This suits a plain truncation, when the wanted image has the scan's noise.
+    * ``soft``: put back as much as is expected to reduce the error, see :mod:`scripts.physics.consistency`. Transfer
+      and noise come from ``degradation``. Without one, the scan counts as unfiltered, and detail that the network
+      smoothed away may count as noise.
+    * ``auto``: ``soft`` with a safeguard. Without a ``degradation``, the scan's own spectrum gives the transfer, see
+      :mod:`scripts.physics.acquisition`. It stays off with a warning in three cases. The prediction differs from the
+      scan in brightness or place; no filter of a scanner explains the spectrum; or the spectrum contradicts the
       degradation.
-    * ``off``: nothing.
+    * ``off``: put back nothing.
 
-    What was done is put under ``data_consistency`` into the metadata of the image, and warnings into its ``warnings``,
-    from where ``Invertd`` takes them into those of the prediction.
+    The metadata of the image record its action under ``data_consistency``, and its warnings under ``warnings``.
+    ``Invertd`` copies both to the metadata of the prediction.
 
     Args:
         keys: the predictions.
         image_key: the acquired volume.
         mode: see above and :func:`consistency_mode`.
-        degradation: of the scan's group, for ``soft`` and ``auto``: an estimate, or the file where it was saved.
+        degradation: of the scan's group, for ``soft`` and ``auto``: an estimate, or its file.
         allow_missing_keys: whether a key may be absent.
 
     Raises:
-        ValueError: when the mode is unknown, or a degradation is given for ``hard``; when called, if the prediction's
-            size is not a whole multiple of the image's along every axis, or it has several channels but for ``hard``.
+        ValueError: when the mode is unknown, or a degradation is given for ``hard``. When called, if the prediction's
+            size is not a whole multiple of the image's. When called in ``soft`` or ``auto``, if the prediction has
+            several channels.
+
+    Example:
+        >>> data = {"image": torch.ones(1, 4, 4, 4), "pred": torch.zeros(1, 8, 8, 8)}
+        >>> float(DataConsistencyd(mode="hard")(data)["pred"].mean())
+        1.0
     """
 
     def __init__(
@@ -96,8 +110,8 @@ class DataConsistencyd(MapTransform):
         self.mode = consistency_mode(mode)
         if degradation is not None and self.mode == "hard":
             raise ValueError(
-                "data_consistency: hard takes the scan for a plain truncation, got a degradation as well. Use soft or "
-                "auto, or leave it out."
+                "data_consistency: hard takes the scan for a plain truncation, got a degradation as well. Set soft or "
+                "auto, or leave the degradation out."
             )
         given = degradation is None or isinstance(degradation, Degradation)
         self.degradation = degradation if given else read_degradation(degradation)
@@ -134,7 +148,7 @@ class DataConsistencyd(MapTransform):
         return out.copy_meta_from(pred) if isinstance(pred, MetaTensor) else out
 
     def _weighted(self, pred: Tensor, scan: Tensor, names: Sequence[str]) -> tuple[Tensor, str, str]:
-        """The prediction with the scan's k-space as far as it can be trusted, what was done, and a warning."""
+        """The prediction with the scan's k-space as far as it can be trusted, a record of this, and a warning."""
         try:
             transfer, remark = self._transfer(pred[0], scan[0], names)
             kspaces = in_band(pred[0], scan[0])
@@ -149,77 +163,78 @@ class DataConsistencyd(MapTransform):
         return (
             values[None],
             f"{done}, undoing {remark}",
-            f"Data consistency expected a plain truncation, found {remark}, and undid what can be undone. Set "
-            "data_consistency: off if the scan is only soft.",
+            f"Data consistency expected a plain truncation, found {remark}, and undid the filter as far as the noise "
+            "allows. Set data_consistency: off if the scan is soft for another reason.",
         )
 
     def _transfer(self, pred: Tensor, scan: Tensor, names: Sequence[str]) -> tuple[_Transfer, str]:
-        """What to assume of the scan's k-space, and in words what makes that other than a truncation."""
-        found, told = self.degradation, None
+        """The assumptions about the scan's k-space, and in words how they differ from a plain truncation."""
+        group, measured = self.degradation, None
         if self.mode == "auto":
             truncated = [axis for axis in range(3) if pred.shape[axis] > scan.shape[axis]]
-            told = measure_acquisition(scan, truncated) if truncated else None
-            if found is not None:
-                _check_group(told, found, truncated, names)
+            measured = measure_acquisition(scan, truncated) if truncated else None
+            if group is not None:
+                _check_group(measured, group, truncated, names)
             elif truncated:
-                _check_spectrum(told, scan.shape, names)
-        if found is not None:
-            window = found.window(scan.shape)
-            noise = found.noise_std**2 * scan.numel() * (window**2 if found.filtered_noise else torch.ones_like(window))
-            error = (found.window(scan.shape, (1.0, 1.0, 1.0)) - window).abs()
+                _check_spectrum(measured, scan.shape, names)
+        if group is not None:
+            window = group.window(scan.shape)
+            noise = group.noise_std**2 * scan.numel() * (window**2 if group.filtered_noise else torch.ones_like(window))
+            error = (group.window(scan.shape, (1.0, 1.0, 1.0)) - window).abs()
             return _Transfer(window, noise, error.to(scan)), ""
-        if told is None:
+        if measured is None:
             return _Transfer(torch.ones_like(scan), None, 0.0), ""
-        window = told.window(scan.shape)
+        window = measured.window(scan.shape)
         filtered = bool(((window > 0) & (window < 1)).any())
-        return _Transfer(window, None, FILTER_ERROR * filtered), told.describe(names)
+        return _Transfer(window, None, FILTER_ERROR * filtered), measured.describe(names)
 
 
 def _check_brightness_and_place(acquired: Tensor, predicted: Tensor) -> None:
     gain, shift = gain_and_shift(acquired, predicted)
     if not abs(gain - 1) <= LARGEST_GAIN:
         raise _AssumptionError(
-            f"the prediction, degraded again, should be as bright as the scan to {LARGEST_GAIN:.0%}, but is {gain:.3f} "
-            "times as bright. Use weights that keep the intensity; data_consistency: hard trusts the scan."
+            f"the truncated prediction should be as bright as the scan to {LARGEST_GAIN:.0%}, but is {gain:.3f} times "
+            "as bright. Use weights that keep the intensity, or set data_consistency: hard to trust the scan."
         )
     if not max(map(abs, shift)) <= LARGEST_SHIFT:
         raise _AssumptionError(
-            f"the prediction, degraded again, should lie on the scan to {LARGEST_SHIFT:g} voxels, but lies off by "
-            f"{', '.join(f'{value:.2f}' for value in shift)}. Use weights trained on this grid."
+            f"the truncated prediction should lie on the scan to {LARGEST_SHIFT:g} voxels, but is shifted by "
+            f"{', '.join(f'{value:.2f}' for value in shift)} voxels. Use weights trained on this grid."
         )
 
 
-def _check_spectrum(told: Acquisition | None, shape: Sequence[int], names: Sequence[str]) -> None:
-    if told is None:
+def _check_spectrum(measured: Acquisition | None, shape: Sequence[int], names: Sequence[str]) -> None:
+    if measured is None:
         raise _AssumptionError(
-            f"the scan should have at least 32 voxels along each axis to tell how it was acquired, but has "
-            f"{tuple(shape)}. Give the degradation of its group; data_consistency: hard assumes a plain truncation."
+            "the scan should have at least 32 voxels along each axis to show how it was acquired, but has "
+            f"{tuple(shape)}. Give the degradation of its group, or set data_consistency: hard for a plain truncation."
         )
-    if None in told.filters:
-        axis = told.filters.index(None)
+    if None in measured.filters:
+        axis = measured.filters.index(None)
         raise _AssumptionError(
-            f"the spectrum along the {names[axis]} axis should be that of a head, truncated and filtered as scanners "
-            f"do, to {MISFIT} dB, but differs by {told.misfits[axis]:.1f} dB: the scan was interpolated, smoothed, or "
-            "is none of a head. Use the scan as it was acquired, or give the degradation of its group."
+            f"a filter of a scanner should explain the spectrum along the {names[axis]} axis to "
+            f"{RECOGNITION.largest_misfit} dB, but the best one differs by {measured.misfits[axis]:.1f} dB: the scan "
+            "was interpolated or smoothed, or it does not show a brain. Use the scan as it was acquired, or give the "
+            "degradation of its group."
         )
 
 
-def _check_group(told: Acquisition | None, group: Degradation, axes: Sequence[int], names: Sequence[str]) -> None:
-    """See that the scan does not contradict the degradation of its group, along the axes where it tells anything."""
+def _check_group(measured: Acquisition | None, group: Degradation, axes: Sequence[int], names: Sequence[str]) -> None:
+    """Compare the scan's own filters with the degradation of its group, along the axes whose filter was recognised."""
     u = np.linspace(0, 1, 65)
-    for axis in axes if told is not None else ():
-        one, transfer = told.filters[axis], group.transfers[axis]
+    for axis in axes if measured is not None else ():
+        one, transfer = measured.filters[axis], group.transfers[axis]
         difference = 0.0 if one is None else float(np.sqrt(np.mean((one.at(u) - transfer.at(u)) ** 2)))
         if difference > CONTRADICTION:
             raise _AssumptionError(
                 f"along the {names[axis]} axis the scan should have its group's transfer ({transfer.family}) to "
-                f"{CONTRADICTION:g}, but its spectrum tells another ({one.family}), {difference:.2f} off. Estimate the "
-                "degradation on scans like this one."
+                f"{CONTRADICTION:g}, but its spectrum shows another ({one.family}), which differs by {difference:.2f}. "
+                "Estimate the degradation on scans like this one."
             )
 
 
 def _axis_names(image: Tensor) -> tuple[str, ...]:
-    """The codes of the volume's axes, or their numbers where there is no affine."""
+    """The codes of the volume's axes such as R, A, S; their numbers without an affine."""
     if not isinstance(image, MetaTensor):
         return tuple(str(axis) for axis in range(image.ndim - 1))
     return tuple(map(str, aff2axcodes(np.asarray(image.affine))))

@@ -1,4 +1,4 @@
-"""Degradation: make low-resolution scans like those of a group, as far as its spectra tell."""
+"""Degradation: lower the resolution of a volume by an estimated degradation, or by keeping every s-th voxel."""
 
 from __future__ import annotations
 
@@ -7,33 +7,48 @@ from collections.abc import Hashable, Mapping, Sequence
 
 import torch
 from monai.config import KeysCollection, PathLike
-from monai.transforms import MapTransform, RandomizableTransform
+from monai.transforms import MapTransform, RandomizableTransform, Transform
 from torch import Tensor
 
-from scripts.degradation import Degradation, read_degradation
-from scripts.kspace import apodise, complex_noise, fftc, ifftc, truncate
-from scripts.transforms.utils import as_float, on_same_field_of_view, plain, spatial_dims, truncated_size
+from scripts.physics.degradation import Degradation, read_degradation
+from scripts.physics.kspace import apodise, complex_noise, fftc, ifftc, truncate
+from scripts.transforms.utils import (
+    as_float,
+    checked_factors,
+    factors_of,
+    file_name,
+    on_same_field_of_view,
+    plain,
+    spatial_dims,
+    truncated_size,
+)
 
-__all__ = ["RandDegraded"]
+__all__ = ["RandDegraded", "Subsample", "Subsampled"]
 
 
 class RandDegraded(RandomizableTransform, MapTransform):
-    """Lower the resolution as an estimate says that a group of scans was, differently each time within its uncertainty.
+    """Lower the resolution by an estimated degradation, each time with another draw from its uncertainty.
 
-    k-space is truncated, weighted by the estimated transfer, and given the estimated noise. The logarithms of the
-    transfer along each axis and of the noise are drawn around the estimate with its standard errors. The grid is that
-    of :class:`KSpaceTruncated`; there is no inverse, for what was weighted down is lost in noise.
+    It truncates k-space, weights it by the estimated transfer, and adds the estimated noise. It draws the logarithms of
+    the noise and of the transfer along each axis around the estimate, with its standard errors. The grid is that of
+    :class:`.KSpaceTruncated`. It has no inverse, because weighted detail is lost in the noise.
 
     Args:
-        keys: high-resolution volumes (1, H, W, D) in the canonical frame, on the common intensity scale.
-        degradation: the estimate, or the file where it was saved.
+        keys: HR volumes ``(1, H, W, D)`` in the canonical frame, on the common intensity scale.
+        degradation: the estimate, or its file.
         scale_factor: how much coarser the result is along each axis.
-        strength: of the variation, in standard errors; 0 makes the estimate itself.
-        seed: of the draws, one after another.
+        strength: of the variation, in standard errors. With 0 every draw is the estimate itself.
+        seed: of the sequence of draws.
         allow_missing_keys: whether a key may be absent.
 
     Raises:
         ValueError: when ``strength`` is negative.
+
+    Example:
+        >>> from scripts.physics.degradation import known_degradation
+        >>> degrade = RandDegraded("image", known_degradation(hamming=True), (2, 2, 1))
+        >>> degrade({"image": torch.rand(1, 16, 16, 8)})["image"].shape
+        torch.Size([1, 8, 8, 8])
     """
 
     def __init__(
@@ -55,7 +70,7 @@ class RandDegraded(RandomizableTransform, MapTransform):
         self.set_random_state(seed)
 
     def randomize(self, data: object = None) -> None:
-        """Draw deviations of the three transfers and of the noise, in standard errors, and the noise's seed."""
+        """Draw the deviations of three transfers and of the noise, in standard errors, and the seed of the noise."""
         super().randomize(data)
         self.deviations = (self.strength * self.R.normal(size=4).clip(-2, 2)).tolist()
         self.noise_seed = int(self.R.randint(2**31))
@@ -80,3 +95,59 @@ class RandDegraded(RandomizableTransform, MapTransform):
         if found.filtered_noise:
             k = apodise(k, window, dim)
         return on_same_field_of_view(ifftc(k, dim).real, img)
+
+
+class Subsample(Transform):
+    """Nearest-neighbour down-sampling: keep every s-th voxel, from the first voxel on.
+
+    Frequencies above the new Nyquist frequency are aliased. The grid is that of k-space truncation.
+
+    Args:
+        scale_factor: whole number s, one for all or one per spatial axis.
+
+    Raises:
+        ValueError: when called with a volume whose sizes are not multiples of the scale factor.
+
+    Example:
+        >>> Subsample((2, 2, 1))(torch.rand(1, 16, 16, 8)).shape
+        torch.Size([1, 8, 8, 8])
+    """
+
+    def __init__(self, scale_factor: Sequence[int] | int) -> None:
+        self.scale_factor = checked_factors(scale_factor)
+
+    def __call__(self, img: Tensor) -> Tensor:
+        """Subsample a channel-first volume ``(C, H, W, [D, ...])``."""
+        factors = [int(factor) for factor in factors_of(self.scale_factor, img)]
+        if any(size % factor for size, factor in zip(img.shape[1:], factors, strict=True)):
+            raise ValueError(
+                f"{file_name(img)}: expected sizes in multiples of {factors}, got {tuple(img.shape[1:])}. Pad it first."
+            )
+        kept = plain(img)[(slice(None), *(slice(None, None, factor) for factor in factors))]
+        return on_same_field_of_view(kept.contiguous(), img)
+
+
+class Subsampled(MapTransform):
+    """Dictionary version of :class:`Subsample`.
+
+    Args:
+        keys: the volumes to subsample.
+        scale_factor: see :class:`Subsample`.
+        allow_missing_keys: whether a key may be absent.
+
+    Example:
+        >>> Subsampled("image", 2)({"image": torch.rand(1, 16, 16, 8)})["image"].shape
+        torch.Size([1, 8, 8, 4])
+    """
+
+    def __init__(
+        self, keys: KeysCollection, scale_factor: Sequence[int] | int, allow_missing_keys: bool = False
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.subsample = Subsample(scale_factor)
+
+    def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            d[key] = self.subsample(d[key])
+        return d

@@ -1,4 +1,4 @@
-"""Familiarity: does a scan look like those that the network was trained for?"""
+"""Familiarity: how similar a scan is to the scans that the network was trained for."""
 
 from __future__ import annotations
 
@@ -15,28 +15,57 @@ from monai.config import KeysCollection, PathLike
 from monai.transforms import MapTransform
 from torch import Tensor
 
-from scripts.atomic import write_text_atomically
-from scripts.metrics import mean_log_spectrum
+from scripts.metrics.spectral import mean_log_spectrum
 from scripts.transforms.utils import plain, spacing, warn
+from scripts.utils.atomic import write_text_atomically
 
 __all__ = ["WarnUnfamiliard", "describe_volume", "save_group_statistics"]
 
 logger = logging.getLogger(__name__)
 
+
 QUANTILES = tuple(i / 20 for i in range(1, 20))
 FREQUENCIES = 16  # steps of cycles per voxel in (0, 0.5]
+SATURATED = 0.005  # share of the bright voxels that may have the highest value
+
+
+def _log_ratio(a: Any, b: Any) -> float:
+    return float(np.abs(np.log(np.asarray(a) / np.asarray(b))).max())
+
+
+def _rms(a: Any, b: Any) -> float:
+    return float(np.sqrt(np.mean((np.asarray(a) - np.asarray(b)) ** 2)))
+
+
+# quantity: (difference, largest familiar difference, remark). Real scans of one family of protocols stay below these
+# limits, see docs/reliability.md
+LIKENESS: dict[str, tuple[Callable[[Any, Any], float], float, str]] = {
+    "spacing": (_log_ratio, math.log(1.3), "Its spacing is {scan} mm; the network was trained for {training} mm."),
+    "spectrum": (
+        _rms,
+        3.0,
+        "Its power spectrum differs by at least {least:.1f} dB from those of the training scans: it is sharper, "
+        "blurred or noisier, or was interpolated.",
+    ),
+    "intensity": (_rms, 0.4, "Its intensities have another distribution than those of any training scan."),
+    "contrast": (_log_ratio, math.log(3), "Its contrast within tissue is {scan}; in training it was {training}."),
+}
 
 
 def describe_volume(volume: Tensor, mm: Sequence[float]) -> dict[str, Any]:
-    """Few numbers by which scans of different kinds differ.
+    """Describe a scan by a few quantities, in which scans of different kinds differ.
 
     Args:
         volume: ``(1, H, W, D)`` on the common intensity scale.
         mm: its spacing along each axis.
 
     Returns:
-        ``spacing`` in mm; ``spectrum``, the power in dB relative to the axis's mean, axis by axis; ``intensity``,
-        quantiles of the voxels above the mean; ``contrast``, their interquartile range over their median.
+        ``spacing`` in mm; ``spectrum``, the power along each axis in dB relative to its mean; ``intensity``, quantiles
+        of the voxels above the mean; ``contrast``, their interquartile range over their median.
+
+    Example:
+        >>> sorted(describe_volume(torch.rand(1, 32, 32, 32), mm=(1.0, 1.0, 1.2)))
+        ['contrast', 'intensity', 'spacing', 'spectrum']
     """
     values = volume[volume > volume.mean()].float()
     intensity = torch.quantile(values[:: max(1, len(values) // 10**6)], torch.tensor(QUANTILES)).tolist()
@@ -51,7 +80,7 @@ def describe_volume(volume: Tensor, mm: Sequence[float]) -> dict[str, Any]:
 
 
 def save_group_statistics(volumes: Sequence[Tensor], spacings: Sequence[Sequence[float]], path: PathLike) -> None:
-    """Record what the scans of a training are like, for those who use its weights on others.
+    """Write the descriptions of the training scans, which :class:`WarnUnfamiliard` compares with new scans.
 
     Args:
         volumes: ``(H, W, D)`` in the canonical frame, as the network sees them.
@@ -64,19 +93,25 @@ def save_group_statistics(volumes: Sequence[Tensor], spacings: Sequence[Sequence
 
 
 class WarnUnfamiliard(MapTransform):
-    """Warn in words when a scan is unlike those that the network was trained for; the scan passes unchanged.
+    """Warn when a scan is unlike the scans that the network was trained for. The scan passes unchanged.
 
-    A scan is compared with the nearest one of the training, quantity by quantity. Warnings go to the log, by
-    :class:`scripts.folders.ScanEvaluator`, and into the record of the result. What this sees is a spacing, sharpness,
-    noise or range of intensities that the network does not know. It does not tell one contrast from another: T1w scans
-    of different scanners differ more in these numbers than a T1w scan from a T2w scan.
+    Each quantity is compared with that of the most similar training scan. The evaluator logs the warnings, and the
+    record of the result keeps them. They report a spacing, sharpness, noise or range of intensities that is new to the
+    network. They do not distinguish contrasts: T1w scans of two scanners differ more in these numbers than a T1w scan
+    and a T2w scan.
 
-    It stands after the intensity scaling, before the high-resolution grid is declared.
+    It belongs after the intensity scaling and before the high-resolution grid is declared.
 
     Args:
         keys: the low-resolution scans.
-        statistics: file of :func:`save_group_statistics`; without it only saturation is looked for, which is logged.
+        statistics: file of :func:`save_group_statistics`. Without it, only saturation is checked, and this is logged.
         allow_missing_keys: whether a key may be absent.
+
+    Example:
+        >>> from monai.data import MetaTensor
+        >>> clipped = MetaTensor(torch.rand(1, 16, 16, 16).clamp(max=0.9))
+        >>> WarnUnfamiliard("image", statistics=None)({"image": clipped})["image"].meta["warnings"][-31:]
+        'value: it was probably clipped.'
     """
 
     def __init__(self, keys: KeysCollection, statistics: PathLike | None, allow_missing_keys: bool = False) -> None:
@@ -85,7 +120,7 @@ class WarnUnfamiliard(MapTransform):
         if statistics is not None and Path(statistics).is_file():
             self.group = json.loads(Path(statistics).read_text(encoding="utf-8"))["volumes"]
         elif statistics is not None:
-            logger.info("%s: absent, so scans are not compared with those of the training.", statistics)
+            logger.info("%s: the file is absent, so scans are not compared with the training scans.", statistics)
 
     def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
         d = dict(data)
@@ -113,27 +148,3 @@ class WarnUnfamiliard(MapTransform):
 
 def _short(value: Any) -> str:
     return " x ".join(f"{number:.3g}" for number in np.ravel(value))
-
-
-def _log_ratio(a: Any, b: Any) -> float:
-    return float(np.abs(np.log(np.asarray(a) / np.asarray(b))).max())
-
-
-def _rms(a: Any, b: Any) -> float:
-    return float(np.sqrt(np.mean((np.asarray(a) - np.asarray(b)) ** 2)))
-
-
-SATURATED = 0.005  # of the bright voxels
-# quantity: (difference, what is still alike, remark). Real scans of one protocol family stay below these limits, see
-# docs/reliability.md
-LIKENESS: dict[str, tuple[Callable[[Any, Any], float], float, str]] = {
-    "spacing": (_log_ratio, math.log(1.3), "Its spacing is {scan} mm; the network was trained for {training} mm."),
-    "spectrum": (
-        _rms,
-        3.0,
-        "Its power spectrum differs by {least:.1f} dB from that of any scan of the training: it is sharper, blurred, "
-        "noisier or was interpolated.",
-    ),
-    "intensity": (_rms, 0.4, "Its intensities are distributed otherwise than in any scan of the training."),
-    "contrast": (_log_ratio, math.log(3), "Its contrast within tissue is {scan}; in the training it was {training}."),
-}

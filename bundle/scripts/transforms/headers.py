@@ -1,4 +1,4 @@
-"""Headers: what a reader would pass over in silence, and what makes the place of a volume uncertain."""
+"""Headers: checks for faults that a reader ignores, and for an uncertain position of a volume."""
 
 from __future__ import annotations
 
@@ -12,25 +12,26 @@ import numpy as np
 
 __all__ = ["Geometry", "HeaderError", "check_dicom", "check_geometry", "check_nifti"]
 
+
 NIFTI = (".nii", ".nii.gz", ".hdr", ".img")
 WITHOUT_HEADER = (".npy", ".npz")
 MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # NIfTI's unit codes: unknown, m, mm, micrometre
 CODES = range(6)  # of NIfTI's sform and qform
-DISAGREEMENT = 0.1  # voxels between sform and qform that are worth a word
-UNEVEN = 0.05  # of a slice's distance
-TILT = 0.5  # pixels of sideways displacement over a whole DICOM series
+LARGEST_DISAGREEMENT = 0.1  # voxels between sform and qform without a warning
+LARGEST_UNEVENNESS = 0.05  # share of the distance between slices
+LARGEST_TILT = 0.5  # pixels of sideways displacement over a whole DICOM series
 
 
 class HeaderError(ValueError):
-    """A header that does not say where the volume is, or what its numbers are."""
+    """A header that does not define the position of the volume or the meaning of its voxels."""
 
 
 class Geometry(NamedTuple):
-    """What a header says about the place of a volume.
+    """The position of a volume, as its header defines it.
 
     Args:
-        affine: of the voxels, in mm, where it is not the reader's.
-        warnings: what the user should know.
+        affine: from voxels to mm; None where the reader's own affine is right.
+        warnings: remarks for the user.
     """
 
     affine: np.ndarray | None = None
@@ -38,13 +39,17 @@ class Geometry(NamedTuple):
 
 
 def check_geometry(path: Path) -> Geometry:
-    """What there is to say about the header of a file or of a DICOM series.
+    """Check the header of a file or of a DICOM series.
 
     Args:
         path: a file, or a folder with a DICOM series.
 
     Raises:
-        HeaderError: when the header does not say where the volume is.
+        HeaderError: when the header does not define the position of the volume.
+
+    Example:
+        >>> check_geometry(Path("scan.nrrd"))  # only NIfTI and DICOM need a check
+        Geometry(affine=None, warnings=())
     """
     if path.is_dir():
         check_dicom(path)
@@ -56,17 +61,24 @@ def check_geometry(path: Path) -> Geometry:
 
 
 def check_nifti(path: Path) -> Geometry:
-    """Read a NIfTI header as it stands: nibabel mends what is missing or wrong, so that 0 mm would pass for 1 mm.
+    """Check a NIfTI header as it was written, because nibabel silently repairs it: it reads 0 mm as 1 mm.
 
-    Where there is an sform it is taken, as nibabel does; MONAI's reader would take the qform where pixdim agrees with
-    that alone.
+    The sform has priority over the qform, as in nibabel. MONAI's reader prefers the qform if only that agrees with
+    pixdim.
 
     Args:
         path: NIfTI-1 or NIfTI-2, one file or a pair.
 
     Raises:
-        HeaderError: when voxels are complex or coloured, the unit of length or an orientation code is none of NIfTI's,
-            or the place of the volume follows from spacings of which one is missing.
+        HeaderError: when voxels are complex or coloured. When NIfTI does not define the unit of length or the
+            orientation code. When a spacing is missing and there is no sform.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     nib.save(nib.Nifti1Image(np.zeros((8, 8, 8), "f4"), np.eye(4)), Path(folder, "scan.nii"))
+        ...     check_nifti(Path(folder, "scan.nii")).affine.diagonal().tolist()
+        [1.0, 1.0, 1.0, 1.0]
     """
     if path.suffix == ".gz":
         _check_checksum(path)
@@ -101,14 +113,14 @@ def check_nifti(path: Path) -> Geometry:
 
 
 def _check_checksum(path: Path) -> None:
-    """Read a compressed file to its end, where its checksum is: nibabel stops at the last voxel."""
+    """Read a compressed file to its end, where its checksum is, because nibabel stops at the last voxel."""
     with gzip.open(path, "rb") as file:
         while file.read(2**22):
             pass
 
 
 def _doubts(image: nib.Nifti1Pair, codes: dict[str, int], spacing: np.ndarray) -> list[str]:
-    """What leaves the place uncertain, in words."""
+    """Reasons why the position is uncertain, in words."""
     if not any(codes.values()):
         return ["The header has no orientation (sform_code and qform_code are 0): left and right may be exchanged."]
     if not all(codes.values()):
@@ -122,20 +134,20 @@ def _doubts(image: nib.Nifti1Pair, codes: dict[str, int], spacing: np.ndarray) -
     corners = np.stack(np.meshgrid(*((0, n - 1) for n in image.shape[:3])), -1).reshape(-1, 3)
     places = [nib.affines.apply_affine(affine, corners) for affine in (image.affine, qform)]
     apart = float(np.linalg.norm(places[0] - places[1], axis=1).max())
-    if apart <= DISAGREEMENT * nib.affines.voxel_sizes(image.affine).min():
+    if apart <= LARGEST_DISAGREEMENT * nib.affines.voxel_sizes(image.affine).min():
         return []
     return [f"Sform and qform disagree by up to {apart:.3g}; the sform was used, and the result has no other."]
 
 
 def check_dicom(folder: Path) -> None:
-    """Refuse a DICOM series whose slices do not make up a regular volume; ITK would place them as if they did.
+    """Refuse a DICOM series whose slices do not form a regular volume, because ITK assumes that they do.
 
     Args:
         folder: with one series, one slice per file.
 
     Raises:
-        HeaderError: when there are several series or frames, slices differ in size or orientation, are missing, uneven,
-            or shifted sideways, as by a tilted gantry.
+        HeaderError: when there are several series or frames; when slices differ in size or orientation; when they are
+            missing, uneven, or shifted sideways, for instance by a tilted gantry.
     """
     names = _series(folder)
     slices = [_Slice.read(folder, name) for name in names]
@@ -144,7 +156,7 @@ def check_dicom(folder: Path) -> None:
     if any(one.size != first.size or not np.allclose(one.spacing, first.spacing, rtol=1e-3) for one in slices):
         raise HeaderError(f"{folder}: expected slices of one size and spacing, got several. {remedy}")
     if any(not np.allclose(one.orientation, first.orientation, atol=1e-3) for one in slices):
-        raise HeaderError(f"{folder}: expected parallel slices, got several orientations, as of a localiser. {remedy}")
+        raise HeaderError(f"{folder}: expected parallel slices, got several orientations, as in a localiser. {remedy}")
     if len(slices) == 1:
         return
     along = np.asarray([one.position - first.position for one in slices])
@@ -152,13 +164,13 @@ def check_dicom(folder: Path) -> None:
     depth = along @ normal
     step = depth[-1] / (len(slices) - 1)
     uneven = float(np.abs(depth - step * np.arange(len(slices))).max())
-    if not abs(step) > 0 or uneven > UNEVEN * abs(np.median(np.diff(depth))):
+    if not abs(step) > 0 or uneven > LARGEST_UNEVENNESS * abs(np.median(np.diff(depth))):
         raise HeaderError(
             f"{folder}: expected evenly spaced slices, got distances from {np.diff(depth).min():.4g} to "
             f"{np.diff(depth).max():.4g} mm: slices are missing, doubled or uneven. {remedy}"
         )
     sideways = float(np.linalg.norm(along - depth[:, None] * normal, axis=1).max())
-    if sideways > TILT * min(first.spacing):
+    if sideways > LARGEST_TILT * min(first.spacing):
         raise HeaderError(
             f"{folder}: expected slices one above the other, got {sideways:.4g} mm of sideways displacement over the "
             "series (gantry tilt). Resample it first, for instance by dcm2niix."
@@ -166,7 +178,7 @@ def check_dicom(folder: Path) -> None:
 
 
 class _Slice(NamedTuple):
-    """Where a DICOM slice is, in mm of the patient's LPS frame."""
+    """The position of a DICOM slice, in mm of the patient's LPS frame."""
 
     position: np.ndarray
     orientation: np.ndarray

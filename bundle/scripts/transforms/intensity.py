@@ -1,4 +1,4 @@
-"""One intensity scale for both groups."""
+"""Intensity: one scale for both groups."""
 
 from __future__ import annotations
 
@@ -11,30 +11,37 @@ from monai.transforms import InvertibleTransform, MapTransform
 from monai.utils import TraceKeys
 from torch import Tensor
 
-from scripts.kspace import truncate
-from scripts.metrics import PERCENTILE, foreground_percentile
+from scripts.metrics.quality import PERCENTILE, foreground_percentile
+from scripts.physics.kspace import truncate
 from scripts.transforms.utils import as_float, checked_factors, file_name, plain, spatial_dims, truncated_size
 
 __all__ = ["ScaleIntensityRobust", "ScaleIntensityRobustd"]
 
-SMALLEST = 1e-30  # below it, the dark voxels of a float32 volume are denormal and lose their digits
+
+SMALLEST_SCALE = 1e-30  # below it, the dark voxels of a float32 volume are denormal and lose digits
 
 
 class ScaleIntensityRobust(InvertibleTransform):
     r"""Divide a volume by a high percentile of its foreground, measured at low resolution.
 
     The scale is the ``percentile`` of the voxels above the volume's mean. Both groups measure it at low resolution,
-    because the brightest voxels of a volume depend on its resolution: an HR volume is truncated for the measurement
-    alone. It is kept in ``meta["intensity_scale"]``; the inverse multiplies by it. Nothing is clipped.
+    because the brightest voxels of a volume depend on its resolution. An HR volume is therefore truncated, for the
+    measurement alone. ``meta["intensity_scale"]`` keeps the scale. The inverse multiplies by it. Nothing is clipped.
 
     Args:
         percentile: in (0, 100].
-        scale_factor: how much finer than low resolution the volume is, one number or one per axis; ``None`` when it is
-            at low resolution already.
+        scale_factor: how much finer than low resolution the volume is, one number or one per axis. None for a volume at
+            low resolution.
 
     Raises:
-        ValueError: when ``percentile`` or ``scale_factor`` is out of range; when called, if the scale is not a positive
+        ValueError: when ``percentile`` or ``scale_factor`` is out of range. When called, if the scale is not a positive
             number.
+
+    Example:
+        >>> import torch
+        >>> volume = (torch.arange(512.0) % 2 * 40).reshape(1, 8, 8, 8)
+        >>> float(ScaleIntensityRobust()(volume).max())
+        1.0
     """
 
     def __init__(self, percentile: float = PERCENTILE, scale_factor: Sequence[float] | float | None = None) -> None:
@@ -44,10 +51,11 @@ class ScaleIntensityRobust(InvertibleTransform):
         self.scale_factor = checked_factors(1 if scale_factor is None else scale_factor)
 
     def __call__(self, img: Tensor, scale: float | None = None) -> Tensor:
-        """
+        """Scale a volume.
+
         Args:
-            img: channel-first volume of shape (C, H, W, [D, ...]).
-            scale: to divide by; ``None`` to measure it.
+            img: channel-first volume ``(C, H, W, [D, ...])``.
+            scale: the divisor; None to measure it.
         """
         img = as_float(img)
         scale = self.measure(img) if scale is None else scale
@@ -63,7 +71,7 @@ class ScaleIntensityRobust(InvertibleTransform):
         """The scale of a channel-first volume, in its units."""
         low_res = truncate(plain(img), truncated_size(self.scale_factor, img), spatial_dims(img))
         scale = foreground_percentile(low_res, self.percentile)
-        if not (math.isfinite(scale) and scale > SMALLEST):
+        if not (math.isfinite(scale) and scale > SMALLEST_SCALE):
             raise ValueError(
                 f"{file_name(img)}: expected a positive intensity at percentile {self.percentile} of the voxels above "
                 f"the mean, got {scale:g}. Use a volume whose tissue is brighter than zero."
@@ -85,9 +93,16 @@ class ScaleIntensityRobustd(MapTransform, InvertibleTransform):
         keys: the volumes to scale, each by its own scale.
         percentile: see :class:`ScaleIntensityRobust`.
         scale_factor: see there.
-        measured_on: the key of the one volume whose scale is that of all, as for a pair: what a blur or noise does to
-            the scale of the low-resolution one, inference knows no more than training.
+        measured_on: key of the volume whose scale is used for all keys. For a pair use the LR volume, because inference
+            knows no other scale.
         allow_missing_keys: whether a key may be absent.
+
+    Example:
+        >>> import torch
+        >>> volume = (torch.arange(512.0) % 2 * 40).reshape(1, 8, 8, 8)
+        >>> scale = ScaleIntensityRobustd(["image", "label"], measured_on="image")
+        >>> float(scale({"image": volume, "label": 2 * volume})["label"].max())
+        2.0
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Misalignment: what a subject's movement between two scans does to the second of them."""
+"""Misalignment: the movement of a subject between two scans."""
 
 from __future__ import annotations
 
@@ -23,23 +23,27 @@ __all__ = ["Misalignd", "movement"]
 class Misalignd(MapTransform):
     """Move and shrink a volume as UDEAN (https://arxiv.org/abs/2205.06891) did for its misaligned data.
 
-    Rotation about the volume's centre, translation and shrinkage are drawn once per subject: they depend on ``seed``
-    and the subject's name alone, whatever the epoch, the worker and the method. Composed to one map, they are applied
-    by one cubic resampling. The affine stays what it was, because a header does not know that its subject moved. What
-    was drawn stands in ``meta["misalignment"]``.
+    Rotation about the volume's centre, translation and shrinkage are drawn once per subject. They depend only on
+    ``seed`` and the subject's name, not on epoch, worker or method. One cubic resampling applies all three. The affine
+    stays, because a header does not know that its subject moved. ``meta["misalignment"]`` keeps the draw.
 
     Args:
-        keys: the volumes to move, alike for one subject.
-        rotation: largest angle about each spatial axis, in degrees, in either sense.
+        keys: the volumes to move. All volumes of a subject move together.
+        rotation: largest angle about each spatial axis, in degrees, in either direction.
         translation: largest shift along each spatial axis, in voxels, in either direction.
         shrinkage: by how many voxels at most each spatial axis is shortened; the borders are replicated.
         seed: of the draws.
-        record_dir: where to record, as ``<subject>.json``, what was drawn; None to record it in the metadata alone.
-        subject_key: where the item has its subject's name.
+        record_dir: where to write the draws, as ``<subject>.json``; None to keep them in the metadata only.
         allow_missing_keys: whether a key may be absent.
 
     Raises:
-        ValueError: when called with an item that does not name its subject.
+        ValueError: when called with an item that does not name its subject under ``subject``.
+
+    Example:
+        >>> import torch
+        >>> move = Misalignd("image", rotation=[0, 2, 2], translation=[0, 2, 2], shrinkage=[2, 0, 2])
+        >>> move({"image": torch.rand(1, 16, 16, 16), "subject": "sub-01"})["image"].shape
+        torch.Size([1, 16, 16, 16])
     """
 
     def __init__(
@@ -50,7 +54,6 @@ class Misalignd(MapTransform):
         shrinkage: Sequence[float],
         seed: int = 0,
         record_dir: PathLike | None = None,
-        subject_key: Hashable = "subject",
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
@@ -58,17 +61,16 @@ class Misalignd(MapTransform):
         self.limits = {name: np.asarray(limit, dtype=float) for name, limit in limits.items()}
         self.seed = seed
         self.record_dir = record_dir
-        self.subject_key = subject_key
 
     def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
         d = dict(data)
         for key in self.key_iterator(d):
-            if self.subject_key not in d:
+            if "subject" not in d:
                 raise ValueError(
-                    f"{file_name(d[key])}: expected the subject's name under {self.subject_key!r}, got the keys "
-                    f"{sorted(map(str, d))}. Name the subject in the datalist, for its movement follows from that."
+                    f"{file_name(d[key])}: expected the subject's name under 'subject', got the keys "
+                    f"{sorted(map(str, d))}. Name the subject in the datalist: its movement depends on the name."
                 )
-            subject = str(d[self.subject_key])
+            subject = str(d["subject"])
             drawn = self.draw(subject)
             d[key] = self._moved(d[key], drawn)
             if self.record_dir is not None:
@@ -84,7 +86,7 @@ class Misalignd(MapTransform):
     def _moved(self, img: Tensor, drawn: Mapping[str, list[float]]) -> Tensor:
         img = as_float(img)
         inverse = np.linalg.inv(movement(img, **drawn))
-        # splines of order 3; resampling maps the voxels of the result to those of the input
+        # the inverse, because resampling maps the voxels of the result to those of the input
         resample = Affine(affine=inverse, mode=3, padding_mode="nearest", image_only=True)
         values = convert_to_tensor(plain(resample(plain(img))), dtype=img.dtype)
         if not isinstance(img, MetaTensor):
@@ -102,16 +104,21 @@ def _record(path: Path, drawn: Mapping[str, list[float]]) -> None:
 def movement(
     img: Tensor, rotation: Sequence[float], translation: Sequence[float], shrinkage: Sequence[float]
 ) -> np.ndarray:
-    """Where a movement takes each voxel, counted from the volume's centre: shrink, then rotate, then translate.
+    """Matrix of a movement about the volume's centre, in voxels: shrink, then rotate, then translate.
 
     Args:
-        img: channel-first volume of three spatial axes; its spacing makes the rotation rigid in mm.
+        img: channel-first volume of three spatial axes. Its spacing makes the rotation rigid in mm.
         rotation: angle about each spatial axis, in degrees.
         translation: along each spatial axis, in voxels.
         shrinkage: of each spatial axis, in voxels.
 
     Returns:
-        matrix (4, 4) of homogeneous voxel coordinates.
+        matrix ``(4, 4)`` of homogeneous voxel coordinates.
+
+    Example:
+        >>> import torch
+        >>> movement(torch.rand(1, 8, 8, 8), [0, 0, 0], [1, 0, 0], [0, 0, 4])[:3].tolist()
+        [[1.0, 0.0, 0.0, 1.0], [0.0, 1.0, 0.0, 0.0], [0.0, 0.0, 0.5, 0.0]]
     """
     mm = np.diag([*spacing(img), 1.0])
     rotate = np.linalg.inv(mm) @ create_rotate(3, np.deg2rad(rotation)) @ mm

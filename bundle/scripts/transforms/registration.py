@@ -1,4 +1,4 @@
-"""Rigid registration of a high-resolution volume to a low-resolution one, by ITK."""
+"""Registration: rigid, of a high-resolution volume to a low-resolution one, by ITK."""
 
 from __future__ import annotations
 
@@ -14,29 +14,36 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform, SpatialResample
 from monai.utils import MetaKeys, convert_to_tensor
 
-from scripts.atomic import write_text_atomically
-from scripts.transforms.utility import DeclareHighResGrid
+from scripts.transforms.grid import DeclareHighResGrid
 from scripts.transforms.utils import as_float, file_name, plain
+from scripts.utils.atomic import write_text_atomically
 
 __all__ = ["RigidRegisterd", "register_rigid"]
 
+
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-HISTOGRAM_BINS = 32
-SAMPLING = 0.3
+HISTOGRAM_BINS = 32  # of the mutual information
+SAMPLED_SHARE = 0.3  # of the voxels, for the mutual information
 
 
 class RigidRegisterd(MapTransform):
-    """Register volumes rigidly to a low-resolution one and resample them once, by cubic splines, onto its fine grid.
+    """Register volumes rigidly to a low-resolution volume. Resample them once, by cubic splines, onto its fine grid.
 
-    That grid is the low-resolution one refined by ``scale_factor``, as
-    :class:`~scripts.transforms.DeclareHighResGrid` declares it. The registration starts from what the affines say.
+    The fine grid is that of the low-resolution volume refined by ``scale_factor``, see
+    :class:`~scripts.transforms.DeclareHighResGrid`. The registration starts from the positions in the affines.
 
     Args:
         keys: the high-resolution volumes to register.
         fixed_key: the low-resolution volume.
         scale_factor: one number or one per spatial axis.
-        cache_dir: where results are kept, by the content of both volumes; None to register anew each time.
+        cache_dir: folder that keeps the results, by the content of both volumes; None to keep nothing.
         allow_missing_keys: whether a key may be absent.
+
+    Example:
+        >>> low_res = MetaTensor(torch.rand(1, 16, 16, 16), affine=torch.diag(torch.tensor([2.0, 2.0, 2.0, 1.0])))
+        >>> high_res = MetaTensor(torch.rand(1, 32, 32, 32), affine=torch.eye(4))
+        >>> RigidRegisterd("label", "image", 2)({"image": low_res, "label": high_res})["label"].shape
+        torch.Size([1, 32, 32, 32])
     """
 
     def __init__(
@@ -68,7 +75,7 @@ class RigidRegisterd(MapTransform):
         return d
 
     def _registered(self, fixed: MetaTensor, moving: MetaTensor) -> np.ndarray:
-        """The registration of two volumes, computed unless it was before."""
+        """The registration of two volumes, from the cache if it is there."""
         if self.cache_dir is None:
             return register_rigid(fixed, moving)
         content = hashlib.sha256()
@@ -87,11 +94,11 @@ def register_rigid(fixed: MetaTensor, moving: MetaTensor) -> np.ndarray:
     """Find the rigid motion that maximises Mattes' mutual information, in three levels of resolution.
 
     Args:
-        fixed: channel-first volume (1, H, W, D) with its affine.
-        moving: another one, of any resolution, of the same subject in about the same place.
+        fixed: channel-first volume ``(1, H, W, D)`` with its affine.
+        moving: another volume of the same subject, of any resolution, in about the same position.
 
     Returns:
-        matrix (4, 4) that takes each point of ``fixed``, in mm of its world (RAS), to the same anatomy in ``moving``.
+        matrix ``(4, 4)`` that takes each point of ``fixed``, in mm (RAS), to the same anatomy in ``moving``.
     """
     import itk
 
@@ -102,7 +109,7 @@ def register_rigid(fixed: MetaTensor, moving: MetaTensor) -> np.ndarray:
     transform.SetCenter(centre[:3].tolist())
     metric = itk.MattesMutualInformationImageToImageMetricv4[kind, kind].New(NumberOfHistogramBins=HISTOGRAM_BINS)
     scales = itk.RegistrationParameterScalesFromPhysicalShift[type(metric)].New(Metric=metric)
-    # the best value of one level means nothing at the next, so the optimiser must not return "the best"
+    # the values of two levels of resolution cannot be compared, so the optimiser must not return the best one
     optimizer = itk.RegularStepGradientDescentOptimizerv4[itk.D].New(
         MinimumStepLength=1e-3, NumberOfIterations=100, ReturnBestParametersAndValue=False
     )
@@ -117,7 +124,7 @@ def register_rigid(fixed: MetaTensor, moving: MetaTensor) -> np.ndarray:
     registration.SetSmoothingSigmasPerLevel([2 * voxel, voxel, voxel / 2])
     registration.SetSmoothingSigmasAreSpecifiedInPhysicalUnits(True)
     registration.SetMetricSamplingStrategy(itk.ImageRegistrationMethodv4Enums.MetricSamplingStrategy_REGULAR)
-    registration.SetMetricSamplingPercentage(SAMPLING)
+    registration.SetMetricSamplingPercentage(SAMPLED_SHARE)
     registration.MetricSamplingReinitializeSeed(1)
     registration.Update()
     return RAS_TO_LPS @ _matrix(transform) @ RAS_TO_LPS
@@ -137,7 +144,7 @@ def _itk_image(img: MetaTensor):
 
 
 def _matrix(transform) -> np.ndarray:
-    """The homogeneous matrix (4, 4) of an affine ITK transform, from where it takes the origin and the unit vectors."""
+    """The homogeneous matrix ``(4, 4)`` of an affine ITK transform, from the images of origin and unit vectors."""
     origin, *units = (np.array(transform.TransformPoint(point.tolist())) for point in np.eye(4)[[3, 0, 1, 2], :3])
     matrix = np.eye(4)
     matrix[:3, :3] = np.stack(units, axis=1) - origin[:, None]

@@ -1,4 +1,4 @@
-"""What the transforms share: names, spacing, factors per axis, and a grid that keeps its field of view."""
+"""Helpers of the transforms: names, spacing, factors per axis, and a grid that keeps its field of view."""
 
 from __future__ import annotations
 
@@ -15,39 +15,41 @@ from torch import Tensor
 
 
 def file_name(img: Tensor) -> str:
-    """The file that a volume came from, for messages."""
+    """The file of a volume, for messages."""
     return str(img.meta.get(ImageMetaKey.FILENAME_OR_OBJ, "volume")) if isinstance(img, MetaTensor) else "volume"
 
 
 def spacing(img: Tensor) -> np.ndarray:
-    """Voxel spacing in mm of each spatial axis of a channel-first volume; 1 where there is no affine."""
+    """Voxel spacing in mm of each spatial axis of a channel-first volume; 1 without an affine."""
     axes = img.ndim - 1
     if not isinstance(img, MetaTensor):
         return np.ones(axes)
-    return np.asarray(affine_to_spacing(img.affine, axes, suppress_zeros=False))  # 0 mm must not pass for 1 mm
+    return np.asarray(affine_to_spacing(img.affine, axes, suppress_zeros=False))  # 0 mm must not become 1 mm
 
 
 def warn(img: MetaTensor, text: str) -> None:
-    """Note in the metadata, one line each, what the user should know about a volume; the record will have it."""
+    """Add a line to the warnings in the metadata of a volume. The record of the result will contain it."""
     img.meta["warnings"] = "\n".join([*filter(None, [img.meta.get("warnings")]), text])
 
 
 def as_float(img: Tensor) -> Tensor:
-    """The tensor in a floating point type that every FFT takes, metadata tracked."""
+    """The tensor in float32 or float64, with its metadata."""
     img = convert_to_tensor(img, track_meta=get_track_meta())
     return img if img.dtype == torch.float64 else img.float()
 
 
 def plain(img: Tensor) -> Tensor:
-    """The numbers alone: arithmetic on a ``MetaTensor`` would copy its metadata at every step."""
+    """The tensor without metadata, because arithmetic on a ``MetaTensor`` copies its metadata at every step."""
     return img.as_tensor() if isinstance(img, MetaTensor) else img
 
 
 def spatial_dims(img: Tensor) -> tuple[int, ...]:
+    """The spatial axes of a channel-first volume."""
     return tuple(range(1, img.ndim))
 
 
 def checked_factors(scale_factor: Sequence[float] | float) -> tuple[float, ...] | float:
+    """The scale factor, one number or a tuple of one per axis. A factor below 1 is an error."""
     factors = scale_factor if isinstance(scale_factor, Sequence) else (scale_factor,)
     if not all(math.isfinite(s) and s >= 1 for s in factors):
         raise ValueError(f"scale_factor must be at least 1 along each axis, got {scale_factor}.")
@@ -66,7 +68,7 @@ def factors_of(scale_factor: Sequence[float] | float, img: Tensor) -> tuple[floa
 
 
 def truncated_size(scale_factor: Sequence[float] | float, img: Tensor) -> list[int]:
-    """The matrix that remains of a volume; the tolerance keeps 33 / 1.1 at 30."""
+    """Matrix size after truncation. The tolerance keeps 33 / 1.1 at 30."""
     factors = factors_of(scale_factor, img)
     return [max(1, math.floor(size / factor + 1e-6)) for size, factor in zip(img.shape[1:], factors, strict=True)]
 

@@ -1,0 +1,1 @@
+"""Data: lists of scans, datasets and samplers, and the slabs that networks train on."""

@@ -1,0 +1,255 @@
+"""The groups of a dataset: unpaired source and target, validation and test, split by subject."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from scripts.data.demonstration import generate_cohort
+from scripts.data.layouts import all_scans, one_scan_per_subject, subject_of
+from scripts.utils.atomic import write_text_atomically
+
+__all__ = ["paired_items", "read_datalist", "unpaired_datalist"]
+
+SECTIONS = ("training", "validation", "test")
+FOLDERS = ("source", "target", "validation", "test")
+FILE_KEYS = ("image", "reals", "label", "lesion")
+ASSIGNMENTS = ("unpaired", "misaligned")
+
+
+def unpaired_datalist(
+    dataset_dir: str | os.PathLike | None = None,
+    cohort_dir: str | os.PathLike = "demonstration",
+    scale_factor: Sequence[int] = (2, 2, 2),
+    split: Sequence[float] = (0.4, 0.4, 0.1, 0.1),
+    seed: int = 0,
+    suffix: str = "T1w",
+    output: str | os.PathLike | None = None,
+    hr_fraction: float = 1.0,
+    assignment: str = "unpaired",
+    groups: Mapping[str, Sequence[str]] | None = None,
+) -> dict[str, list[dict]]:
+    """Sort the scans of a dataset into training, validation and test items.
+
+    Args:
+        dataset_dir: one of
+
+            * ``None``: the demonstration cohort, which is generated in ``cohort_dir`` when it is missing.
+            * A folder with NIfTI files at any depth of ``source/`` (HR) and ``target/`` (LR), and optionally of
+              ``validation/`` and ``test/`` (HR).
+            * A dataset of HR scans in the layout of HCP, BraTS or BIDS, or with a file or folder per subject. One scan
+              of each subject is taken and the subjects are split. The pipeline degrades the target's scans.
+            * A MONAI datalist (.json), with paths relative to its own folder.
+
+        cohort_dir: folder of the demonstration cohort.
+        scale_factor: scale factor of the demonstration cohort's target, along each axis of the canonical frame.
+        split: shares of the subjects for source, target, validation and test. Each positive share gets at least one
+            subject if there are enough. Numbers of subjects are accepted too, such as (120, 120, 30, 30).
+        seed: seed of the split and of the subset.
+        suffix: contrast of the scans: the BIDS suffix, "T1w" of HCP, "t1ce" of BraTS.
+        output: JSON file for the result. It is a datalist, which ``dataset_dir`` accepts.
+        hr_fraction: share of the source subjects to keep, in (0, 1]. For one seed the subsets are nested.
+        assignment: "unpaired": no subject is in both source and target. "misaligned": source and target are the same
+            subjects, and nothing says which scans belong together. If a dataset has no such subjects, the source's
+            scans also become the target. The pipeline then degrades these and moves the source's.
+        groups: names of the subjects of "source", "target", "validation" and "test", instead of a split.
+
+    Returns:
+        items by section, each with its ``subject``. An item of "training" has a file under ``reals`` (source) or
+        ``image`` (target). An item of "validation" or "test" has the same file under ``image``, which the pipeline
+        degrades, and ``label``, the reference.
+
+    Raises:
+        ValueError: when there is nothing to read, a key or value is unknown, or a subject is in two groups.
+
+    Example:
+        >>> datalist = unpaired_datalist("my_dataset", split=(120, 120, 30, 30))  # doctest: +SKIP
+        >>> len(datalist["test"])  # doctest: +SKIP
+        30
+    """
+    if assignment not in ASSIGNMENTS:
+        raise ValueError(f"assignment must be one of {ASSIGNMENTS}, got {assignment!r}. Correct --assignment.")
+    if not 0 < hr_fraction <= 1:
+        raise ValueError(f"hr_fraction must be in (0, 1], got {hr_fraction}. Correct --hr_fraction.")
+    if dataset_dir is None:
+        dataset_dir = generate_cohort(cohort_dir, scale_factor=scale_factor)
+    root = Path(dataset_dir).resolve()
+    datalist = read_datalist(root, split, seed, suffix, groups)
+    if assignment == "misaligned":
+        datalist["training"] = _share_subjects(datalist["training"])
+    _check_subjects(datalist, root, assignment)
+    datalist["training"] = _keep_fraction(datalist["training"], hr_fraction, seed)
+    if output is not None:
+        division = {"split": list(split)} if groups is None else {"groups": groups}
+        settings = {"dataset_dir": str(root), **division, "seed": seed, "suffix": suffix}
+        settings |= {"hr_fraction": hr_fraction, "assignment": assignment}
+        write_text_atomically(output, json.dumps({"provenance": settings, **datalist}, indent=2))
+    return datalist
+
+
+def paired_items(items: Sequence[Mapping]) -> list[dict]:
+    """Pair each source scan with the target scan of its subject, or else with itself, which the pipeline degrades.
+
+    Args:
+        items: training items with their ``subject`` and a file under ``reals`` (source) or ``image`` (target).
+
+    Returns:
+        one item per source scan, with the keys ``image``, ``label`` and ``subject``.
+
+    Example:
+        >>> paired_items([{"reals": "high.nii", "subject": "a"}, {"image": "low.nii", "subject": "a"}])
+        [{'image': 'low.nii', 'label': 'high.nii', 'subject': 'a'}]
+    """
+    target = {item["subject"]: item["image"] for item in items if "image" in item}
+    return [
+        {"image": target.get(item["subject"], item["reals"]), "label": item["reals"], "subject": item["subject"]}
+        for item in items
+        if "reals" in item
+    ]
+
+
+def read_datalist(
+    root: Path, split: Sequence[float], seed: int, suffix: str, groups: Mapping[str, Sequence[str]] | None
+) -> dict[str, list[dict]]:
+    """The unchecked items of an existing dataset. For the arguments see :func:`unpaired_datalist`."""
+    if not root.exists():
+        raise ValueError(
+            f"{root}: dataset_dir must be a folder or a .json datalist, but does not exist. Correct the path."
+        )
+    if root.is_file():
+        return _read_json(root)
+    if (root / "source").is_dir() and (root / "target").is_dir():
+        return _datalist(*(all_scans(root / name) for name in FOLDERS))
+    scans = one_scan_per_subject(root, suffix)
+    named = _split(sorted(scans), split, seed) if groups is None else _named(groups, scans, root)
+    return _datalist(*({subject: [scans[subject]] for subject in subjects} for subjects in named))
+
+
+def _datalist(
+    source: Mapping[str, list[Path]],
+    target: Mapping[str, list[Path]],
+    validation: Mapping[str, list[Path]],
+    test: Mapping[str, list[Path]],
+) -> dict[str, list[dict]]:
+    """The items of four groups, each of which maps subjects to files."""
+    groups = zip(
+        (source, target, validation, test), (["reals"], ["image"], ["image", "label"], ["image", "label"]), strict=True
+    )
+    items = [
+        [{**dict.fromkeys(keys, str(file)), "subject": subject} for subject, files in group.items() for file in files]
+        for group, keys in groups
+    ]
+    return {"training": items[0] + items[1], "validation": items[2], "test": items[3]}
+
+
+def _split(subjects: Sequence[str], split: Sequence[float], seed: int) -> list[list[str]]:
+    """Draw the four groups. If the split gives numbers, subjects may remain unused."""
+    drawn = np.random.default_rng(seed).permutation(subjects)
+    bounds = np.cumsum(_allocate(len(subjects), split))
+    return [sorted(group.tolist()) for group in np.split(drawn, bounds)[: len(FOLDERS)]]
+
+
+def _named(groups: Mapping[str, Sequence[str]], scans: Mapping[str, Path], root: Path) -> list[list[str]]:
+    """The four groups, as named by the user."""
+    named = {name: [str(subject) for subject in subjects] for name, subjects in groups.items()}
+    unknown = sorted({subject for subjects in named.values() for subject in subjects} - scans.keys())
+    if not set(named) <= set(FOLDERS) or unknown:
+        raise ValueError(
+            f"{root}: groups must be of {FOLDERS}, with subjects among {sorted(scans)}, got the groups {sorted(named)} "
+            f"and the unknown subjects {unknown}. Correct groups."
+        )
+    return [named.get(name, []) for name in FOLDERS]
+
+
+def _allocate(count: int, split: Sequence[float]) -> list[int]:
+    """Share ``count`` subjects: first one for each positive share, then always one for the largest deficit."""
+    shares = abs(sum(split) - 1) < 1e-6
+    numbers = 1 < sum(split) <= count and all(size == int(size) for size in split)
+    if len(split) != len(FOLDERS) or min(split) < 0 or min(split[:2]) <= 0 or not (shares or numbers):
+        raise ValueError(
+            f"split must be shares of {FOLDERS} with sum 1, positive for the first two, or numbers of the {count} "
+            f"subjects, got {list(split)}. Correct --split."
+        )
+    if numbers:
+        return [int(size) for size in split]
+    sizes = [0] * len(split)
+    for _ in range(count):
+        owed = [(size == 0 and share > 0, share * count - size) for size, share in zip(sizes, split, strict=True)]
+        sizes[owed.index(max(owed))] += 1
+    return sizes
+
+
+def _read_json(path: Path) -> dict[str, list[dict]]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: expected a JSON file, but it cannot be read ({error}). Correct the file.") from error
+    lists = {key: value for key, value in content.items() if isinstance(value, list)}
+    if "training" not in lists or not set(lists) <= set(SECTIONS):
+        raise ValueError(
+            f"{path}: a datalist must hold `training` and may hold {SECTIONS[1:]}, got {sorted(lists)}. Correct it."
+        )
+    return {section: [_resolve(item, path) for item in lists.get(section, [])] for section in SECTIONS}
+
+
+def _resolve(item: Mapping, path: Path) -> dict:
+    """Check one item of a datalist, and complete its paths and its subject."""
+    keys = set(item)
+    if not keys & {"image", "reals"} or not keys <= {*FILE_KEYS, "subject"}:
+        raise ValueError(
+            f"{path}: an item must have a file under `image` (LR) or `reals` (unpaired HR), and may have `label` "
+            f"(paired reference), `lesion` (its mask) and `subject`, got the keys {sorted(keys)}. Correct the item."
+        )
+    files = {key: str(path.parent / item[key]) for key in FILE_KEYS if key in item}
+    missing = [file for file in files.values() if not Path(file).exists()]
+    if missing:
+        raise ValueError(
+            f"{missing[0]}: listed in {path}, but does not exist. Give paths relative to the folder of the list."
+        )
+    subject = str(item.get("subject", subject_of(Path(next(iter(files.values()))))))
+    if subject in ("", ".", "..") or any(sign in subject for sign in "/\\\0"):  # it names files
+        raise ValueError(f"{path}: a subject must be a plain name, got {subject!r}. Rename it.")
+    return {**files, "subject": subject}
+
+
+def _check_subjects(datalist: Mapping[str, Sequence[Mapping]], root: Path, assignment: str) -> None:
+    """Refuse empty groups, and subjects in two groups."""
+    groups = {key: {item["subject"] for item in datalist["training"] if key in item} for key in ("reals", "image")}
+    for key, name in zip(groups, FOLDERS, strict=False):
+        if not groups[key]:
+            raise ValueError(
+                f"{root}: the {name} group must hold at least one NIfTI scan (.nii, .nii.gz), found none. Add a scan."
+            )
+    shared = groups["reals"] & groups["image"]
+    if shared and assignment == "unpaired":
+        raise ValueError(
+            f"{root}: source and target must have no subject in common in an unpaired split, got {sorted(shared)} in "
+            "both. Remove them from one group, or pass --assignment misaligned."
+        )
+    training = groups["reals"] | groups["image"]
+    for section in SECTIONS[1:]:
+        seen = training & {item["subject"] for item in datalist[section]}
+        if seen:
+            raise ValueError(
+                f"{root}: {section} must have no subject of the training, got {sorted(seen)} in both. Remove one."
+            )
+        training |= {item["subject"] for item in datalist[section]}
+
+
+def _share_subjects(training: Sequence[dict]) -> list[dict]:
+    """Make source and target the same subjects. If no subject is in both, the source's scans become the target too."""
+    source = [item for item in training if "reals" in item]
+    if {item["subject"] for item in source} & {item["subject"] for item in training if "image" in item}:
+        return list(training)
+    return source + [{"image": item["reals"], "subject": item["subject"]} for item in source]
+
+
+def _keep_fraction(training: Sequence[dict], fraction: float, seed: int) -> list[dict]:
+    """Keep the scans of a share of the source subjects, and all of the target."""
+    subjects = sorted({item["subject"] for item in training if "reals" in item})
+    kept = np.random.default_rng(seed).permutation(subjects)[: max(1, round(fraction * len(subjects)))]
+    return [item for item in training if "reals" not in item or item["subject"] in kept]

@@ -1,0 +1,146 @@
+"""The base of the slab datasets: a budget of iterations, reproducible draws, and volumes in memory."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from scripts.data.crops import slab_axis_last
+from scripts.data.scans import Scan, check_size
+
+__all__ = ["SlabDataset"]
+
+
+class SlabDataset(Dataset, ABC):
+    """Random slabs of volumes that are kept in memory.
+
+    A sample depends on the seed, the iteration and its index in the batch alone. Neither the number of workers nor a
+    resumed training changes it. The length is a budget of iterations, whatever the number of volumes.
+
+    Args:
+        scale_factor: integer ratio of LR to HR spacing along each axis of the canonical frame.
+        num_iterations: number of batches.
+        patch_size: in-plane sizes of an LR slab in voxels.
+        slab_size: slices of an LR slab that are learned.
+        batch_size: samples per iteration. The subjects of a batch differ if there are enough.
+        seed: seed of all draws.
+        slab_axes: axes of the canonical frame, in [0, 2], across which slabs are cut. One is drawn per sample. Axes
+            other than the last need equal scale factors.
+        context: further LR slices on either side of a slab, and as many mm of HR slices, for the networks' skips alone.
+            Beyond its ends, the volume's first or last slice is repeated.
+
+    Raises:
+        ValueError: when ``scale_factor`` is not whole, or ``slab_axes`` do not fit it.
+    """
+
+    groups: ClassVar[dict[str, str]]
+    """The name of the scans under each key, LR first."""
+
+    def __init__(
+        self,
+        scale_factor: Sequence[int],
+        num_iterations: int,
+        patch_size: Sequence[int],
+        slab_size: int,
+        batch_size: int,
+        seed: int,
+        slab_axes: Sequence[int],
+        context: int,
+    ) -> None:
+        _check_axes(slab_axes, scale_factor)
+        self.step = dict(zip(self.groups, ((1, 1, 1), tuple(scale_factor)), strict=True))
+        slab = (*patch_size, slab_size)
+        self.size = {k: [s * n for s, n in zip(step, slab, strict=True)] for k, step in self.step.items()}
+        self.context = {key: step[2] * context for key, step in self.step.items()}
+        self.num_iterations, self.batch_size, self.seed = num_iterations, batch_size, seed
+        self.slab_axes = tuple(slab_axes)
+        self.volumes: dict[str, dict[str, list[Tensor]]] = {}
+        self.copies = 1
+        self.low_res_spacings: list[list[float]] = []
+
+    def _keep(self, scans: Mapping[str, Sequence[Scan]], intensity_transform: Callable | None) -> None:
+        """Keep the volumes of each group.
+
+        Raises:
+            ValueError: when a volume is too small.
+        """
+        self.volumes = {key: self._prepare(key, scans[key], intensity_transform) for key in self.groups}
+        spacings: dict[str, list[list[float]]] = {}
+        for scan in scans[next(iter(self.groups))]:
+            spacings.setdefault(scan.subject, []).append(scan.volume.pixdim.tolist())
+        self.low_res_spacings = self._each_once(spacings)
+
+    def _each_once(self, by_subject: Mapping[str, Sequence[Any]]) -> list[Any]:
+        """One value per scan, without its copies, which come after the scans of their subject."""
+        return [one for several in by_subject.values() for one in several[: len(several) // self.copies]]
+
+    def _prepare(
+        self, key: str, scans: Sequence[Scan], intensity_transform: Callable | None
+    ) -> dict[str, list[Tensor]]:
+        """Scale and check the volumes (H, W, D) of a key, and sort them by subject."""
+        volumes: dict[str, list[Tensor]] = {}
+        for scan in scans:
+            volume = scan.volume if intensity_transform is None else intensity_transform({key: scan.volume})[key]
+            for axis in self.slab_axes:
+                check_size(scan.file, key, slab_axis_last(volume[0], axis).shape, self.size[key])
+            volumes.setdefault(scan.subject, []).append(torch.as_tensor(volume[0].as_tensor(), dtype=torch.float32))
+        return volumes
+
+    @property
+    def low_res_volumes(self) -> list[Tensor]:
+        """The LR volume (H, W, D) of every scan."""
+        return self._each_once(self.volumes[next(iter(self.groups))])
+
+    @property
+    def high_res_volumes(self) -> list[Tensor]:
+        """The HR volume (H, W, D) of every scan."""
+        return self._each_once(self.volumes[list(self.groups)[-1]])
+
+    def __len__(self) -> int:
+        return self.batch_size * self.num_iterations
+
+    def __getitem__(self, i: int) -> dict:
+        if not 0 <= i < len(self):
+            raise IndexError(f"index must be in [0, {len(self) - 1}], got {i}.")
+        iteration, index = divmod(i, self.batch_size)
+        # stream 0 orders the batch, each sample has one of the streams 1, 2, ...: NumPy seeds (a, b) like (a, b, 0)
+        order, rng = (np.random.default_rng((self.seed, iteration, stream)) for stream in (0, 1 + index))
+        axis = self.slab_axes[rng.integers(len(self.slab_axes))]
+
+        def choose(subjects: Iterable[str]) -> str:
+            names = list(subjects)
+            return names[order.permutation(len(names))[index % len(names)]]
+
+        return self._draw(choose, axis, rng)
+
+    @abstractmethod
+    def _draw(self, choose: Callable[[Iterable[str]], str], axis: int, rng: np.random.Generator) -> dict:
+        """Draw one sample.
+
+        Args:
+            choose: picks this sample's subject, so that the subjects of a batch differ.
+            axis: the slab axis.
+            rng: source of all other randomness.
+        """
+
+
+def _check_axes(slab_axes: Sequence[int], scale_factor: Sequence[int]) -> None:
+    if len(scale_factor) != 3 or any(int(s) != s or s < 1 for s in scale_factor):
+        raise ValueError(
+            f"scale_factor must be three whole numbers of at least 1, got {list(scale_factor)}. Correct --scale_factor."
+        )
+    if not slab_axes or not set(slab_axes) <= {0, 1, 2}:
+        raise ValueError(
+            f"slab_axes must name one or more of the axes 0, 1 and 2, got {list(slab_axes)}. Correct --slab_axes."
+        )
+    if set(slab_axes) != {2} and len(set(scale_factor)) > 1:
+        raise ValueError(
+            f"slab_axes must be [2] when the scale factors differ, got {list(slab_axes)} with {list(scale_factor)}. "
+            "Set --slab_axes [2], because another axis would change the network's scale factors."
+        )

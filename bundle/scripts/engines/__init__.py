@@ -1,0 +1,1 @@
+"""Engines: the loop of a training and the loop over scans."""

@@ -1,0 +1,1 @@
+"""Handlers: what an engine calls at its events, such as savers, monitors, tables and contrastive terms."""

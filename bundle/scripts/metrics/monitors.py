@@ -1,0 +1,62 @@
+"""Monitors: how far a prediction departs from its acquisition, for data without a paired reference."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from scripts.metrics.quality import SPATIAL, psnr_of_error
+from scripts.physics.kspace import truncate, zero_fill
+from scripts.physics.registration import sub_voxel_shift
+
+__all__ = ["consistency_psnr", "intensity_drift", "position_drift"]
+
+
+def consistency_psnr(pred: Tensor, image: Tensor) -> Tensor:
+    """PSNR in dB between the truncated prediction and the acquisition, whose maximum is the data range.
+
+    It needs no reference. The low-resolution part of the prediction should equal the measurement, whatever detail the
+    prediction adds.
+
+    Args:
+        pred: the prediction, ``(1, sH, sW, sD)``.
+        image: the acquisition, ``(1, H, W, D)``.
+
+    Example:
+        >>> import torch
+        >>> pred = torch.rand(1, 8, 8, 8)
+        >>> round(float(consistency_psnr(pred, truncate(pred, (4, 4, 4), SPATIAL))))
+        120
+    """
+    degraded = truncate(pred, image.shape[-3:], SPATIAL)
+    return psnr_of_error((degraded - image) / image.max())
+
+
+def intensity_drift(pred: Tensor, image: Tensor) -> Tensor:
+    """Relative difference between the mean intensities of prediction and acquisition; 0 is best.
+
+    Args:
+        pred: the prediction, ``(1, sH, sW, sD)``.
+        image: the acquisition, ``(1, H, W, D)``.
+
+    Example:
+        >>> import torch
+        >>> round(float(intensity_drift(torch.full((1, 8, 8, 8), 1.1), torch.ones(1, 4, 4, 4))), 3)
+        0.1
+    """
+    return pred.mean() / image.mean() - 1
+
+
+def position_drift(pred: Tensor, image: Tensor) -> Tensor:
+    """Largest displacement of the prediction from the zero-filled acquisition, in high-resolution voxels; 0 is best.
+
+    Args:
+        pred: the prediction, ``(1, sH, sW, sD)``.
+        image: the acquisition, ``(1, H, W, D)``.
+
+    Example:
+        >>> import torch
+        >>> image = torch.rand(1, 8, 8, 8)
+        >>> round(float(position_drift(zero_fill(image, (16, 16, 16), SPATIAL).roll(1, dims=1), image)), 3)
+        1.0
+    """
+    return sub_voxel_shift(pred, zero_fill(image, pred.shape[-3:], SPATIAL)).abs().max()

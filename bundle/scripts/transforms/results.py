@@ -1,0 +1,142 @@
+"""Results: volumes and numbers beside a prediction, such as its agreement with the scan and interpolations."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from monai.utils import ensure_tuple
+from torch import Tensor
+
+from scripts.metrics.monitors import consistency_psnr
+from scripts.physics.interpolation import interpolate_cubic
+from scripts.physics.kspace import zero_fill
+from scripts.transforms.grid import DeclareHighResGrid
+from scripts.transforms.utils import factors_of, file_name, plain, spatial_dims, warn
+
+__all__ = ["InterpolateBaselinesd", "MeasureConsistencyd", "SplitDisagreementd"]
+
+
+class MeasureConsistencyd(MapTransform):
+    """Compare the truncated prediction with the scan, which reveals a network that contradicts the measurement.
+
+    It writes the PSNR in dB to ``consistency_psnr`` in the metadata of the image. A value below ``least`` adds a
+    warning to its ``warnings``. ``Invertd`` copies both to the metadata of the prediction. The transform belongs before
+    the intensity scale is undone.
+
+    Args:
+        keys: the prediction.
+        image_key: the acquired volume.
+        least: dB below which to warn.
+        allow_missing_keys: whether the prediction may be absent.
+
+    Example:
+        >>> import torch
+        >>> pred = torch.rand(1, 8, 8, 8)
+        >>> data = {"image": MetaTensor(pred[:, ::2, ::2, ::2]), "pred": pred}
+        >>> "warnings" in MeasureConsistencyd()(data)["image"].meta
+        True
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = "pred",
+        image_key: Hashable = "image",
+        least: float = 30.0,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.image_key = image_key
+        self.least = least
+
+    def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            image = d[self.image_key]
+            value = round(float(consistency_psnr(plain(d[key]), plain(image).to(d[key].device))), 2)
+            image.meta["consistency_psnr"] = value
+            if not value >= self.least:
+                warn(
+                    image,
+                    f"The truncated prediction agrees with the scan only to {value:.1f} dB (expected at least "
+                    f"{self.least:g}): it contradicts the measurement.",
+                )
+        return d
+
+
+class SplitDisagreementd(MapTransform):
+    """Move the second channel of a prediction to ``disagreement``, see :class:`scripts.inferers.SlabInferer`.
+
+    Args:
+        keys: the prediction, ``(2, H, W, D)``.
+        allow_missing_keys: whether it may be absent.
+
+    Raises:
+        ValueError: when called with another number of channels.
+
+    Example:
+        >>> import torch
+        >>> {key: len(volume) for key, volume in SplitDisagreementd()({"pred": torch.rand(2, 8, 8, 8)}).items()}
+        {'pred': 1, 'disagreement': 1}
+    """
+
+    def __init__(self, keys: KeysCollection = "pred", allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+
+    def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            if len(d[key]) != 2:
+                raise ValueError(
+                    f"{file_name(d[key])}: expected a prediction and its disagreement, got {len(d[key])} channels. Use "
+                    "an inferer that averages orientations, or disagreement: false."
+                )
+            d[key], d["disagreement"] = d[key][:1], d[key][1:]
+        return d
+
+
+class InterpolateBaselinesd(MapTransform):
+    """Add the interpolations ``zero_filling`` and aligned ``tricubic``, on the grid of the prediction.
+
+    Args:
+        keys: the low-resolution image.
+        scale_factor: whole number, one for all or one per spatial axis.
+        allow_missing_keys: whether a key may be absent.
+
+    Raises:
+        ValueError: when a scale factor is not a whole number of at least 1.
+
+    Example:
+        >>> import torch
+        >>> InterpolateBaselinesd("image", (2, 2, 1))({"image": torch.rand(1, 8, 8, 8)})["tricubic"].shape
+        torch.Size([1, 16, 16, 8])
+    """
+
+    def __init__(
+        self, keys: KeysCollection, scale_factor: Sequence[int] | int, allow_missing_keys: bool = False
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        if any(factor < 1 or factor != int(factor) for factor in ensure_tuple(scale_factor)):
+            raise ValueError(f"scale_factor must be a whole number of at least 1 along each axis, got {scale_factor}.")
+        self.scale_factor = scale_factor
+
+    def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            x = tricubic = plain(d[key])
+            factors = [int(factor) for factor in factors_of(self.scale_factor, d[key])]
+            size = [n * factor for n, factor in zip(x.shape[1:], factors, strict=True)]
+            for dim, factor in enumerate(factors, start=1):
+                tricubic = interpolate_cubic(tricubic, factor, dim)
+            d["zero_filling"] = self._declared(zero_fill(x, size, spatial_dims(x)), d[key])
+            d["tricubic"] = self._declared(tricubic, d[key])
+        return d
+
+    def _declared(self, values: Tensor, image: Tensor) -> Tensor:
+        """Give ``values`` the image's metadata and the high-resolution grid, whether or not it is declared already."""
+        if not isinstance(image, MetaTensor):
+            return values
+        declared = image if "low_res_affine" in image.meta else DeclareHighResGrid(self.scale_factor)(image)
+        return MetaTensor(values).copy_meta_from(declared)

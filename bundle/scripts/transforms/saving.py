@@ -1,0 +1,270 @@
+"""Saving: the files of the results, and a record of how each was made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Hashable, Mapping
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.config import KeysCollection, PathLike
+from monai.data import NibabelWriter
+from monai.data.utils import affine_to_spacing
+from monai.inferers import Inferer
+from monai.transforms import SaveImaged
+from monai.utils import ImageMetaKey, MetaKeys, convert_to_numpy
+from torch import Tensor, nn
+
+from scripts.transforms.naming import DESCRIPTIONS, EXTENSION, DerivativeLayout
+from scripts.utils.atomic import write_atomically, write_text_atomically
+
+__all__ = [
+    "AtomicNibabelWriter",
+    "Derivatives",
+    "SaveImageDerivatived",
+    "describe_inferer",
+    "describe_network",
+    "describe_weights",
+]
+
+logger = logging.getLogger(__name__)
+
+
+RECORD = "record"  # key of a result's record in its metadata
+METADATA = Path(__file__).resolve().parents[2] / "configs" / "metadata.json"
+
+
+class AtomicNibabelWriter(NibabelWriter):
+    """``NibabelWriter`` that leaves no partial file behind and sets the unit of length to mm."""
+
+    def set_metadata(self, meta_dict: Mapping, resample: bool = False, **options: Any) -> None:
+        """Take the affine as it is, because the resampler of MONAI 1.6.1 fails for some files of shape (H, W, D, 1).
+
+        Args:
+            meta_dict: metadata with the affine.
+            resample: part of MONAI's interface; nothing is resampled.
+            options: part of MONAI's interface; not used.
+        """
+        self.affine = convert_to_numpy(meta_dict[MetaKeys.AFFINE])
+
+    def write(self, filename: PathLike, verbose: bool = False, **obj_kwargs: Any) -> None:
+        """Write the file under a temporary name, then rename it.
+
+        Args:
+            filename: the file to write.
+            verbose: log the name.
+            obj_kwargs: see the base class.
+        """
+        write_atomically(filename, partial(super().write, verbose=verbose, **obj_kwargs))
+
+    @classmethod
+    def create_backend_obj(cls, *args: Any, **kwargs: Any) -> Any:
+        """The image of the base class, with the unit of length in its header."""
+        image = super().create_backend_obj(*args, **kwargs)
+        image.header.set_xyzt_units("mm")
+        return image
+
+
+class Derivatives:
+    """The files of the results, the record of each, and the results that exist already.
+
+    Args:
+        output_dir: see :class:`DerivativeLayout`.
+        dataset_dir: see there.
+        provenance: entries of the record besides those about the volume itself.
+        weights: file of the network's weights, whose hash is recorded; None without weights.
+        overwrite: whether to make existing results again.
+
+    Example:
+        >>> Derivatives("results").sidecar("results/scan_desc-sr.nii.gz").as_posix()
+        'results/scan_desc-sr.json'
+    """
+
+    def __init__(
+        self,
+        output_dir: PathLike,
+        dataset_dir: PathLike | None = None,
+        provenance: Mapping[str, Any] | None = None,
+        weights: PathLike | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        self.layout = DerivativeLayout(output_dir, dataset_dir)
+        self.provenance = dict(provenance or {})
+        self.weights = weights
+        self.overwrite = overwrite
+
+    def sidecar(self, path: PathLike) -> Path:
+        """The file of the record of a result."""
+        path = Path(path)
+        return path.with_name(path.name.removesuffix(EXTENSION) + ".json")
+
+    def origin(self, source: PathLike) -> dict[str, Any]:
+        """The part of the record that determines the result: equal origins mean equal results."""
+        record = {
+            "Description": DESCRIPTIONS["sr"],
+            "IntendedUse": self._bundle["intended_use"],
+            "Sources": [Path(source).name],
+            "SourceSHA256": _sha256(Path(source)),
+            "GeneratedBy": [{"Name": self._bundle["name"], "Version": self._bundle["version"]}],
+            "WeightsSHA256": self._weights_hash,
+            **self.provenance,
+        }
+        return json.loads(json.dumps(record))
+
+    def finished(self, source: PathLike) -> dict[str, Any] | None:
+        """The record of a scan's existing result; None if it does not exist, or would now be made in another way."""
+        result = self.layout.filename(source)
+        sidecar = self.sidecar(result)
+        if self.overwrite or not (result.is_file() and sidecar.is_file()):
+            return None
+        try:
+            record = json.loads(sidecar.read_text(encoding="utf-8"))
+        except ValueError:
+            return None
+        return record if isinstance(record, dict) and self.origin(source).items() <= record.items() else None
+
+    @cached_property
+    def _bundle(self) -> dict[str, Any]:
+        return json.loads(METADATA.read_text(encoding="utf-8"))
+
+    @cached_property
+    def _weights_hash(self) -> str | None:
+        return self.weights and _sha256(Path(self.weights))
+
+
+def describe_weights(path: PathLike | None) -> str:
+    """The file of a network's weights, relative to the bundle, and the start of its SHA-256.
+
+    A file outside the bundle is named with its folder. A missing file is named without a hash, because the loader of
+    weights has the better error message.
+
+    Example:
+        >>> describe_weights("/elsewhere/models/missing.pt")
+        'models/missing.pt'
+    """
+    if path is None:
+        return "none"
+    file, bundle = Path(path).resolve(), METADATA.parents[1]
+    name = file.relative_to(bundle) if file.is_relative_to(bundle) else Path(*file.parts[-2:])
+    return f"{name.as_posix()}, SHA-256 {_sha256(file)[:12]}" if file.is_file() else name.as_posix()
+
+
+def _sha256(path: Path) -> str:
+    """Hash of a file, or of a folder's files in the order of their names."""
+    content = hashlib.sha256()
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        if file.is_file():
+            content.update(file.read_bytes())
+    return content.hexdigest()
+
+
+class SaveImageDerivatived(SaveImaged):
+    """Save volumes as float32 NIfTI derivatives, each with a JSON sidecar that records how it was made.
+
+    A sidecar is removed before its volume is written, and written after it. It therefore always describes the volume
+    beside it. MONAI Deploy and MONAI Label replace the saver of a bundle, and recognise it by the first letters of its
+    name, those of ``SaveImaged``.
+
+    Args:
+        keys: the volumes to save.
+        derivatives: the files and their record.
+        description: "sr" for the prediction, "disagreementsr" for the map of its disagreement.
+
+    Raises:
+        ValueError: when called with a volume that is not finite.
+
+    Example:
+        >>> import tempfile
+        >>> from monai.data import MetaTensor
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     scan = Path(folder, "scan.nii.gz")
+        ...     _ = scan.write_bytes(b"the source, of which only the hash is used")
+        ...     pred = MetaTensor(torch.rand(1, 8, 8, 8), affine=torch.eye(4), meta={"filename_or_obj": str(scan)})
+        ...     pred.meta["original_affine"] = pred.affine
+        ...     _ = SaveImageDerivatived("pred", Derivatives(folder))({"pred": pred})
+        ...     sorted(path.name for path in Path(folder).iterdir())
+        ['scan.nii.gz', 'scan_desc-sr.json', 'scan_desc-sr.nii.gz']
+    """
+
+    def __init__(self, keys: KeysCollection, derivatives: Derivatives, description: str = "sr") -> None:
+        layout = derivatives.layout
+        super().__init__(
+            keys,
+            folder_layout=DerivativeLayout(layout.output_dir, layout.dataset_dir, description),
+            writer=AtomicNibabelWriter,
+            savepath_in_metadict=True,
+            print_log=False,
+        )
+        self.derivatives = derivatives
+        self.title = DESCRIPTIONS[description]
+
+    def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
+        for key in self.key_iterator(dict(data)):
+            self._prepare(data[key])
+        d = super().__call__(data)
+        for key in self.key_iterator(d):
+            meta = d[key].meta
+            origin = self.derivatives.origin(meta[ImageMetaKey.FILENAME_OR_OBJ])
+            meta[RECORD] = {**origin, "Description": self.title, **_measured(meta)}
+            path = Path(meta[MetaKeys.SAVED_TO])
+            write_text_atomically(self.derivatives.sidecar(path), json.dumps(meta[RECORD], indent=2) + "\n")
+            logger.info("Saved %s", path)
+        return d
+
+    def _prepare(self, volume: Tensor) -> None:
+        """Refuse a volume that is not finite, set its shape, and remove the record of an earlier result."""
+        source = volume.meta[ImageMetaKey.FILENAME_OR_OBJ]
+        if not torch.isfinite(torch.stack(torch.aminmax(volume.as_tensor()))).all():  # without a second volume
+            bad = int((~torch.isfinite(volume.as_tensor())).sum())
+            raise ValueError(
+                f"{source}: expected a finite prediction, got {bad} voxels that are NaN or infinite. Rescale the scan "
+                "if its intensities are near the limits of float32, or set amp_dtype to null."
+            )
+        # SaveImage takes a shape of four axes (a series of one volume) for a volume without a channel
+        volume.meta[MetaKeys.SPATIAL_SHAPE] = np.asarray(volume.shape[1:])
+        self.derivatives.sidecar(self.saver.folder_layout.filename(source)).unlink(missing_ok=True)
+
+
+def _measured(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of the record about the volume itself."""
+    spacings = [affine_to_spacing(meta[key]) for key in (MetaKeys.ORIGINAL_AFFINE, MetaKeys.AFFINE)]
+    low_res, high_res = [np.round(np.asarray(spacing, dtype=float), 6).tolist() for spacing in spacings]
+    record = {"SourceSpacing": low_res, "Spacing": high_res, "Warnings": meta.get("warnings", "").splitlines()}
+    for key, name in (("consistency_psnr", "ConsistencyPSNR"), ("data_consistency", "DataConsistencyDone")):
+        if key in meta:
+            record[name] = meta[key]
+    return record
+
+
+def describe_network(network: nn.Module) -> dict[str, Any]:
+    """A network's class, its number of parameters and its plain settings, for the record.
+
+    Example:
+        >>> describe_network(nn.ReLU())
+        {'Class': 'ReLU', 'Parameters': 0, 'inplace': False}
+    """
+    settings = {k: v for k, v in vars(network).items() if isinstance(v, (bool, int, float, str)) and k[0] != "_"}
+    settings.pop("training")
+    return {"Class": type(network).__name__, "Parameters": sum(p.numel() for p in network.parameters()), **settings}
+
+
+def describe_inferer(inferer: Inferer) -> dict[str, Any]:
+    """An inferer's class and its plain settings, including those of an inferer inside it, for the record.
+
+    Example:
+        >>> from monai.inferers import SimpleInferer
+        >>> describe_inferer(SimpleInferer())
+        {'Class': 'SimpleInferer'}
+    """
+    described: dict[str, Any] = {"Class": type(inferer).__name__}
+    for name, value in vars(inferer).items():
+        if isinstance(value, Inferer):
+            described[name] = describe_inferer(value)
+        elif isinstance(value, (bool, int, float, str, list, tuple)) and name not in ("progress", "sw_batch_size"):
+            described[name] = value
+    return described

@@ -1,0 +1,80 @@
+"""Atomic writing: after an interruption a file is either complete or unchanged."""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+__all__ = ["write_atomically", "write_text_atomically"]
+
+PYTORCH_WRITER = "inline_container.cc"  # PyTorch's writer reports a full disk as a RuntimeError that names this file
+
+
+def write_atomically(path: str | os.PathLike, write: Callable[[Path], Any]) -> None:
+    """Write a hidden file in the same folder, then rename it to ``path``.
+
+    The hidden name holds the process's number, so that two processes do not mix their bytes. Hidden files of processes
+    that no longer run are removed.
+
+    Args:
+        path: the file to write. Its folder is made where it is missing.
+        write: fills the file whose path it gets. That path has the same ending.
+
+    Raises:
+        OSError: when the file cannot be written, as on a full disk. ``path`` is then unchanged.
+
+    Example:
+        >>> import tempfile
+        >>> write_atomically(Path(tempfile.mkdtemp()) / "note.txt", lambda path: path.write_text("complete"))
+    """
+    path = Path(path)
+    unfinished = path.with_name(f".unfinished_{os.getpid()}_{path.name}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path)
+        write(unfinished)
+        with open(unfinished, "rb") as file:
+            os.fsync(file.fileno())  # the name must not reach the disk before the bytes
+        os.replace(unfinished, path)
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and PYTORCH_WRITER not in str(error):
+            raise  # such as the death of a loader worker, which can interrupt here
+        raise OSError(
+            f"{path}: expected to write this file, but could not ({_reason(error, path.parent)}). The previous file is "
+            "unchanged. Check the space and the permissions of the folder, and run again."
+        ) from error
+    finally:
+        if unfinished.exists():
+            unfinished.unlink()
+
+
+def write_text_atomically(path: str | os.PathLike, text: str) -> None:
+    """:func:`write_atomically` of a text in UTF-8."""
+    write_atomically(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))
+
+
+def _reason(error: Exception, folder: Path) -> str:
+    """The first line of the error, and the free space if the folder exists."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return f"{line}; {shutil.disk_usage(folder).free / 2**20:.1f} MiB free" if folder.is_dir() else line
+
+
+def _remove_leftovers(path: Path) -> None:
+    for leftover in path.parent.glob(f".unfinished_*_{glob.escape(path.name)}"):
+        process = leftover.name.split("_")[1]
+        if process.isdigit() and not _is_running(int(process)):
+            leftover.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it runs, but belongs to another user
+        return True
+    return True

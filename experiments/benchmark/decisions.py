@@ -1,0 +1,123 @@
+"""Three decisions about the papers' method, which were fixed before the experiment was run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from statistics import mean
+from typing import NamedTuple
+
+from experiments.benchmark.results import Results
+from experiments.benchmark.significance import LEVEL, holm, sign_test, signed_rank_test
+from experiments.benchmark.tables import FEWEST_SEEDS, NOT_RUN, TELLING, markdown
+
+__all__ = ["Decision", "contrastive_by_seed", "decisions", "decisions_table"]
+
+METRIC = "psnr_deep"
+SUBJECTS = 16  # 13 of them on one side are significant by a two-sided sign test
+ABSENT = 1.0  # p-value of a decision that has not been run, in Holm's adjustment
+
+
+class Decision(NamedTuple):
+    """One decision and its evidence: differences of PSNR (dB) in deep tissue, averaged over seeds for each subject.
+
+    Args:
+        claim: the statement to decide.
+        subjects: number of test subjects.
+        mean: mean difference over subjects; None where a row is missing.
+        above: number of subjects with a positive difference.
+        p_value: of the test, adjusted where the plan asks for it; None where the decision has not been run.
+        verdict: "yes", "no" or "not run".
+    """
+
+    claim: str
+    subjects: int
+    mean: float | None
+    above: int
+    p_value: float | None
+    verdict: str
+
+
+def decisions(results: Results) -> list[Decision]:
+    """The three decisions, in the usual setting of the matrix.
+
+    1. The contrastive model is above zero-filling, by a two-sided sign test and by 0.1 dB on average.
+    2. It is also above the Wiener inverse of the estimated degradation, by the same test. Holm adjusts 2 and 3.
+    3. It is above the same model without its loss, by Wilcoxon's signed-rank test and by 0.1 dB on average. At least
+       three seeds must have one sign.
+    """
+    contrastive = _names(results, "contrastive")
+    ours = results.by_subject(contrastive.values(), METRIC)
+    above_base = results.gains(contrastive.values())
+    inverse = results.by_subject(_names(results, "linear_inverse_estimated").values(), METRIC)
+    above_inverse = _minus(ours, inverse)
+    by_seed = contrastive_by_seed(results)
+    subjects = sorted(set.intersection(*map(set, by_seed.values()))) if by_seed else []
+    above_without = {subject: mean(change[subject] for change in by_seed.values()) for subject in subjects}
+    one_sign = len(by_seed) >= FEWEST_SEEDS and all(mean(change.values()) > 0 for change in by_seed.values())
+    complete = [_is_complete(above_base), _is_complete(above_inverse)]
+    complete.append(_is_complete(above_without) and len(by_seed) >= FEWEST_SEEDS)
+    p_values = [sign_test(above_base.values()) if complete[0] else ABSENT]
+    p_values += holm(
+        [
+            sign_test(above_inverse.values()) if complete[1] else ABSENT,
+            signed_rank_test(above_without.values()) if complete[2] else ABSENT,
+        ]
+    )
+    first = _decision("The papers' method beats zero-filling", above_base, p_values[0], complete[0])
+    also = first.verdict == "yes"
+    return [
+        first,
+        _decision("Unpaired adversarial learning helps", above_inverse, p_values[1], complete[1], also),
+        _decision("The contrastive loss helps", above_without, p_values[2], complete[2], one_sign),
+    ]
+
+
+def decisions_table(results: Results) -> str:
+    """The decisions for pages."""
+    lines = []
+    for number, one in enumerate(decisions(results), start=1):
+        difference = "-" if one.mean is None else f"{one.mean:+.3f}"
+        p_value = "-" if one.p_value is None else f"{one.p_value:.2g}"
+        counts = [str(one.subjects), difference, str(one.above) if one.subjects else "-", p_value]
+        lines.append([f"{number}. {one.claim}", *counts, f"**{one.verdict}**"])
+    return markdown(["decision", "subjects", "difference (dB)", "subjects above", "p", "verdict"], lines)
+
+
+def _names(results: Results, system: str) -> dict[int, str]:
+    """The complete rows of a system by seed, in the usual setting of the matrix, with any network."""
+    return {
+        row["setting"]["seed"]: row["name"]
+        for kind, rows in results.kinds().items()
+        if kind.system == system and results.is_usual(kind)
+        for row in rows
+    }
+
+
+def _minus(ours: Mapping[str, float], base: Mapping[str, float]) -> dict[str, float]:
+    return {subject: ours[subject] - base[subject] for subject in ours if subject in base}
+
+
+def contrastive_by_seed(results: Results) -> dict[int, dict[str, float]]:
+    """PSNR in deep tissue with the contrastive loss above that without it, by seed and subject."""
+    ours, base = _names(results, "contrastive"), _names(results, "without_contrastive")
+    return {
+        seed: _minus(*(results.by_subject([names[seed]], METRIC) for names in (ours, base)))
+        for seed in sorted(ours.keys() & base.keys())
+    }
+
+
+def _is_complete(change: Mapping[str, float]) -> bool:
+    return len(change) >= SUBJECTS
+
+
+def _decision(
+    claim: str, change: Mapping[str, float], p_value: float, complete: bool, condition: bool = True
+) -> Decision:
+    """The verdict is yes for a significant mean difference of at least 0.1 dB that also meets ``condition``."""
+    average = mean(change.values()) if change else None
+    above = sum(value > 0 for value in change.values())
+    if not complete:
+        return Decision(claim, len(change), average, above, None, NOT_RUN)
+    holds = condition and 2 * above > len(change) and average >= TELLING and p_value < LEVEL
+    verdict = "yes" if holds else "no"
+    return Decision(claim, len(change), average, above, p_value, verdict)

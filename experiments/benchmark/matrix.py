@@ -1,0 +1,231 @@
+"""The matrix: which systems run on which scans, in which order, by which commands of the bundle."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from scripts.utils.composition import KINDS
+
+from experiments import ROOT
+from experiments.benchmark.stacks import (
+    BACKBONES,
+    ESTIMATING,
+    EVALUATION,
+    EVALUATIONS,
+    MISALIGNED,
+    OWN_PAIRS,
+    TRAININGS,
+    TRUNK,
+    TUNINGS,
+    UNPAIRED,
+)
+from experiments.bundle import read_configs
+
+__all__ = ["CONFIGS", "MODEL", "OURS", "ROOT", "Matrix", "Row", "Stage", "read_matrix"]
+
+CONFIGS = "bundle/configs"
+MODEL = "model.pt"
+EVERY = "every"
+OURS = "ours"  # the backbone of train.yaml
+ASSIGNMENTS = ("unpaired", "misaligned")
+DIMENSIONS = ("system", "scale_factor", "assignment", "hr_fraction", "network", "fold", "seed")
+OPTIONS = {"training", "evaluation"}  # options of the commands, for all rows or for the rows of a block
+KEYS = {"title", "plan", "limits", "dataset_dir", "cohort", "datalist", "folds", "rows", "tables", "decisions"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One system, trained and evaluated once.
+
+    Args:
+        system: a name of ``stacks.py``.
+        scale_factor: along the axes of the canonical frame.
+        assignment: of the training scans, "unpaired" or "misaligned".
+        hr_fraction: share of the source subjects, in (0, 1].
+        network: "ours" or another backbone of ``stacks.py``.
+        fold: name of the split of subjects; empty for a matrix of one split.
+        seed: of the networks, the order of the data and the subset of subjects.
+        training: options of the training commands.
+        evaluation: options of the evaluating command.
+    """
+
+    system: str
+    scale_factor: tuple[int, ...] = (2, 2, 2)
+    assignment: str = "unpaired"
+    hr_fraction: float = 1.0
+    network: str = OURS
+    fold: str = ""
+    seed: int = 0
+    training: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    evaluation: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def name(self) -> str:
+        """Name of the folder: the system and every unusual setting."""
+        parts = [self.system]
+        parts += ["x".join(map(str, self.scale_factor))] if self.scale_factor != (2, 2, 2) else []
+        parts += [self.assignment] if self.assignment != "unpaired" else []
+        parts += [f"hr{100 * self.hr_fraction:g}"] if self.hr_fraction != 1 else []
+        parts += [self.network] if self.network != OURS else []
+        return "_".join([*parts, *filter(None, [self.fold]), f"seed{self.seed}"])
+
+    @property
+    def setting(self) -> dict[str, Any]:
+        """The dimensions of the row, as JSON holds them."""
+        return json.loads(json.dumps({name: value for name, value in asdict(self).items() if name in DIMENSIONS}))
+
+    @property
+    def needs_estimate(self) -> bool:
+        """Whether its evaluation takes the estimated degradation between its unpaired groups."""
+        return self.system in ESTIMATING
+
+    def stages(self) -> list[Stage]:
+        """The trainings of the system in their order; none for a system without training."""
+        stacks = TRAININGS.get(self.system, ())
+        others = [*self._backbone]
+        others += [MISALIGNED] if self.assignment == "misaligned" and self.system not in OWN_PAIRS else []
+        return [
+            Stage(number, _stack(TRUNK, *stack, *others), share)
+            for number, (stack, share) in enumerate(zip(stacks, _shares(stacks), strict=True), start=1)
+        ]
+
+    def evaluating(self) -> list[str]:
+        """The config files of its evaluation."""
+        return _stack(EVALUATION, *EVALUATIONS.get(self.system, ()), *self._backbone)
+
+    @property
+    def _backbone(self) -> list[str]:
+        return [] if self.network == OURS else [BACKBONES[self.network]]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training command.
+
+    Args:
+        number: from 1.
+        configs: its files.
+        share: of the row's iterations.
+    """
+
+    number: int
+    configs: Sequence[str]
+    share: float = 1.0
+
+    @property
+    def weights(self) -> str:
+        """The file that it writes at its end."""
+        return read_configs(*(ROOT / name for name in self.configs))["train::results_file"]
+
+    def options(self, training: Mapping[str, Any]) -> dict[str, Any]:
+        """All options, with the share of this stage of the iterations, in whole epochs."""
+        options = dict(training)
+        if "max_iterations" in options:
+            epoch = options["iterations_per_epoch"]
+            options["max_iterations"] = max(1, round(self.share * options["max_iterations"] / epoch)) * epoch
+        return options
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A matrix of the project or of a user; see :func:`read_matrix`."""
+
+    path: Path
+    content: Mapping[str, Any]
+    rows: Sequence[Row]
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+
+def read_matrix(path: str | Path, dataset_dir: str | Path | None = None) -> Matrix:
+    """Read a matrix and order its rows: the lowest seed and the first fold of every system come first.
+
+    Args:
+        path: YAML file. ``rows`` holds blocks, the most informative first. A list in a block stands for all its values,
+            in every combination with the other lists.
+        dataset_dir: replaces that of the file.
+
+    Raises:
+        ValueError: when a key, a system or a value is unknown, or when a row stands there twice.
+    """
+    path = Path(path)
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    _check_keys(path, content, KEYS | OPTIONS)
+    if dataset_dir is not None:
+        content = {**content, "dataset_dir": str(dataset_dir)}
+    folds = list(content.get("folds", {"": None}))
+    rows = [row for block in content["rows"] for row in _expand(path, {"fold": folds, **block}, content)]
+    rows.sort(key=lambda row: (row.seed, folds.index(row.fold)))  # a stable sort keeps the order of the file
+    names = [row.name for row in rows]
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise ValueError(f"{path}: expected every row once, got {twice} more than once. Remove the repetition.")
+    return Matrix(path, content, rows)
+
+
+def _expand(path: Path, block: Mapping[str, Any], content: Mapping[str, Any]) -> list[Row]:
+    """The rows of a block."""
+    _check_keys(path, block, {*DIMENSIONS, *OPTIONS})
+    values = {name: _values(name, block[name]) for name in DIMENSIONS if name in block}
+    options: dict[str, Any] = {name: {**content.get(name, {}), **block.get(name, {})} for name in OPTIONS}
+    rows = [
+        Row(**dict(zip(values, combination, strict=True)), **options)
+        for combination in itertools.product(*values.values())
+    ]
+    for row in rows:
+        _check_row(path, row, content)
+    return rows
+
+
+def _values(name: str, value: Any) -> list[Any]:
+    """A list of values from one or several. A scale factor is a list itself; "every" means all trained systems."""
+    if value == EVERY:
+        return [system for system in TRAININGS if system not in TUNINGS]
+    if name == "scale_factor":
+        return [tuple(one) for one in (value if isinstance(value[0], list) else [value])]
+    return value if isinstance(value, list) else [value]
+
+
+def _check_keys(path: Path, content: Mapping[str, Any], known: set[str]) -> None:
+    unknown = sorted(set(content) - known)
+    if unknown:
+        raise ValueError(f"{path}: keys must be among {sorted(known)}, got {unknown}. Correct them.")
+
+
+def _check_row(path: Path, row: Row, content: Mapping[str, Any]) -> None:
+    systems, networks = sorted({*TRAININGS, *EVALUATIONS}), [OURS, *BACKBONES]
+    if row.system not in systems:
+        raise ValueError(f"{path}: systems must be among {systems}, got {row.system}. Correct it.")
+    if row.network not in networks:
+        raise ValueError(f"{path}: networks must be among {networks}, got {row.network}. Correct it.")
+    if row.assignment == "misaligned" and row.system in UNPAIRED:
+        raise ValueError(f"{path}: {row.system} expects unpaired groups, got misaligned ones. Correct assignment.")
+    if row.assignment not in ASSIGNMENTS or not 0 < row.hr_fraction <= 1 or len(row.scale_factor) != 3:
+        raise ValueError(
+            f"{path}: assignment must be one of {ASSIGNMENTS}, hr_fraction in (0, 1], scale_factor of three numbers, "
+            f"got {row.assignment}, {row.hr_fraction} and {row.scale_factor}."
+        )
+    if row.fold and row.fold not in content.get("folds", {}):
+        raise ValueError(f"{path}: folds must be among {sorted(content.get('folds', {}))}, got {row.fold!r}.")
+
+
+def _shares(stacks: Sequence[Sequence[str]]) -> list[float]:
+    """The share of the iterations of each stage, by the ``max_iterations`` of its configs."""
+    if len(stacks) == 1:
+        return [1.0]
+    budgets = [read_configs(TRUNK, *stack)["max_iterations"] for stack in stacks]
+    return [budget / sum(budgets) for budget in budgets]
+
+
+def _stack(trunk: str, *overlays: str) -> list[str]:
+    """The files in the order that the bundle requires."""
+    ordered = sorted(overlays, key=lambda name: KINDS.index(name.partition("/")[0]))
+    return [f"{CONFIGS}/{name}" for name in (trunk, *ordered)]

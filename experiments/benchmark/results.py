@@ -1,0 +1,214 @@
+"""Results: the measurements of the rows in small files, and what tables and figures read from them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+from typing import Any, NamedTuple
+
+from experiments.benchmark.matrix import Matrix
+from experiments.benchmark.runner import read_record
+
+__all__ = ["INTERPOLATIONS", "Results", "collect", "notes", "read_results"]
+
+METHODS = ("pred", "consistent", "automatic", "zero_filling")  # of each evaluation, to keep
+BLOCKS = re.compile(r".*discriminator.*")  # curves of thousands of noisy points, kept as means of blocks
+CURVES = re.compile(rf"psnr_gain|degradation_.*|gradient_.*|feature_norm|{BLOCKS.pattern}")
+FEWEST_POINTS = 40  # of a curve kept as means of blocks
+TRANSFER = "degradation_mtf.csv"  # from a training that learns a degradation
+INTERPOLATIONS = (  # without a backbone
+    "zero_filling",
+    "tricubic",
+    "tricubic_centred",
+    "linear_inverse_estimated",
+    "linear_inverse_true",
+)
+USUAL = {"assignment": "unpaired", "hr_fraction": 1.0, "network": "ours"}
+
+
+class Kind(NamedTuple):
+    """The settings that rows share which differ in seed, or in a fold that tests other subjects."""
+
+    system: str
+    assignment: str
+    hr_fraction: float
+    network: str
+    scale_factor: tuple[int, ...]
+    fold: str
+
+
+@dataclass(frozen=True)
+class Results:
+    """The results of a matrix.
+
+    Args:
+        rows: ``name`` and ``setting`` of each row in the order of the matrix, and ``record`` of a complete row.
+        scores: one mapping per row, subject and method, with the metrics.
+        curves: one mapping per row, stage, tag and step.
+        transfers: one mapping per row, axis and frequency, with the learned and the true modulation transfer.
+    """
+
+    rows: Sequence[Mapping[str, Any]]
+    scores: Sequence[Mapping[str, str]]
+    curves: Sequence[Mapping[str, str]]
+    transfers: Sequence[Mapping[str, str]] = ()
+
+    @property
+    def done(self) -> list[Mapping[str, Any]]:
+        return [row for row in self.rows if "record" in row]
+
+    @property
+    def networks(self) -> list[str]:
+        """The backbones of its rows."""
+        return sorted(
+            {row["setting"]["network"] for row in self.rows if row["setting"]["system"] not in INTERPOLATIONS}
+        )
+
+    @property
+    def first(self) -> list[Mapping[str, Any]]:
+        """The complete rows of the lowest seed and the first fold."""
+        seed, fold = (self.rows[0]["setting"][key] for key in ("seed", "fold"))
+        return [row for row in self.done if (row["setting"]["seed"], row["setting"]["fold"]) == (seed, fold)]
+
+    @property
+    def usual(self) -> dict[str, Any]:
+        """The default setting of a table's line: ``USUAL`` at the scale factor of the first row."""
+        return {**USUAL, "scale_factor": self.rows[0]["setting"]["scale_factor"]}
+
+    @property
+    def has_one_test(self) -> bool:
+        """Whether all rows test the same subjects, so that folds only differ in their training scans."""
+        found: dict[str, set[str]] = {}
+        for score in self.scores:
+            found.setdefault(score["row"], set()).add(score["subject"])
+        return len({tuple(sorted(subjects)) for subjects in found.values()}) == 1
+
+    def is_usual(self, kind: Kind) -> bool:
+        """Whether rows are of the first row's scale factor and fold, unpaired, with all source subjects."""
+        usual = self.usual
+        setting = (kind.assignment, kind.hr_fraction, list(kind.scale_factor))
+        first = kind.fold in ("", self.rows[0]["setting"]["fold"])
+        return first and setting == (usual["assignment"], usual["hr_fraction"], usual["scale_factor"])
+
+    def kinds(self) -> dict[Kind, list[Mapping[str, Any]]]:
+        """The complete rows of one kind each, in their order."""
+        found: dict[Kind, list[Mapping[str, Any]]] = {}
+        one_test = self.has_one_test
+        for row in self.done:
+            setting = row["setting"]
+            kind = Kind(*(setting[name] for name in Kind._fields))
+            kind = kind._replace(scale_factor=tuple(kind.scale_factor), fold=kind.fold if one_test else "")
+            found.setdefault(kind, []).append(row)
+        return found
+
+    def words(self, row: Mapping[str, Any]) -> str:
+        """A row's name for legends, without what all rows share."""
+        name = row["name"].replace("_seed0", "")
+        if len(self.networks) == 1:
+            name = name.replace(f"_{self.networks[0]}", "")
+        return name.replace("_", " ")
+
+    def names(self, **setting: Any) -> list[str]:
+        """The complete rows of a setting, all seeds; see :func:`planned`."""
+        return [row["name"] for row in self.planned(**setting) if "record" in row]
+
+    def planned(self, **setting: Any) -> list[Mapping[str, Any]]:
+        """The rows of a setting, complete or not. Whatever ``setting`` leaves out has its usual value.
+
+        Where all folds test the same subjects, only the first fold counts.
+        """
+        fold = {"fold": self.rows[0]["setting"]["fold"]} if self.has_one_test else {}
+        wanted = {**self.usual, **fold, **setting}
+        return [row for row in self.rows if all(row["setting"][key] == value for key, value in wanted.items())]
+
+    def by_subject(self, names: Iterable[str], metric: str, method: str = "pred") -> dict[str, float]:
+        """A metric by subject, as a mean over the rows, such as seeds. Subjects without it are left out."""
+        names, values = set(names), {}
+        for score in self.scores:
+            if score["row"] in names and score["method"] == method and score.get(metric):
+                values.setdefault(score["subject"], []).append(float(score[metric]))
+        return {subject: mean(several) for subject, several in sorted(values.items())}
+
+    def gains(self, names: Iterable[str], metric: str = "psnr_deep") -> dict[str, float]:
+        """A metric minus that of zero-filling by subject, as a mean over the rows."""
+        ours, base = (self.by_subject(names, metric, method) for method in ("pred", "zero_filling"))
+        return {subject: ours[subject] - base[subject] for subject in ours}
+
+    def points(self, name: str, tag: str) -> list[tuple[int, float]]:
+        """Steps and values of a row's curve, in the order of time."""
+        found = [point for point in self.curves if (point["row"], point["tag"]) == (name, tag)]
+        found = sorted(found, key=lambda point: (int(point["stage"]), int(point["step"])))
+        return [(int(point["step"]), float(point["value"])) for point in found]
+
+    def ends(self, name: str, tag: str) -> tuple[float, float] | None:
+        """The first and the last value of a row's curve."""
+        points = self.points(name, tag)
+        return (points[0][1], points[-1][1]) if points else None
+
+    def tags(self) -> list[str]:
+        """The names of all curves."""
+        return sorted({point["tag"] for point in self.curves})
+
+
+def collect(matrix: Matrix, output: Path, results_dir: Path) -> None:
+    """Gather the records, scores and curves of the rows in ``rows.json`` and three CSV tables."""
+    rows, scores, curves, transfers = [], [], [], []
+    for row in matrix.rows:
+        record = read_record(output, row)
+        rows.append({"name": row.name, "setting": row.setting})
+        if record is None:
+            continue
+        folder = output / "rows" / row.name
+        rows[-1]["record"] = {key: value for key, value in record.items() if key != "row"}
+        rows[-1]["record"]["costs"] = notes(folder / "evaluation")
+        found = [score for score in _read_csv(folder / "evaluation" / "subjects.csv") if score["method"] in METHODS]
+        scores += [{"row": row.name, **score} for score in found]
+        kept = [point for point in _read_csv(folder / "curves.csv") if CURVES.fullmatch(point["tag"])]
+        curves += [{"row": row.name, **point} for point in _in_blocks(kept)]
+        if (folder / TRANSFER).is_file():
+            transfers += [{"row": row.name, **point} for point in _read_csv(folder / TRANSFER)]
+    results_dir.mkdir(parents=True, exist_ok=True)
+    (results_dir / "rows.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    for name, lines in (("subjects.csv", scores), ("curves.csv", curves), ("transfers.csv", transfers)):
+        _write_csv(results_dir / name, lines)
+
+
+def notes(evaluation: Path) -> dict[str, str]:
+    """The lines below the table of an evaluation, such as its network, weights and costs."""
+    text = (evaluation / "summary.md").read_text(encoding="utf-8")
+    return dict(re.findall(r"^- (.+?): (.+)$", text, re.M))
+
+
+def _in_blocks(points: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
+    """The points of the curves. Those of ``BLOCKS`` become means of equal blocks, at the last step of each block."""
+    found = [point for point in points if not BLOCKS.fullmatch(point["tag"])]
+    for key in dict.fromkeys((p["stage"], p["tag"]) for p in points if BLOCKS.fullmatch(p["tag"])):
+        curve = sorted((p for p in points if (p["stage"], p["tag"]) == key), key=lambda point: int(point["step"]))
+        size = max(1, len(curve) // FEWEST_POINTS)
+        for end in range(len(curve), 0, -size):
+            block = curve[max(0, end - size) : end]
+            found.append({**block[-1], "value": f"{mean(float(point['value']) for point in block):.6g}"})
+    return found
+
+
+def read_results(results_dir: Path) -> Results:
+    """Read the files of :func:`collect`."""
+    rows = json.loads((results_dir / "rows.json").read_text(encoding="utf-8"))
+    return Results(rows, *(_read_csv(results_dir / f"{name}.csv") for name in ("subjects", "curves", "transfers")))
+
+
+def _read_csv(path: Path) -> list[dict[str, str]]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def _write_csv(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(lines[0]) if lines else [], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)

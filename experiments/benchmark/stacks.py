@@ -1,0 +1,85 @@
+"""The config files of each system. A test compares them with the folders of ``bundle/configs``."""
+
+from __future__ import annotations
+
+__all__ = [
+    "BACKBONES",
+    "CONTRASTIVE",
+    "ESTIMATING",
+    "ESTIMATION",
+    "EVALUATION",
+    "EVALUATIONS",
+    "MISALIGNED",
+    "OWN_PAIRS",
+    "SHIPPED",
+    "TRAININGS",
+    "TRUNK",
+    "TUNINGS",
+    "UNPAIRED",
+]
+
+TRUNK = "train.yaml"
+EVALUATION = "evaluate.yaml"
+ESTIMATION = "tools.yaml"  # behind train.yaml, for `run estimating`
+MISALIGNED = "data/misaligned.yaml"  # for a training on misaligned groups
+CONTRASTIVE = "contrastive"  # train.yaml alone
+
+# The files behind train.yaml, a tuple per stage.
+SPECTRAL = "methods/spectral.yaml"
+PAIRS = (SPECTRAL, "methods/kspace_pairs.yaml")
+TRAININGS: dict[str, tuple[tuple[str, ...], ...]] = {
+    CONTRASTIVE: ((),),
+    "blind_sr": (("methods/blind_sr.yaml",),),
+    "cyclegan": (("methods/cyclegan.yaml",),),
+    "dasr": (("methods/dasr_degradation.yaml",), ("methods/dasr.yaml",)),
+    "kspace_pairs": (PAIRS,),
+    "patch_contrastive": (("methods/patch_contrastive.yaml",),),
+    "pooled": ((SPECTRAL, "data/pooled.yaml"),),
+    "pseudo_sr": (("methods/pseudo_sr.yaml",),),
+    "spectral": ((SPECTRAL,),),
+    "spectral_contrastive": (("methods/spectral_contrastive.yaml",),),
+    "supervised_misaligned": (("methods/supervised_misaligned.yaml",),),
+    "supervised_oracle": ((SPECTRAL, "methods/supervised_oracle.yaml"),),
+    "supervised_registered": (("methods/supervised_registered.yaml",),),
+    "supervised_shift": (("methods/supervised_shift.yaml",),),
+    "udean": (("methods/udean.yaml",),),
+    "udean_feature_only": (("methods/udean_feature_only.yaml",),),
+    "udean_image_only": (("methods/udean_image_only.yaml",),),
+    "udean_no_adaptation": (("methods/udean_no_adaptation.yaml",),),
+    "without_contrastive": (("methods/without_contrastive.yaml",),),
+    "fine_tuning": (("recipes/fine_tuning.yaml",),),
+}
+TUNINGS = ("fine_tuning",)  # from the shipped weights, so that they take no other backbone
+# These make their own pairs, so that they take no data/misaligned.yaml.
+OWN_PAIRS = ("supervised_misaligned", "supervised_oracle", "supervised_registered", "supervised_shift")
+UNPAIRED = ("pooled",)  # without misaligned groups
+
+# The files behind evaluate.yaml, for the systems that need any.
+EVALUATIONS: dict[str, tuple[str, ...]] = {
+    "linear_inverse_estimated": ("baselines/linear_inverse_estimated.yaml",),
+    "linear_inverse_true": ("baselines/linear_inverse_true.yaml",),
+    "tricubic": ("baselines/tricubic.yaml",),
+    "tricubic_centred": ("baselines/tricubic_centred.yaml",),
+    "zero_filling": ("baselines/zero_filling.yaml",),
+    "zssr": ("baselines/zssr.yaml",),
+    "pseudo_sr": ("methods/pseudo_sr.yaml",),
+}
+ESTIMATING = ("linear_inverse_estimated",)  # they need the degradation of `run estimating`
+
+# The file behind a trunk for another backbone, in training and in evaluation.
+BACKBONES = {
+    "paper_network": "networks/paper_network.yaml",
+    "slab_network": "networks/slab_network.yaml",
+    "without_skip": "networks/without_skip.yaml",
+}
+
+# The files behind train.yaml for each training of the shipped weights. The second starts from the first, the others
+# start from the second.
+FIRST = (*PAIRS, "recipes/shipped_weights.yaml")
+SECOND = (*FIRST, "recipes/shipped_weights_continued.yaml")
+SHIPPED: tuple[tuple[str, ...], ...] = (
+    FIRST,
+    SECOND,
+    (*SECOND, "recipes/shipped_weights_grown.yaml"),
+    (*SECOND, "recipes/shipped_weights_all_scans.yaml"),
+)

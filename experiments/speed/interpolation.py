@@ -1,0 +1,105 @@
+"""The network beside interpolation by SciPy, ITK, stock MONAI and this bundle.
+
+Usage: python -m experiments.speed.interpolation SCAN [REPEATS]
+
+SCAN is real, high-resolution and new to the weights. K-space truncation makes it low-resolution. Every method puts LR
+voxel l on HR voxel 2l, except the one that its title marks. Scores are those of deep tissue.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import itk
+import numpy as np
+import torch
+from monai.transforms import Resize
+from scipy import ndimage
+from scripts.metrics import masked_psnr, masked_ssim
+from scripts.physics.interpolation import interpolate_cubic
+from scripts.physics.kspace import zero_fill
+from torch import Tensor
+
+from experiments.bundle import degraded, trained_network
+from experiments.speed.choices import CHOICES, predict
+from experiments.speed.common import interleaved, machine, save, spread, table
+
+SPATIAL = (1, 2, 3)
+RADIUS = 3  # of the window in LR voxels; ITK's Python packages hold no larger one for volumes
+
+
+def by_itk(image: Tensor, interpolator: Callable[[Any], Any]) -> Tensor:
+    """Resample ``(1, H, W, D)`` to half the spacing, the first voxel in place."""
+    volume = itk.GetImageFromArray(image[0].numpy())
+    size = [2 * n for n in itk.size(volume)]
+    made = itk.resample_image_filter(
+        volume, interpolator=interpolator(volume), size=size, output_spacing=[0.5] * 3, output_origin=[0.0] * 3
+    )
+    return torch.from_numpy(itk.GetArrayFromImage(made))[None]
+
+
+def b_spline(volume: Any) -> Any:
+    return itk.BSplineInterpolateImageFunction.New(volume, SplineOrder=3)
+
+
+def windowed_sinc(volume: Any) -> Any:
+    return itk.WindowedSincInterpolateImageFunction[type(volume), RADIUS, itk.HammingWindowFunction[RADIUS]].New()
+
+
+def by_scipy(image: Tensor) -> Tensor:
+    """Cubic splines."""
+    size = [2 * n for n in image.shape[1:]]
+    made = ndimage.affine_transform(image[0].numpy(), np.full(3, 0.5), output_shape=size, order=3, mode="nearest")
+    return torch.from_numpy(made)[None]
+
+
+def methods(image: Tensor) -> dict[str, Callable[[], Tensor]]:
+    size, network = [2 * n for n in image.shape[1:]], trained_network()
+    ours = {
+        "super-resolution": "whole volume",
+        "super-resolution, three orientations": "whole volume, three orientations",
+    }
+    return {
+        "MONAI Resize, trilinear, half a voxel off": lambda: Resize(size, mode="trilinear")(image),
+        "SciPy, cubic splines": lambda: by_scipy(image),
+        "ITK, cubic B-splines": lambda: by_itk(image, b_spline),
+        f"ITK, windowed sinc (Hamming, radius {RADIUS})": lambda: by_itk(image, windowed_sinc),
+        "this bundle, tricubic": lambda: interpolate_cubic(image, 2, SPATIAL),
+        "this bundle, zero-filling": lambda: zero_fill(image, size, SPATIAL),
+        **{title: lambda choice=choice: predict(image, network, CHOICES[choice]) for title, choice in ours.items()},
+    }
+
+
+def _keep(made: dict[str, Tensor], title: str, function: Callable[[], Tensor]) -> None:
+    made[title] = torch.as_tensor(function())
+
+
+def main(scan: Path, repeats: int = 3) -> None:
+    record: dict[str, Any] = {"machine": machine(), "scan": scan.name.split(".")[0]}
+    itk.MultiThreaderBase.SetGlobalMaximumNumberOfThreads(torch.get_num_threads())
+    item = degraded(scan)
+    image, label = item["image"].as_tensor(), item["label"]
+    made: dict[str, Tensor] = {}
+    functions = {title: partial(_keep, made, title, function) for title, function in methods(image).items()}
+    times = interleaved(functions, repeats, warm=False)
+    record["methods"] = {
+        title: {
+            "seconds": spread(times[title]),
+            "psnr_deep": float(masked_psnr(pred, label)),
+            "ssim_deep": float(masked_ssim(pred, label)),
+        }
+        for title, pred in made.items()
+    }
+    rows = [
+        [title, f"{row['seconds']['median']:.2f}", f"{row['psnr_deep']:.2f}", f"{row['ssim_deep']:.4f}"]
+        for title, row in record["methods"].items()
+    ]
+    save("interpolation", record, table(["method", "seconds", "PSNR in deep tissue (dB)", "SSIM in deep tissue"], rows))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), *map(int, sys.argv[2:]))

@@ -1,0 +1,1 @@
+"""Studies: one program for each question about the physics, the estimates and the limits."""

@@ -1,0 +1,143 @@
+"""Compare the modes of data consistency on scans of the assumed acquisition and on other scans.
+
+Usage: python -m experiments.studies.compare_consistency NAME SCAN ...
+       python -m experiments.studies.compare_consistency NAME --generated NUMBER
+
+NAME names the table in experiments/results/consistency, such as validation. The scans are high-resolution and new to
+the shipped weights, or generated subjects. Each is degraded in every way of ``CASES`` and super-resolved once. PSNR is
+measured in deep tissue.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from monai.data import MetaTensor
+from scripts.data.demonstration import generate_cohort
+from scripts.metrics import masked_psnr
+from scripts.physics.kspace import truncate, zero_fill
+from scripts.transforms import DataConsistencyd
+from scripts.transforms.saving import describe_weights
+from torch import Tensor
+
+from experiments import RESULTS
+from experiments.bundle import BUNDLE, degraded, read_configs, trained_network
+
+FOLDER = RESULTS / "consistency"
+WEIGHTS = BUNDLE / "models" / "model.pt"
+MODES = ("off", "hard", "soft", "auto")
+DIM = (1, 2, 3)
+SOFTER = 0.75  # share of the matrix that an interpolated scan was acquired with
+ACQUISITIONS: Mapping[str, Mapping[str, Any]] = {  # options of evaluate.yaml
+    "plain truncation": {},
+    "noise, signal 50": {"snr": 50},
+    "noise, signal 20": {"snr": 20},
+    "elliptical": {"elliptical": True},
+    "partial Fourier 7/8": {"partial_fourier": [0.875, 1, 1]},
+    "Hamming": {"hamming": True},
+    "Hamming, noise, signal 20": {"hamming": True, "snr": 20},
+    "Hamming, partial Fourier 7/8, noise, signal 20": {"hamming": True, "partial_fourier": [0.875, 1, 1], "snr": 20},
+}
+RESAMPLED: Mapping[str, Callable[[Tensor], Tensor]] = {  # changes to the plain truncation
+    "zero-filled from 3/4": lambda x: zero_fill(_smaller(x), x.shape[1:], DIM),
+    "interpolated from 3/4": lambda x: F.interpolate(_smaller(x)[None], size=x.shape[1:], mode="trilinear")[0],
+}
+SPOILT: Mapping[str, Callable[[Tensor], Tensor]] = {  # changes to the prediction of the plain truncation
+    "prediction 5 % too bright": lambda x: 1.05 * x,
+    "prediction half a voxel off": lambda x: x.roll(1, dims=1),  # half a voxel of the scan
+}
+CASES = (*ACQUISITIONS, *RESAMPLED, *SPOILT)
+
+
+def _smaller(x: Tensor) -> Tensor:
+    return truncate(x, [int(SOFTER * n) for n in x.shape[1:]], DIM)
+
+
+def rows(scan: Path, subject: str) -> Iterator[dict[str, Any]]:
+    """For each case the PSNR of every mode, and the report of ``auto``."""
+    network = trained_network(device="cpu")
+    inferer = read_configs("inference.yaml", device="cpu", **{"inferer::inferer::progress": False}).get_parsed_content(
+        "inferer"
+    )
+
+    def predict(image: Tensor) -> Tensor:
+        with torch.no_grad():
+            return inferer(image[None], network)[0]
+
+    def row(case: str, image: MetaTensor, pred: Tensor, label: Tensor) -> dict[str, Any]:
+        return {"subject": subject, "case": case, **_compared(pred, image, label)}
+
+    plain: list[Any] = []
+    for case, options in ACQUISITIONS.items():
+        item = degraded(scan, **options)
+        found = [item["image"], predict(item["image"].as_tensor()), item["label"]]
+        plain = plain or found
+        yield row(case, *found)
+    image, pred, label = plain
+    for case, change in RESAMPLED.items():
+        changed = MetaTensor(change(image.as_tensor()), meta=dict(image.meta))
+        yield row(case, changed, predict(changed.as_tensor()), label)
+    for case, change in SPOILT.items():
+        yield row(case, image, change(pred), label)
+
+
+def _compared(pred: Tensor, image: MetaTensor, label: Tensor) -> dict[str, str]:
+    values = {}
+    for mode in MODES:
+        copy = MetaTensor(image.as_tensor(), meta=dict(image.meta))
+        out = DataConsistencyd(mode=mode)({"image": copy, "pred": pred})["pred"]
+        values[mode] = f"{float(masked_psnr(out, label)):.4f}"
+    return {**values, "reported": copy.meta["data_consistency"]}
+
+
+def summary(results: Sequence[dict[str, Any]]) -> str:
+    """Mean over the subjects for each case: PSNR without data consistency, and the gain of each mode."""
+    lines = [
+        "| acquisition | off (dB) | hard | soft | auto | auto, least of all |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for case in CASES:
+        same = [row for row in results if row["case"] == case]
+        gains = {mode: [float(row[mode]) - float(row["off"]) for row in same] for mode in MODES}
+        off = sum(float(row["off"]) for row in same) / len(same)
+        cells = [f"{sum(gains[mode]) / len(same):+.2f}" for mode in MODES[1:]]
+        lines.append(f"| {case} | {off:.2f} | {' | '.join(cells)} | {min(gains['auto']):+.3f} |")
+    subjects = dict.fromkeys(row["subject"] for row in results)
+    notes = ["- PSNR in deep tissue", f"- subjects: {', '.join(subjects)}", f"- weights: {describe_weights(WEIGHTS)}"]
+    return "\n".join([*lines, "", *notes]) + "\n"
+
+
+def main(name: str, scans: Sequence[Path]) -> None:
+    torch.set_num_threads(1)
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    results: list[dict[str, Any]] = []
+    for scan in scans:
+        for row in rows(scan, scan.name.partition("_")[0]):
+            print(row, flush=True)
+            results.append(row)
+    with open(FOLDER / f"{name}.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(results[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(results)
+    (FOLDER / f"{name}.md").write_text(summary(results), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("name")
+    arguments.add_argument("scans", nargs="*", type=Path)
+    arguments.add_argument("--generated", type=int, default=0, metavar="NUMBER", help="generate so many subjects")
+    given = arguments.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        made: list[Path] = []
+        if given.generated:
+            cohort = generate_cohort(folder, 1, 1, 1, given.generated, seed=1, progress=False)
+            made = sorted((cohort / "test").glob("*.nii.gz"))
+        main(given.name, [*given.scans, *made])

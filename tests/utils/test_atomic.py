@@ -1,0 +1,78 @@
+"""Writing: a file is complete or it is the one that was there before."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import BUNDLE
+from scripts.utils.atomic import write_atomically, write_text_atomically
+
+
+@pytest.fixture
+def full_disk():
+    """Files cannot grow beyond 64 kB, as on a disk that is full."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**16, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_file_and_its_folder_are_made(tmp_path):
+    write_text_atomically(tmp_path / "new" / "a.txt", "ä")
+    assert (tmp_path / "new" / "a.txt").read_text(encoding="utf-8") == "ä"
+
+
+def test_the_permissions_are_those_of_any_new_file(tmp_path):
+    (tmp_path / "plain").touch()
+    write_text_atomically(tmp_path / "a.txt", "a")
+    assert (tmp_path / "a.txt").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError])
+def test_an_interruption_leaves_what_was_there(tmp_path, error):
+    (tmp_path / "a.txt").write_text("before")
+
+    def interrupted(path):
+        path.write_text("half")
+        raise error
+
+    with pytest.raises(error):
+        write_atomically(tmp_path / "a.txt", interrupted)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+    assert (tmp_path / "a.txt").read_text(encoding="utf-8") == "before"
+
+
+@pytest.mark.parametrize(
+    "write", [lambda path: torch.save(torch.zeros(10**5), path), lambda path: path.write_bytes(bytes(10**5))]
+)
+def test_a_full_disk_leaves_what_was_there_and_says_so(tmp_path, full_disk, write):
+    (tmp_path / "a.pt").write_text("before")
+    with pytest.raises(OSError, match=r"a\.pt: expected to write .* MiB free\)\. .* is unchanged\. Check the space"):
+        write_atomically(tmp_path / "a.pt", write)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pt"]
+    assert (tmp_path / "a.pt").read_text(encoding="utf-8") == "before"
+
+
+def test_a_folder_that_is_a_file_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="expected to write this file, but could not"):
+        write_text_atomically(tmp_path / "file" / "a.txt", "a")
+
+
+def test_what_a_killed_process_left_is_removed_and_what_another_writes_is_not(tmp_path):
+    code = (
+        "import os, signal; from scripts.utils.atomic import write_atomically\n"
+        "def write(path):\n    path.write_text('half')\n    os.kill(os.getpid(), signal.SIGKILL)\n"
+        f"write_atomically({str(tmp_path / 'a.txt')!r}, write)"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=BUNDLE, check=False)
+    assert [path.name[:12] for path in tmp_path.iterdir()] == [".unfinished_"]
+    others = tmp_path / f".unfinished_{os.getppid()}_a.txt"
+    others.touch()
+    write_text_atomically(tmp_path / "a.txt", "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([others.name, "a.txt"])
