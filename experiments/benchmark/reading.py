@@ -56,7 +56,8 @@ def _gains(results: Results) -> list[str]:
             subjects |= set(gains)
     intro = (
         f"A gain is PSNR in deep tissue above zero-filling, as a mean over {len(subjects)} test subjects. The value in "
-        "brackets follows a correction of shift and gain."
+        "brackets follows a correction of shift and gain. The simulated acquisition is that of the matrix, not plain "
+        "truncation."
     )
     sentences = [f"{place}: {', '.join(parts)}." for place, parts in found.items() if parts]
     return [intro, *sentences] if sentences else []

@@ -293,7 +293,7 @@ def test_a_claim_about_the_contrastive_loss_takes_three_seeds(seeds, verdict):
     known = results(
         {f"{name}_seed{s}": [v + 0.01 * i * v for i in range(12)] for name, v in values.items() for s in range(seeds)}
     )
-    _, said = reading.reading(known)
+    *_, said = reading.reading(known)
     assert verdict in said
     assert said.count("dB with seed") == seeds
 
