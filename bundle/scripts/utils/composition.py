@@ -44,14 +44,18 @@ def check_composition(composition: Sequence[str], config_dir: str) -> None:
     requires, excludes = ({name: one.get(key, []) for name, one in content.items()} for key in ("requires", "excludes"))
     check_order(composition, requires, excludes, next(iter(config)))
     known = list(dict.fromkeys(name for one in content.values() for name in option_names(one)))
-    for trunk in sorted(TRUNKS - {composition[0]}):  # a second trunk replaces the composition of the first
-        own = set(_read(Path(config_dir), trunk)) - set(known)
-        if own <= set(config):
-            raise ValueError(f"a run must have one trunk, got {trunk} and {composition[0]}. {_line(composition)}")
     if composition[0] == "train" and "tracking_uri" in config and "launch/mlflow" not in composition:
         right = _in_order([*composition, "launch/mlflow"], requires)
         raise ValueError(f"tracking must have launch/mlflow, got {_words(composition)}. {_line(right)}")
-    check_options(config, known)
+    try:
+        check_options(config, known)
+    except ValueError:
+        for trunk in sorted(TRUNKS - {composition[0]}):  # a second trunk replaces the composition of the first
+            if set(_read(Path(config_dir), trunk)) - set(known) <= set(config):
+                raise ValueError(
+                    f"a run must have one trunk, got {trunk} and {composition[0]}. {_line(composition)}"
+                ) from None
+        raise
 
 
 def check_order(
