@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from scripts.metrics import intensity_drift, position_drift
+from scripts.metrics.monitors import consistency_psnr
+from scripts.physics.encoding import FrequencyEncoding, SliceSelection
 from scripts.physics.kspace import truncate
+from scripts.physics.separable import SeparableAcquisition
 
 DIM = (-3, -2, -1)
 
@@ -36,3 +39,12 @@ def test_a_gain_is_its_own_intensity_drift(volume, image):
 
 def test_a_shift_of_one_voxel_is_seen_as_one(volume, image):
     assert position_drift(volume.roll(1, dims=2), image).item() == pytest.approx(1, abs=0.05)
+
+
+def test_consistency_is_that_of_the_acquisition(volume):
+    encodings = FrequencyEncoding(1.0), FrequencyEncoding(1.0), SliceSelection(4.0, 4.0)
+    acquisition = SeparableAcquisition.of_volume(encodings, (48, 48, 48), 1.0)
+    scan = acquisition.acquire(volume)
+    assert consistency_psnr(volume, scan, acquisition) > 100
+    noisy = scan + 0.01 * scan.max() * torch.randn(scan.shape, generator=torch.Generator().manual_seed(1))
+    assert consistency_psnr(volume, noisy, acquisition).item() == pytest.approx(40, abs=1.5)

@@ -11,8 +11,10 @@ from scripts.physics.consistency import (
     smoothed_noise,
     soft_data_consistency,
 )
+from scripts.physics.encoding import FrequencyEncoding, SliceSelection
 from scripts.physics.filters import acquisition_window
 from scripts.physics.kspace import apodise, data_consistency, fftc, ifftc, truncate, zero_fill
+from scripts.physics.separable import SeparableAcquisition
 
 DIM = (0, 1, 2)
 SHAPE, SIZE = (32, 28, 36), (64, 56, 72)
@@ -144,3 +146,39 @@ def test_gain_and_shift_are_those_of_the_prediction():
     assert shift == pytest.approx([0.0, 0.5, -0.5], abs=0.03)
     gain, shift = gain_and_shift(*in_band(0.95 * zero_fill(signal, SIZE, DIM), signal))
     assert (gain, shift) == (pytest.approx(0.95), pytest.approx([0.0, 0.0, 0.0], abs=1e-9))
+
+
+# any acquisition
+
+
+@pytest.mark.parametrize("hamming", [False, True])
+def test_a_plain_truncation_may_also_be_given_as_an_acquisition(hamming):
+    truth, pred = pair()
+    scan = truncate(truth, SHAPE, DIM) + white(SHAPE, 7, 0.1)
+    window = acquisition_window(SHAPE, hamming=hamming)
+    acquisition = SeparableAcquisition.of_volume([FrequencyEncoding(2.0)] * 3, SIZE, 1.0)
+    expected, expected_share = soft_data_consistency(pred, scan, window)
+    out, share = soft_data_consistency(pred, scan, window, acquisition=acquisition)
+    torch.testing.assert_close(out, expected, rtol=0, atol=1e-10)
+    assert share == pytest.approx(expected_share)
+
+
+def smooth(seed):
+    """A volume of large structures, in which a slice shows what lies beside it."""
+    return zero_fill(white((20, 20, 24), seed), (40, 40, 64), DIM)
+
+
+def test_slices_are_put_back_in_part_so_that_another_profile_does_little_harm():
+    axes = FrequencyEncoding(1.0), FrequencyEncoding(1.0)
+    assumed, true = (
+        SeparableAcquisition.of_volume((*axes, SliceSelection(4.0, 4.0, profile)), (40, 40, 64), 1.0)
+        for profile in ("gaussian", "box")
+    )
+    truth = smooth(0)
+    pred = truth + 0.3 * smooth(1)
+    silent = torch.zeros(1, 1, 1, dtype=torch.float64)
+    for scanner, largest in (assumed, 0.97), (true, 1.0):
+        scan = scanner.acquire(truth)
+        out, _ = soft_data_consistency(pred, scan, noise=silent, acquisition=assumed)
+        assert mse(assumed.acquire(out), scan) < mse(assumed.acquire(pred), scan)
+        assert mse(out, truth) < largest * mse(pred, truth)

@@ -7,19 +7,21 @@ from torch import Tensor
 from scripts.metrics.quality import SPATIAL, psnr_of_error
 from scripts.physics.kspace import truncate, zero_fill
 from scripts.physics.registration import sub_voxel_shift
+from scripts.physics.separable import SeparableAcquisition
 
 __all__ = ["consistency_psnr", "intensity_drift", "position_drift"]
 
 
-def consistency_psnr(pred: Tensor, image: Tensor) -> Tensor:
-    """PSNR in dB between the truncated prediction and the acquisition, whose maximum is the data range.
+def consistency_psnr(pred: Tensor, image: Tensor, acquisition: SeparableAcquisition | None = None) -> Tensor:
+    """PSNR in dB between the prediction acquired again and the acquisition, whose maximum is the data range.
 
     It needs no reference. The low-resolution part of the prediction should equal the measurement, whatever detail the
     prediction adds.
 
     Args:
-        pred: the prediction, ``(1, sH, sW, sD)``.
+        pred: the prediction on the output grid; ``(1, sH, sW, sD)`` for a plain truncation.
         image: the acquisition, ``(1, H, W, D)``.
+        acquisition: how the image was acquired; None for a plain truncation.
 
     Example:
         >>> import torch
@@ -27,8 +29,8 @@ def consistency_psnr(pred: Tensor, image: Tensor) -> Tensor:
         >>> round(float(consistency_psnr(pred, truncate(pred, (4, 4, 4), SPATIAL))))
         120
     """
-    degraded = truncate(pred, image.shape[-3:], SPATIAL)
-    return psnr_of_error((degraded - image) / image.max())
+    again = truncate(pred, image.shape[-3:], SPATIAL) if acquisition is None else acquisition.acquire(pred)
+    return psnr_of_error((again - image) / image.max())
 
 
 def intensity_drift(pred: Tensor, image: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """Networks: ours, those of the compared papers, and baselines without learning. Only configs instantiate them.
 
-* Ours: :class:`VolumetricNet` and :class:`VolumetricDegradationNet`, with 3-D convolutions.
+* Ours: :class:`FoldedNet` for any acquisition; :class:`VolumetricNet` and :class:`VolumetricDegradationNet`, with 3-D convolutions.
 * UDEAN's: :class:`SuperResolutionNet`, :class:`DegradationNet`, :class:`VGGDiscriminator` and :class:`ProjectionHead`,
   with 2-D convolutions on thin slabs.
 * Other methods': :class:`TranslationNet` and :class:`CleanedSuperResolutionNet` (Pseudo-SR),
@@ -15,6 +15,7 @@ from .baselines import LinearInverse, Tricubic, ZeroFilling
 from .degradation import DegradationNet
 from .discriminators import FrequencySeparatedDiscriminator, VGGDiscriminator
 from .downsampling import CubicDownsampling, LinearDegradation
+from .folded import FoldedNet
 from .projection import PatchProjectionHead, ProjectionHead
 from .super_resolution import SuperResolutionNet
 from .translation import CleanedSuperResolutionNet, TranslatedDegradation, TranslationNet
@@ -24,6 +25,7 @@ __all__ = [
     "CleanedSuperResolutionNet",
     "CubicDownsampling",
     "DegradationNet",
+    "FoldedNet",
     "FrequencySeparatedDiscriminator",
     "LinearDegradation",
     "LinearInverse",

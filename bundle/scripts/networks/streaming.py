@@ -8,7 +8,8 @@ Only the features of one part are in memory, and they fit a processor's cache. N
 
 A convolution needs one slice on either side, so each layer keeps a few slices for the next part. It takes those of the
 previous part from ``before``, and appends its own to ``after``. Both lists are in the order of the layers. A layer
-returns the slices that it can already compute. ``last`` marks the last part. Scriptable.
+returns the slices that it can already compute. ``last`` marks the last part. ``told`` holds one tensor per
+:class:`FeatureModulation`, in the order of the layers, which take them out of the list. Scriptable.
 """
 
 from __future__ import annotations
@@ -24,7 +25,12 @@ class StreamedConv3d(nn.Conv3d):
     """A 3 x 3 x 3 convolution with stride 1 and padding 1. It keeps two slices of its input."""
 
     def forward(
-        self, x: Tensor, before: list[Tensor] | None = None, after: list[Tensor] | None = None, last: bool = True
+        self,
+        x: Tensor,
+        before: list[Tensor] | None = None,
+        after: list[Tensor] | None = None,
+        last: bool = True,
+        told: list[Tensor] | None = None,
     ) -> Tensor:
         if before is None or after is None:
             return self._conv_forward(x, self.weight, self.bias)
@@ -41,19 +47,50 @@ class StreamedReLU(nn.ReLU):
     """A rectifier. It keeps nothing."""
 
     def forward(
-        self, x: Tensor, before: list[Tensor] | None = None, after: list[Tensor] | None = None, last: bool = True
+        self,
+        x: Tensor,
+        before: list[Tensor] | None = None,
+        after: list[Tensor] | None = None,
+        last: bool = True,
+        told: list[Tensor] | None = None,
     ) -> Tensor:
         return F.relu(x, inplace=self.inplace)
+
+
+class FeatureModulation(nn.Module):
+    """Scale and shift each feature (FiLM, https://arxiv.org/abs/1709.07871). It keeps nothing.
+
+    It takes its values ``(B, 2 * C, 1, 1, 1)`` out of ``told``: what is added to a scale of 1, then the shifts. Without
+    values the features stay.
+    """
+
+    def forward(
+        self,
+        x: Tensor,
+        before: list[Tensor] | None = None,
+        after: list[Tensor] | None = None,
+        last: bool = True,
+        told: list[Tensor] | None = None,
+    ) -> Tensor:
+        if told is None or len(told) == 0:
+            return x
+        scale, shift = told.pop(0).chunk(2, dim=1)
+        return torch.addcmul(shift, x, 1.0 + scale)
 
 
 class StreamedSequential(nn.Sequential):
     """Layers one after the other."""
 
     def forward(
-        self, x: Tensor, before: list[Tensor] | None = None, after: list[Tensor] | None = None, last: bool = True
+        self,
+        x: Tensor,
+        before: list[Tensor] | None = None,
+        after: list[Tensor] | None = None,
+        last: bool = True,
+        told: list[Tensor] | None = None,
     ) -> Tensor:
         for layer in self:
-            x = layer(x, before, after, last)
+            x = layer(x, before, after, last, told)
         return x
 
 
@@ -61,11 +98,16 @@ class StreamedResidual(Residual):
     """``x + layers(x)``. It keeps the slices of ``x`` that its layers cannot compute yet."""
 
     def forward(
-        self, x: Tensor, before: list[Tensor] | None = None, after: list[Tensor] | None = None, last: bool = True
+        self,
+        x: Tensor,
+        before: list[Tensor] | None = None,
+        after: list[Tensor] | None = None,
+        last: bool = True,
+        told: list[Tensor] | None = None,
     ) -> Tensor:
         y = x
         for layer in self:
-            y = layer(y, before, after, last)
+            y = layer(y, before, after, last, told)
         if before is None or after is None:
             return x + y
         waiting = torch.cat([before.pop(0), x], dim=2) if len(before) > 0 else x
@@ -77,6 +119,7 @@ class StreamedResidual(Residual):
 STREAMED: dict[type[nn.Module], type[nn.Module]] = {
     nn.Conv3d: StreamedConv3d,
     nn.ReLU: StreamedReLU,
+    FeatureModulation: FeatureModulation,
     nn.Sequential: StreamedSequential,
     Residual: StreamedResidual,
 }

@@ -1,6 +1,8 @@
 r"""Data consistency: how much of the acquired k-space to put back into a prediction.
 
-With the transfer $H$ of the scan and the discrepancy $D = x - H \hat y$ inside the acquired band,
+For any acquisition $A$, the result is $\hat y + A^T U W U^T (x - A \hat y)$, see
+:class:`scripts.physics.separable.SeparableAcquisition`. On frequency-limited axes $U$ is the Fourier basis. With the
+transfer $H$ of the scan and the discrepancy $D = x - H \hat y$ inside the acquired band,
 
 $$\hat y \leftarrow \hat y + W D, \qquad W = \frac{H P_{err}}{(H^2 + \delta^2) P_{err} + P_{noise}},$$
 
@@ -25,6 +27,7 @@ import torch
 from torch import Tensor
 
 from scripts.physics.kspace import centred_frequencies, fftc, ifftc, open_grid, truncate, zero_fill
+from scripts.physics.separable import SLICE_REGULARISATION, SeparableAcquisition
 
 __all__ = [
     "consistency_weight",
@@ -42,19 +45,21 @@ SIGNIFICANCE = 3.0  # standard errors of the noise's power below which a discrep
 AXES = (0, 1, 2)
 
 
-def in_band(pred: Tensor, image: Tensor) -> tuple[Tensor, Tensor]:
-    """Centred k-spaces of a scan and of the prediction truncated to its band, both ``(H, W, D)``.
+def in_band(pred: Tensor, image: Tensor, acquisition: SeparableAcquisition | None = None) -> tuple[Tensor, Tensor]:
+    """Centred k-spaces of a scan and of the prediction acquired like it, both ``(H, W, D)``.
 
     Args:
-        pred: the prediction, ``(sH, sW, sD)``, real.
+        pred: the prediction on the output grid, real; ``(sH, sW, sD)`` for a plain truncation.
         image: the scan, ``(H, W, D)``.
+        acquisition: of the scan, without its filters, which belong to the transfer; None for a plain truncation.
 
     Example:
         >>> acquired, predicted = in_band(torch.rand(8, 8, 8), torch.rand(4, 4, 4))
         >>> predicted.shape
         torch.Size([4, 4, 4])
     """
-    return fftc(image, AXES), fftc(truncate(pred, image.shape, AXES), AXES)
+    acquired = truncate(pred, image.shape, AXES) if acquisition is None else acquisition.acquire(pred)
+    return fftc(image, AXES), fftc(acquired, AXES)
 
 
 def soft_data_consistency(
@@ -64,16 +69,18 @@ def soft_data_consistency(
     noise: Tensor | None = None,
     transfer_error: Tensor | float = 0.0,
     kspaces: tuple[Tensor, Tensor] | None = None,
+    acquisition: SeparableAcquisition | None = None,
 ) -> tuple[Tensor, float]:
     """Put the acquired k-space back into a prediction, as far as this is expected to reduce the error.
 
     Args:
-        pred: the prediction, ``(sH, sW, sD)``, real.
+        pred: see :func:`in_band`.
         image: the scan, ``(H, W, D)``.
         transfer: see :func:`consistency_weight`; None for a plain truncation.
         noise: see :func:`consistency_weight`; None for :func:`smoothed_noise`.
         transfer_error: see :func:`consistency_weight`.
-        kspaces: the result of :func:`in_band` for ``pred`` and ``image``; None to compute it.
+        kspaces: the result of :func:`in_band`; None to compute it.
+        acquisition: see :func:`in_band`.
 
     Returns:
         the prediction, and the share of the acquired k-space that now comes from the scan.
@@ -85,8 +92,11 @@ def soft_data_consistency(
         1.0
     """
     transfer = torch.ones_like(image) if transfer is None else transfer.to(image)
-    correction, share = _correction(*(kspaces or in_band(pred, image)), transfer, noise, transfer_error)
-    return zero_fill(correction, pred.shape, AXES).add_(pred), share  # in place: volumes are large
+    kspaces = kspaces or in_band(pred, image, acquisition)
+    correction, share = _correction(*kspaces, transfer, noise, transfer_error)
+    if acquisition is None:
+        return zero_fill(correction, pred.shape, AXES).add_(pred), share  # in place: volumes are large
+    return acquisition.restore(correction, SLICE_REGULARISATION).add_(pred), share
 
 
 def _correction(

@@ -12,11 +12,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["interpolate_axis", "interpolate_cubic"]
+__all__ = ["interpolate_axis", "interpolate_cubic", "keys_kernel"]
 
 
-def _keys(distance: Tensor) -> Tensor:
-    """Cubic convolution kernel of Keys (IEEE TASSP 29, 1981) with a = -1/2, exact for quadratics."""
+def keys_kernel(distance: Tensor) -> Tensor:
+    """Cubic convolution kernel of Keys (IEEE TASSP 29, 1981) with a = -1/2, exact for quadratics.
+
+    Args:
+        distance: from the interpolated position to a sample, in samples.
+
+    Example:
+        >>> keys_kernel(torch.tensor([0.0, 0.5, 1.5])).tolist()
+        [1.0, 0.5625, -0.0625]
+    """
     d = distance.abs()
     inner = (1.5 * d - 2.5) * d**2 + 1
     outer = ((-0.5 * d + 2.5) * d - 4) * d + 2
@@ -61,6 +69,6 @@ def interpolate_axis(x: Tensor, scale_factor: int, dim: int, centred: bool) -> T
     result = torch.zeros((), dtype=x.dtype, device=x.device)
     for offset in range(4):
         tap = first + offset
-        weight = _keys(position - tap).to(x.dtype).reshape(shape)
+        weight = keys_kernel(position - tap).to(x.dtype).reshape(shape)
         result = result + weight * x.index_select(dim, tap.clamp(0, size - 1))
     return result

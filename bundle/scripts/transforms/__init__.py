@@ -3,14 +3,16 @@
 * File: reading, headers, naming and saving.
 * Grid: grid, registration and misalignment.
 * Voxels: intensity, masks and familiarity.
-* k-space: acquisition, degradation, simulation and consistency.
+* k-space: acquisition, acquire, degradation, simulation and consistency.
 * Prediction: results.
 
 A transform of one volume comes as a pair: the array transform takes a channel-first volume, and its ``...d`` twin takes
 a dictionary. A transform of several volumes takes a dictionary only. The metadata of a ``MetaTensor`` follow. The field
-of view and the position of voxel 0 never change; the spacing may.
+of view and the position of voxel 0 never change; the spacing may. Only :class:`Acquire` moves voxel 0, to the first
+slice.
 """
 
+from scripts.transforms.acquire import Acquire, Acquired
 from scripts.transforms.acquisition import KSpaceTruncate, KSpaceTruncated
 from scripts.transforms.consistency import DataConsistencyd, consistency_mode
 from scripts.transforms.degradation import RandDegraded, Subsample, Subsampled
@@ -33,6 +35,8 @@ from scripts.transforms.saving import SaveImageDerivatived
 from scripts.transforms.simulation import simulated_acquisition
 
 __all__ = [
+    "Acquire",
+    "Acquired",
     "CheckSameGridd",
     "CheckVolume",
     "CheckVolumed",

@@ -76,8 +76,13 @@ def truncated_size(scale_factor: Sequence[float] | float, img: Tensor) -> list[i
 def on_same_field_of_view(values: Tensor, img: Tensor, transform_info: dict | None = None) -> Tensor:
     """Give ``values`` the metadata of ``img``, with the spacing that keeps the field of view and voxel 0 in place."""
     zoom = [old / new for old, new in zip(img.shape[1:], values.shape[1:], strict=True)]
+    return on_grid(values, img, np.diag([*zoom, 1.0]), transform_info)
+
+
+def on_grid(values: Tensor, img: Tensor, affine: np.ndarray, transform_info: dict | None = None) -> Tensor:
+    """Give ``values`` the metadata of ``img``, where ``affine`` leads from voxels of ``values`` to those of ``img``."""
     meta = TraceableTransform.track_transform_meta(
-        img, sp_size=values.shape[1:], affine=np.diag([*zoom, 1.0]), transform_info=transform_info
+        img, sp_size=values.shape[1:], affine=affine, transform_info=transform_info
     )
     out = convert_to_tensor(values, track_meta=get_track_meta())
     return out.copy_meta_from(meta) if isinstance(out, MetaTensor) else out

@@ -1,0 +1,225 @@
+"""Pairs of any acquisition: an HR crop, and what the interpolation makes of a simulated scan of its whole volume."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from monai.utils import CommonKeys
+from scipy.ndimage import binary_fill_holes
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from scripts.data.acquisitions import AcquisitionRange, named_encodings, scan_of
+from scripts.data.crops import REDRAWS, is_informative
+from scripts.data.scans import Scan, check_size, load_scans
+from scripts.metrics.quality import foreground_percentile
+from scripts.physics.description import PER_AXIS, acquisition_vector
+from scripts.physics.separable import SeparableAcquisition
+from scripts.transforms import KSpaceSpacing
+from scripts.transforms.contrast import Contrast, draw_contrast
+from scripts.transforms.utils import spacing
+
+__all__ = ["AnyAcquisitionDataset", "NamedAcquisitionDataset"]
+
+
+MASKED = 0.3  # share of voxels of exactly 0 from which a scan counts as masked
+SMEARED = 0.05  # change of the mask by acquisition and interpolation from which a voxel counts as smeared
+WHOLE = (slice(None),) * 3
+
+
+class Truth(NamedTuple):
+    """An HR volume ``(H, W, D)``, the subject, and where it holds tissue; None for a scan without a mask."""
+
+    volume: Tensor
+    subject: str
+    mask: Tensor | None
+
+
+class Acquired(NamedTuple):
+    """A simulated scan of a whole volume, from which crops are interpolated."""
+
+    truth: Truth
+    contrast: Contrast
+    scan: SeparableAcquisition
+    y: Tensor
+    mask: Tensor | None
+    scale: float
+
+    def crop(self, window: Sequence[slice] = WHOLE) -> dict[str, Tensor]:
+        """Interpolated crop, HR crop and their weight ``(1, h, w, d)``, and the description ``(K,)``."""
+        image = self.scan.interpolate(self.y, window) / self.scale
+        label = self.contrast.apply(self.truth.volume, window) / self.scale
+        weight = torch.ones_like(label)
+        if self.truth.mask is not None:
+            change = self.scan.interpolate(self.mask, window) - 1
+            weight *= self.truth.mask[tuple(window)] & (change.abs() < SMEARED)
+        pair = {CommonKeys.IMAGE: image, CommonKeys.LABEL: label, "weight": weight}
+        told = acquisition_vector(self.scan.encodings, self.scan.voxel)
+        return {**{key: value[None] for key, value in pair.items()}, "acquisition": told}
+
+
+class AnyAcquisitionDataset(Dataset):
+    """Random crops of interpolated scans and of their HR truths, with acquisition and contrast drawn.
+
+    A sample ``{"image", "label", "weight", "acquisition", "image_subject"}`` holds crops ``(1, h, w, d)`` at any voxel,
+    and the vector that describes the acquisition. The intensity scale is that of the simulated scan, as in inference.
+    The weight is 0 where a masked scan has no tissue, or where the acquisition smears the edge of its mask.
+
+    Each scan is brought to several output spacings once, before the training. A volume is acquired as a whole, then
+    ``repeats`` iterations take a crop from it. A sample still depends on the seed, the iteration and its index alone.
+
+    Args:
+        data: items with the file of an HR scan under ``reals``, and optionally the name of the ``subject``.
+        transform: makes a volume (1, H, W, D) of each file.
+        num_iterations: number of batches.
+        acquisitions: what is drawn.
+        intensity_transform: scales the volumes so that bright tissue is at about 1. None if ``transform`` does.
+        spacings: smallest and largest output spacing in mm.
+        copies: output spacings per scan. The first is the finest that the scan allows.
+        contrast: shares and strength, see :func:`scripts.transforms.contrast.draw_contrast`.
+        crop_size: voxels of a crop along each axis.
+        batch_size: samples per iteration. The subjects of a batch differ if there are enough.
+        repeats: iterations that crop the same simulated scan.
+        widening: iterations until the whole range of acquisitions is drawn; 0 for the whole range at once.
+        seed: seed of all draws.
+        progress: whether to show a progress bar while loading.
+
+    Raises:
+        ValueError: when there is no scan, or a volume is smaller than the crop.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[Mapping],
+        transform: Callable,
+        num_iterations: int,
+        acquisitions: AcquisitionRange,
+        intensity_transform: Callable | None = None,
+        spacings: Sequence[float] = (0.6, 1.4),
+        copies: int = 3,
+        contrast: Mapping[str, float] | None = None,
+        crop_size: int = 48,
+        batch_size: int = 4,
+        repeats: int = 8,
+        widening: int = 0,
+        seed: int = 0,
+        progress: bool = True,
+    ) -> None:
+        self.num_iterations, self.acquisitions, self.contrast = num_iterations, acquisitions, dict(contrast or {})
+        self.crop_size, self.batch_size, self.repeats, self.widening = crop_size, batch_size, repeats, widening
+        self.seed = seed
+        self.truths: dict[str, list[Truth]] = {}
+        for scan in load_scans(data, transform, {"reals": "high-resolution"}, progress)["reals"]:
+            self.truths.setdefault(scan.subject, []).extend(
+                self._truth(scan, one, intensity_transform) for one in _spacings(scan, spacings, copies)
+            )
+        self._acquired: dict[int, tuple[int, Acquired]] = {}
+
+    def _truth(self, scan: Scan, spacing: float, intensity_transform: Callable | None) -> Truth:
+        mask = _mask(scan.volume[0].as_tensor())
+        coarsen = KSpaceSpacing([spacing] * 3)
+        volume = coarsen(scan.volume)
+        check_size(scan.file, "reals", volume.shape[1:], [self.crop_size] * 3)
+        if mask is not None:
+            mask = (coarsen(scan.volume.clone().copy_(mask)) > 0.5)[0].as_tensor()
+        if intensity_transform is not None:
+            volume = intensity_transform({"reals": volume})["reals"]
+        return Truth(volume[0].as_tensor().contiguous(), scan.subject, mask)
+
+    def __len__(self) -> int:
+        return self.batch_size * self.num_iterations
+
+    def __getitem__(self, i: int) -> dict:
+        if not 0 <= i < len(self):
+            raise IndexError(f"index must be in [0, {len(self) - 1}], got {i}.")
+        iteration, index = divmod(i, self.batch_size)
+        acquired = self._scan(iteration, index)
+        rng = np.random.default_rng((self.seed, iteration, 1 + index))
+        sample = acquired.crop(self._window(acquired.truth.volume, rng))
+        order, flips = rng.permutation(3), [1 + axis for axis in range(3) if rng.random() < 0.5]
+        told = sample.pop("acquisition").reshape(3, PER_AXIS)[torch.as_tensor(order)].flatten()
+        crops = {key: crop.permute(0, *(1 + order)).flip(flips).contiguous() for key, crop in sample.items()}
+        return {**crops, "acquisition": told, "image_subject": acquired.truth.subject}
+
+    def _scan(self, iteration: int, index: int) -> Acquired:
+        """The simulated scan that a sample is cut from. The scans of a batch change at different iterations."""
+        block = (iteration + index * self.repeats // self.batch_size) // self.repeats
+        if self._acquired.get(index, (None, None))[0] != block:
+            self._acquired[index] = block, self._acquire(block, index)
+        return self._acquired[index][1]
+
+    def _acquire(self, block: int, index: int) -> Acquired:
+        # no sample has a negative iteration, so these streams are not those of the crops
+        order, rng = (np.random.default_rng((self.seed, block, stream, 1)) for stream in (0, 1 + index))
+        subjects = list(self.truths)
+        copies = self.truths[subjects[order.permutation(len(subjects))[index % len(subjects)]]]
+        truth = copies[rng.integers(len(copies))]
+        contrast = draw_contrast(rng, **self.contrast)
+        breadth = min(1.0, block * self.repeats / self.widening) if self.widening else 1.0
+        drawn = self.acquisitions.draw(rng, breadth)
+        scan = scan_of(drawn.encodings, truth.volume.shape)
+        y = drawn.disturb(scan.acquire(contrast.apply(truth.volume)))
+        mask = None if truth.mask is None else scan.acquire(truth.mask.float())
+        return Acquired(truth, contrast, scan, y, mask, foreground_percentile(y))
+
+    def _window(self, volume: Tensor, rng: np.random.Generator) -> list[slice]:
+        """Draw a crop that shows anatomy, see :func:`scripts.data.crops.is_informative`."""
+        for _ in range(REDRAWS):
+            starts = [int(rng.integers(n - self.crop_size + 1)) for n in volume.shape]
+            window = [slice(start, start + self.crop_size) for start in starts]
+            if is_informative(volume[tuple(window)]):
+                break
+        return window
+
+
+class NamedAcquisitionDataset(Dataset):
+    """Whole interpolated scans and their HR truths, one for each scan and each named acquisition, for validation.
+
+    An item ``{"image", "label", "weight", "acquisition", "name"}`` is as in :class:`AnyAcquisitionDataset`, without
+    noise and with the contrast of the scan.
+
+    Args:
+        data: items with the file of an HR scan under ``label``.
+        transform: makes a volume (1, H, W, D) of each file.
+        acquisitions: what :func:`scripts.data.acquisitions.named_encodings` takes, by name.
+
+    Raises:
+        ValueError: when there is no scan.
+    """
+
+    def __init__(self, data: Sequence[Mapping], transform: Callable, acquisitions: Mapping[str, Sequence]) -> None:
+        self.data = data
+        scans = load_scans(data, transform, {"label": "high-resolution"}, progress=False)["label"] if data else []
+        self.truths = [Truth(one.volume[0].as_tensor(), one.subject, _mask(one.volume[0].as_tensor())) for one in scans]
+        self.encodings = {name: named_encodings(axes) for name, axes in acquisitions.items()}
+
+    def __len__(self) -> int:
+        return len(self.truths) * len(self.encodings)
+
+    def __getitem__(self, i: int) -> dict:
+        place, which = divmod(i, len(self.encodings))
+        truth, (name, encodings) = self.truths[place], list(self.encodings.items())[which]
+        scan = scan_of(encodings, truth.volume.shape)
+        y = scan.acquire(truth.volume)
+        mask = None if truth.mask is None else scan.acquire(truth.mask.float())
+        pair = Acquired(truth, Contrast(), scan, y, mask, foreground_percentile(y)).crop()
+        return {**pair, "name": name, "image_subject": truth.subject}
+
+
+def _spacings(scan: Scan, allowed: Sequence[float], copies: int) -> list[float]:
+    """Output spacings of a scan in mm, from its own to the coarsest one, evenly in their logarithm."""
+    finest = max(allowed[0], float(spacing(scan.volume).max()))
+    if finest >= allowed[1]:
+        return [finest]
+    return np.geomspace(finest, allowed[1], copies + 1)[:copies].tolist()
+
+
+def _mask(volume: Tensor) -> Tensor | None:
+    """Where a masked volume ``(H, W, D)`` holds tissue; None for a volume without a mask."""
+    outside = volume == 0
+    if outside.float().mean() < MASKED:
+        return None
+    return torch.as_tensor(binary_fill_holes(~outside.numpy()))

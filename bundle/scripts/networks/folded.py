@@ -1,0 +1,176 @@
+"""The network for any acquisition: it folds the interpolated scan, so that it sees the whole output grid at low cost."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .slabs import channels_last, per_pass
+from .streaming import FeatureModulation, streamed
+from .ts_rcan import Residual
+from .volumetric import OUTPUT_SCALE, conv3x3x3, initialize_branches
+
+PHASES = 8  # voxels of a block of 2 x 2 x 2
+
+
+def fold(x: Tensor) -> Tensor:
+    """Space to depth: volumes ``(B, 1, H, W, D)`` of even sizes to ``(B, 8, H / 2, W / 2, D / 2)``.
+
+    Example:
+        >>> fold(torch.arange(8.0).reshape(1, 1, 2, 2, 2)).flatten().tolist()
+        [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]
+    """
+    batch, height, width, depth = x.shape[0], x.shape[2] // 2, x.shape[3] // 2, x.shape[4] // 2
+    blocks = x.reshape(batch, height, 2, width, 2, depth, 2).permute(0, 1, 3, 5, 2, 4, 6)
+    return blocks.reshape(batch, height, width, depth, 8).movedim(-1, 1)  # channels last in memory
+
+
+def unfold(y: Tensor) -> Tensor:
+    """Depth to space, the inverse of :func:`fold`.
+
+    Example:
+        >>> x = torch.rand(2, 1, 4, 6, 2)
+        >>> torch.equal(unfold(fold(x)), x)
+        True
+    """
+    batch, height, width, depth = y.shape[0], y.shape[2], y.shape[3], y.shape[4]
+    blocks = y.movedim(1, -1).reshape(batch, height, width, depth, 2, 2, 2).permute(0, 1, 4, 2, 5, 3, 6)
+    return blocks.reshape(batch, 1, 2 * height, 2 * width, 2 * depth)
+
+
+def modulated_group(num_features: int, num_blocks: int) -> Residual:
+    """The group of :func:`.volumetric.residual_group`, with a modulation in front of the ReLU of every block."""
+
+    def block() -> Residual:
+        first, last = conv3x3x3(num_features, num_features), conv3x3x3(num_features, num_features)
+        return Residual(first, FeatureModulation(), nn.ReLU(inplace=True), last)
+
+    return Residual(*[block() for _ in range(num_blocks)], conv3x3x3(num_features, num_features))
+
+
+class FoldedNet(nn.Module):
+    r"""Restore a scan that was interpolated to the output grid, whatever acquisition it had.
+
+    Space-to-depth (arXiv 1609.05158, reversed) turns blocks of 2 x 2 x 2 voxels into 8 channels. Residual groups of
+    3 x 3 x 3 convolutions follow, then depth-to-space. The result is added to the input. The untrained network is
+    therefore the interpolation, exactly.
+
+    A vector describes the acquisition. A small perceptron turns it into one scale and one shift per feature of every
+    block (FiLM, https://arxiv.org/abs/1709.07871). Without the vector the network is blind: scales are 1, shifts are 0.
+
+    ``reach`` says how far the network sees: an output voxel depends on input voxels at most ``reach`` away, per axis.
+
+    Args:
+        num_features: width.
+        num_groups: residual groups, of which the first belongs to the encoder.
+        num_blocks: blocks per group, each of two convolutions.
+        conditions: length $K$ of the vector that describes an acquisition, see
+            :func:`scripts.physics.description.acquisition_vector`; 0 for a network that is always blind.
+        hidden: width of the perceptron.
+        voxels_per_pass: about how many blocks of 2 x 2 x 2 voxels pass the network at once, see :mod:`.streaming`. It
+            changes time and memory, never the result. None for the number that suits the device.
+        seed: seed of the initialisation.
+
+    Example:
+        >>> volume = torch.rand(1, 1, 9, 8, 7)
+        >>> torch.equal(FoldedNet()(volume, torch.zeros(1, 9)), volume)
+        True
+    """
+
+    def __init__(
+        self,
+        num_features: int = 32,
+        num_groups: int = 2,
+        num_blocks: int = 3,
+        conditions: int = 9,
+        hidden: int = 32,
+        voxels_per_pass: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.conditions = conditions
+        self.voxels_per_pass = voxels_per_pass
+        self.folded_reach = 2 + num_groups * (2 * num_blocks + 1)  # one block of 2 x 2 x 2 voxels per convolution
+        self.reach = 2 * self.folded_reach + 1  # from one corner of a block to the opposite corner of another
+        self.sizes = [num_blocks * 2 * num_features, (num_groups - 1) * num_blocks * 2 * num_features]
+        self.num_blocks = num_blocks
+        groups = [modulated_group(num_features, num_blocks) for _ in range(num_groups)]
+        self.encoder = streamed(nn.Sequential(conv3x3x3(PHASES, num_features), *groups[:1]))
+        self.decoder = streamed(nn.Sequential(*groups[1:], conv3x3x3(num_features, PHASES)))
+        self.modulation = nn.Sequential(nn.Linear(conditions, hidden), nn.ReLU(), nn.Linear(hidden, sum(self.sizes)))
+        initialize_branches(self, first=self.encoder[0], last=self.decoder[-1], zero_last=True, seed=seed)
+        nn.init.zeros_(self.modulation[-1].weight)
+
+    def forward(self, x: Tensor, acquisition: Tensor | None = None) -> Tensor:
+        """Interpolated volume ``(B, 1, H, W, D)`` of any sizes to the restored volume of the same shape.
+
+        Args:
+            x: bright tissue at about 1.
+            acquisition: ``(B, K)``, what the acquisitions are; None where they are unknown.
+
+        Raises:
+            ValueError: when the input is not a volume of one channel, or ``acquisition`` is not ``(B, K)``.
+        """
+        if x.ndim != 5 or x.shape[1] != 1:
+            raise ValueError(f"FoldedNet expects volumes of shape (B, 1, H, W, D), got {list(x.shape)}.")
+        told = self._told(acquisition, x.shape[0])
+        folded = fold(to_even(x))
+        voxels = per_pass(x, self.voxels_per_pass, cached=131_072, launched=4_194_304)
+        step = max(1, voxels // (folded.shape[3] * folded.shape[4]))
+        if folded.shape[2] > step:
+            residual = self._in_parts(folded, told, step)
+        else:
+            residual = self.decoder(self.encoder(folded, told=told), told=told)
+        return x + self._residual(residual, x)
+
+    def encode(self, x: Tensor, acquisition: Tensor | None = None) -> Tensor:
+        """Volume ``(B, 1, H, W, D)`` to features ``(B, num_features, ceil(H / 2), ceil(W / 2), ceil(D / 2))``."""
+        return self.encoder(fold(to_even(x)), told=self._told(acquisition, x.shape[0]))
+
+    def decode(self, features: Tensor, x: Tensor, acquisition: Tensor | None = None) -> Tensor:
+        """Features to the restored volume, the shape of ``x``, to which the residual is added."""
+        told = self._told(acquisition, x.shape[0])
+        return x + self._residual(self.decoder(channels_last(features), told=told[self.num_blocks :]), x)
+
+    def _told(self, acquisition: Tensor | None, batch: int) -> list[Tensor]:
+        """Scale and shift ``(B, 2 * num_features, 1, 1, 1)`` of every block, in the order of the blocks."""
+        if acquisition is None or self.conditions == 0:
+            return []
+        if list(acquisition.shape) != [batch, self.conditions]:
+            raise ValueError(
+                f"acquisition must have shape {[batch, self.conditions]}, one description per volume, got "
+                f"{list(acquisition.shape)}."
+            )
+        blocks = sum(self.sizes) * self.num_blocks // self.sizes[0]
+        return list(self.modulation(acquisition)[:, :, None, None, None].chunk(blocks, dim=1))
+
+    def _residual(self, phases: Tensor, x: Tensor) -> Tensor:
+        """What the network adds to ``x``, from the phases of the last layer."""
+        return OUTPUT_SCALE * unfold(phases)[:, :, : x.shape[2], : x.shape[3], : x.shape[4]]
+
+    def _in_parts(self, folded: Tensor, told: list[Tensor], step: int) -> Tensor:
+        """The phases of the last layer. The first axis passes ``step`` slices at a time, see :mod:`.streaming`."""
+        size = folded.shape[2]
+        parts: list[Tensor] = []
+        before: list[Tensor] = []
+        start = 0
+        end = max(step, self.folded_reach + 1)  # so that every layer can return a slice of the first part
+        while start < size:
+            after: list[Tensor] = []
+            last = end >= size
+            values = told[:]  # the layers take them out of the list
+            features = self.encoder(channels_last(folded[:, :, start:end]), before, after, last, values)
+            parts.append(self.decoder(features, before, after, last, values))
+            start, end, before = end, end + step, after
+        return torch.cat(parts, dim=2)
+
+
+def to_even(x: Tensor) -> Tensor:
+    """Repeat the last slice of every axis of odd size.
+
+    Example:
+        >>> to_even(torch.rand(1, 1, 3, 4, 5)).shape
+        torch.Size([1, 1, 4, 4, 6])
+    """
+    return F.pad(x, [0, x.shape[4] % 2, 0, x.shape[3] % 2, 0, x.shape[2] % 2], mode="replicate")

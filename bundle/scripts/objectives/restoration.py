@@ -1,0 +1,44 @@
+"""Supervised training on crops of any acquisition, see :class:`scripts.data.pairs.AnyAcquisitionDataset`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from monai.utils import CommonKeys
+from torch import Tensor
+
+from .base import Objective, Terms
+
+CROP = (1, 2, 3, 4)
+SMALLEST_ERROR = 0.002  # of the interpolation; below it there is nothing to learn, and a weight would grow without bound
+
+
+class Restoration(Objective):
+    """Restore the HR crop from the interpolated one, as a share of the interpolation's error.
+
+    A sample's L1 error is divided by that of its interpolation. An acquisition whose residual is small therefore counts
+    as much as one with thick slices. Voxels of weight 0 do not count.
+
+    Args:
+        declared: ``weights`` and ``generators`` (``network``), see :class:`.Objective`.
+
+    Example:
+        >>> from torch import nn
+        >>> list(Restoration(weights={"relative_l1": 1.0}, generators={"network": nn.ReLU()}).generators)
+        ['network']
+    """
+
+    generator_terms = ("relative_l1",)
+
+    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        pred = self.network(batch[CommonKeys.IMAGE], batch["acquisition"])
+        return {CommonKeys.PRED: pred, **{key: batch[key] for key in (CommonKeys.IMAGE, CommonKeys.LABEL, "weight")}}
+
+    def generator_loss(self, images: Mapping[str, Tensor]) -> Terms:
+        label, weight = images[CommonKeys.LABEL].float(), images["weight"]
+        count = weight.sum(CROP).clamp(min=1)
+        error, given = (
+            ((images[key].float() - label).abs() * weight).sum(CROP) / count
+            for key in (CommonKeys.PRED, CommonKeys.IMAGE)
+        )
+        return {"relative_l1": (error / given.clamp(min=SMALLEST_ERROR)).mean()}
