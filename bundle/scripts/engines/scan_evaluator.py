@@ -23,7 +23,7 @@ from scripts.data.datasets import FAULT, SCAN
 from scripts.transforms.saving import RECORD
 from scripts.utils.atomic import write_text_atomically
 from scripts.utils.distributed import rank, world_size
-from scripts.utils.errors import explain
+from scripts.utils.errors import explain, one_line
 
 __all__ = ["Outcome", "ScanEvaluator", "report_all_outcomes", "report_outcomes"]
 
@@ -76,8 +76,10 @@ class ScanEvaluator(SupervisedEvaluator):
     def run(self, global_epoch: int = 1) -> None:
         self.state.outcomes = []
         with ThreadPoolExecutor(max_workers=1) as self._writer:
-            super().run(global_epoch)
-            self._finish()
+            try:
+                super().run(global_epoch)
+            finally:  # also after Ctrl-C
+                self._finish()
         self._check_complete()
 
     def _check_complete(self) -> None:
@@ -140,7 +142,7 @@ def _failed(scan: str, error: Exception) -> Outcome:
 
 
 def _recorded(scan: str, result: str, record: Mapping[str, Any]) -> Outcome:
-    return Outcome(scan, result, record.get("ConsistencyPSNR", ""), " ".join(record.get("Warnings", [])))
+    return Outcome(scan, result, record.get("ConsistencyPSNR", ""), one_line(" ".join(record.get("Warnings", []))))
 
 
 def report_outcomes(outcomes: Sequence[Outcome], output_dir: PathLike) -> None:
@@ -159,8 +161,8 @@ def report_outcomes(outcomes: Sequence[Outcome], output_dir: PathLike) -> None:
     """
     table = io.StringIO(newline="")
     csv.writer(table).writerows([Outcome._fields, *outcomes])
+    logger.info("Results in %s\n\n%s\n", output_dir, "\n".join(_rows(outcomes)))  # also where the disk is full
     write_text_atomically(Path(output_dir) / SUMMARY, table.getvalue())
-    logger.info("Results in %s\n\n%s\n", output_dir, "\n".join(_rows(outcomes)))
     failed = [outcome for outcome in outcomes if outcome.result == "failed"]
     if failed:
         reasons = "\n".join(f"- {_remark(outcome)}" for outcome in failed)
