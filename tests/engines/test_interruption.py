@@ -35,6 +35,15 @@ def test_after_ctrl_c_the_summary_has_every_scan(tmp_path, finished):
     assert all(row["remarks"].startswith("interrupted") for row in rows[finished:])
 
 
+def test_after_ctrl_c_a_scan_that_is_left_out_stays_so(tmp_path):
+    unfinished = evaluator(0, KeyboardInterrupt())
+    unfinished.data_loader.dataset.data[1:] = [{"image": "b", "left_out": "hidden"}, {"image": "c", "fault": "lost"}]
+    with pytest.raises(KeyboardInterrupt):
+        run_scans(unfinished, tmp_path)
+    assert [outcome.result for outcome in unfinished.state.outcomes] == ["failed", "left out", "failed"]
+    assert unfinished.state.outcomes[2].remarks == "lost"
+
+
 def test_another_error_and_a_whole_run_pass(tmp_path):
     with pytest.raises(ValueError, match="other"):
         run_scans(evaluator(1, ValueError("other")), tmp_path)

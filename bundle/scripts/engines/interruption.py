@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 
 from monai.config import PathLike
 from monai.utils import CommonKeys
 
+from scripts.data.datasets import FAULT, LEFT_OUT
 from scripts.engines.scan_evaluator import Outcome, ScanEvaluator, report_outcomes
 
 __all__ = ["run_scans"]
@@ -28,8 +30,14 @@ def run_scans(evaluator: ScanEvaluator, output_dir: PathLike) -> None:
         evaluator.run()
     except KeyboardInterrupt as interrupt:
         outcomes = evaluator.state.outcomes
-        scans = [str(item[CommonKeys.IMAGE]) for item in evaluator.data_loader.dataset.data]
-        outcomes += [Outcome(scan, "failed", remarks=REMARK) for scan in scans[len(outcomes) :]]
+        outcomes += [_unfinished(item) for item in evaluator.data_loader.dataset.data[len(outcomes) :]]
         with suppress(RuntimeError):  # it names the scans without a result
             report_outcomes(outcomes, output_dir)
         raise interrupt
+
+
+def _unfinished(item: Mapping[str, str]) -> Outcome:
+    scan = str(item[CommonKeys.IMAGE])
+    if LEFT_OUT in item:
+        return Outcome(scan, "left out", remarks=item[LEFT_OUT])
+    return Outcome(scan, "failed", remarks=item.get(FAULT, REMARK))

@@ -57,15 +57,20 @@ class Volume(NamedTuple):
 
 
 def first_bytes(path: PathLike) -> bytes:
-    """The first 4,096 bytes of a file, unpacked if gzip compressed it."""
+    """The first bytes of a file, up to 4,096, unpacked if gzip compressed it. None where unpacking fails at once."""
     with open(path, "rb") as file:
         head = file.read(HEAD)
     if not head.startswith(GZIP):
         return head
-    try:
-        return zlib.decompressobj(16 + zlib.MAX_WBITS).decompress(head, HEAD)
-    except zlib.error:
-        return head
+    unpack, unpacked = zlib.decompressobj(16 + zlib.MAX_WBITS), b""
+    for start in range(0, len(head), 16):  # in small parts, so that damage spoils only what follows it
+        try:
+            unpacked += unpack.decompress(head[start : start + 16])
+        except zlib.error:
+            break
+        if len(unpacked) >= HEAD:
+            break
+    return unpacked[:HEAD]
 
 
 def content(path: PathLike) -> bytes:
@@ -134,9 +139,11 @@ def describe(path: Path) -> str:
     """What an unknown file is instead of a scan, with a remedy, for a message."""
     head = first_bytes(path)
     if not head:
-        return "an empty file. Copy it again"
+        return f"{'a damaged gzip' if path.stat().st_size else 'an empty'} file. Copy it again"
     known = (text for start, text in NO_SCANS.items() if head.lstrip().startswith(start))
-    return next(known, f"a file that begins with {head[:16]!r}. It may be truncated or of another format: export it again")
+    return next(
+        known, f"a file that begins with {head[:16]!r}. It may be truncated or of another format: export it again"
+    )
 
 
 def partner(path: Path, endings: tuple[str, ...]) -> Path | None:

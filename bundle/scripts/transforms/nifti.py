@@ -43,8 +43,9 @@ def read_nifti(path: Path) -> Volume:
         [1.0, 1.0, 1.0, 1.0]
     """
     data = content(path)
-    header_class = nib.Nifti1Header if 348 in struct.unpack("<i", data[:4]) + struct.unpack(">i", data[:4]) else None
-    raw = (header_class or nib.Nifti2Header).from_fileobj(io.BytesIO(data), check=False)
+    first = {struct.unpack(f"{order}i", data[:4])[0] for order in "<>"}
+    header_class = nib.Nifti1Header if 348 in first else nib.Nifti2Header
+    raw = header_class.from_fileobj(io.BytesIO(data), check=False)
     _check_meaning(path, raw)
     header = raw.copy()
     header.set_data_offset(0)  # the place of the voxels has its own check
@@ -92,10 +93,8 @@ def _doubts(header: nib.Nifti1Header, affine: np.ndarray, spacing: np.ndarray) -
         other = header.get_qform()
     except (ValueError, nib.spatialimages.HeaderDataError):
         return ["The qform is invalid; the sform was used."]
-    corners = np.stack(np.meshgrid(*((0, n - 1) for n in header.get_data_shape()[:3])), -1)
-    corners = corners.reshape(-1, corners.shape[-1])
-    if corners.shape[-1] != 3:
-        return []
+    shape = (*header.get_data_shape(), 1, 1, 1)[:3]
+    corners = np.stack(np.meshgrid(*((0, n - 1) for n in shape)), -1).reshape(-1, 3)
     places = [nib.affines.apply_affine(matrix, corners) for matrix in (affine, other)]
     apart = float(np.linalg.norm(places[0] - places[1], axis=1).max())
     if apart <= LARGEST_DISAGREEMENT * nib.affines.voxel_sizes(affine).min():
@@ -166,6 +165,7 @@ def read_analyze(path: Path) -> Volume:
         raise HeaderError(f"{path}: expected the voxels in a file of the same name that ends with .img, got none.")
     files = {"header": path, "image": other}
     holders = {key: nib.FileHolder(fileobj=io.BytesIO(content(file))) for key, file in files.items()}
+    holders["mat"] = nib.FileHolder(fileobj=io.BytesIO())  # SPM's own orientation is not used
     image = nib.Spm2AnalyzeImage.from_file_map(holders)
     spacing = np.asarray(image.header["pixdim"][1:4], dtype=float)
     if not (np.isfinite(spacing) & (spacing > 0)).all():
