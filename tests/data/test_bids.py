@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -184,7 +186,9 @@ def test_results_of_a_bids_dataset_are_a_derivative(results):
 
 
 def test_the_validator_of_bids_accepts_the_results(results):
-    validator = shutil.which("bids-validator-deno")
+    validator = shutil.which(
+        "bids-validator-deno", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    )
     if validator is None:
         pytest.skip("needs bids-validator-deno")
     shown = subprocess.run(

@@ -150,14 +150,15 @@ def acquisition(path: Path) -> str:
     return "_".join(f"{key}-{value}" for key, value in entities.items() if key not in APART)
 
 
-def natural(text: str) -> list[tuple[int, str]]:
+def natural(text: str) -> list[tuple[bool, int, str]]:
     """A key that sorts numbers in a text by their value, so that ``ses-2`` comes before ``ses-10``.
 
     Example:
         >>> sorted(["ses-10", "ses-2"], key=natural)
         ['ses-2', 'ses-10']
     """
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", text) if part]
+    parts = [part for part in re.split(r"(\d+)", text) if part]
+    return [(False, int(part), "") if part.isdecimal() else (True, 0, part) for part in parts]
 
 
 def glob_pattern(pattern: str) -> str:
