@@ -50,7 +50,7 @@ TINY_TRAINING = {
     "architecture::discriminator_features": 4,
     "max_iterations": 2,
     "iterations_per_epoch": 2,
-    "warmup_iterations": 1,
+    "train::warmup_iterations": 1,
     "validate::inferer::inferer::roi_size": [40, 40, -1],
 }
 

@@ -10,7 +10,7 @@ from experiments.benchmark.execution import LOG, command, evaluation_options
 from experiments.benchmark.matrix import read_matrix
 from experiments.benchmark.page import report_folder
 from experiments.benchmark.results import INTERPOLATIONS, Results, read_results
-from experiments.benchmark.runner import default_output
+from experiments.benchmark.runner import output_folder
 from experiments.pictures import save_small
 
 __all__ = ["draw", "median_subject"]
@@ -25,7 +25,7 @@ def draw(matrix: str, dataset_dir: str | None = None, output_dir: str | None = N
         output_dir: folder of the rows.
     """
     plan = read_matrix(matrix, dataset_dir)
-    output = default_output(plan) if output_dir is None else Path(output_dir).resolve()
+    output = output_folder(plan, output_dir)
     results = read_results(report_folder(plan, output))
     subject, names = median_subject(results), {row["name"] for row in results.first}
     for row in (row for row in plan.rows if row.name in names):

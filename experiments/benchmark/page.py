@@ -15,7 +15,7 @@ from experiments.benchmark.figures import FIGURES, draw_figures
 from experiments.benchmark.matrix import OURS, Matrix, read_matrix
 from experiments.benchmark.reading import reading
 from experiments.benchmark.results import Results, collect, notes, read_results
-from experiments.benchmark.runner import default_output
+from experiments.benchmark.runner import output_folder
 from experiments.benchmark.significance import FEWEST_SUBJECTS
 from experiments.pages import read_scores
 
@@ -52,6 +52,13 @@ METHOD = f"""## How to read the tables
 """
 
 
+VERDICTS = {
+    "yes": "yes, at the small budget below",
+    "no": "no, at the small budget below",
+    tables.NOT_RUN: "not yet known, because not all of its rows have been run",
+}
+
+
 def report(matrix: str, dataset_dir: str | None = None, output_dir: str | None = None) -> None:
     """Gather the complete rows and write tables, figures and text.
 
@@ -64,7 +71,7 @@ def report(matrix: str, dataset_dir: str | None = None, output_dir: str | None =
         output_dir: folder of the rows.
     """
     plan = read_matrix(matrix, dataset_dir)
-    output = default_output(plan) if output_dir is None else Path(output_dir).resolve()
+    output = output_folder(plan, output_dir)
     folder = report_folder(plan, output)
     collect(plan, output, folder)
     write_tables(plan, folder)
@@ -182,8 +189,7 @@ def _headlines(results: Results) -> list[str]:
             f"{max(gains):+.2f} dB)."
         )
     lines += reading(results)
-    verdicts = {tables.NOT_RUN: "not yet known, because its rows have not been run"}
-    lines += [f"{one.claim}: **{verdicts.get(one.verdict, one.verdict)}**." for one in decisions(results)]
+    lines += [f"{one.claim}: **{VERDICTS[one.verdict]}**." for one in decisions(results)]
     return [fill(line, WIDTH - 2, subsequent_indent="  ") for line in lines]
 
 

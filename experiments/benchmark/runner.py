@@ -24,7 +24,7 @@ from experiments.benchmark.execution import RECORD, execute
 from experiments.benchmark.matrix import ROOT, Matrix, Row, read_matrix
 from experiments.benchmark.provenance import data_digest
 
-__all__ = ["default_output", "overview", "prepare", "run"]
+__all__ = ["output_folder", "overview", "prepare", "run"]
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def run(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     logging.getLogger("tensorboard").setLevel(logging.WARNING)
     plan = read_matrix(matrix, dataset_dir)
-    output = default_output(plan) if output_dir is None else Path(output_dir).resolve()
+    output = output_folder(plan, output_dir)
     numbers = list(range(len(plan.rows))) if rows is None else [rows] if isinstance(rows, int) else list(rows)
     if not set(numbers) <= set(range(len(plan.rows))):
         raise ValueError(f"rows must be from 0 to {len(plan.rows) - 1}, got {numbers}. See: list {matrix}")
@@ -71,16 +71,16 @@ def run(
 def overview(matrix: str, dataset_dir: str | None = None, output_dir: str | None = None) -> None:
     """Print the rows in the order in which they run, and which are done. For the arguments see :func:`run`."""
     plan = read_matrix(matrix, dataset_dir)
-    output = default_output(plan) if output_dir is None else Path(output_dir).resolve()
+    output = output_folder(plan, output_dir)
     for number, row in enumerate(plan.rows):
         record = read_record(output, row)
         print(f"{number:3d}  {row.name:60s}  {'done' if record else ''}")
     print(progress(plan.rows, output))
 
 
-def default_output(matrix: Matrix) -> Path:
-    """The default folder of the rows."""
-    return ROOT / "outputs" / "benchmark" / matrix.name
+def output_folder(matrix: Matrix, output_dir: str | None = None) -> Path:
+    """The folder of the rows."""
+    return ROOT / "outputs" / "benchmark" / matrix.name if output_dir is None else Path(output_dir).resolve()
 
 
 def read_record(output: Path, row: Row) -> dict[str, Any] | None:

@@ -26,7 +26,7 @@ from experiments.speed.workflows import workflow
 
 OVERLAYS = SHIPPED[0]  # the first stage of the shipped weights
 SMALL = {f"architecture::num_{name}": number for name, number in (("features", 16), ("groups", 2), ("blocks", 2))}
-SMALL |= {"copies_per_scan": 1, "warmup_iterations": 20}
+SMALL |= {"copies_per_scan": 1, "train::warmup_iterations": 20}
 FLOAT32, BFLOAT16 = "$None", "bfloat16"
 OTHERS = ("float16",) if ON_GPU else ()  # types that only a GPU computes fast
 Run = dict[str, float]

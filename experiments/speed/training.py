@@ -74,7 +74,7 @@ def prepare(dataset: Path, overrides: Mapping[str, Any], iterations: int, output
         *overlays,
         dataset_dir=str(dataset),
         output_dir=str(output),
-        **{**budget, "warmup_iterations": 1, "batch_size": 8, **overrides},
+        **{**budget, "train::warmup_iterations": 1, "batch_size": 8, **overrides},
     )
     return made.parser
 

@@ -250,7 +250,7 @@ def start(matrix: Path, output: Path) -> subprocess.Popen:
 @pytest.mark.slow
 def test_a_run_killed_in_the_middle_goes_on_and_gives_the_same_table(tmp_path, scans):
     network = {f"architecture::num_{name}": number for name, number in (("features", 16), ("groups", 1), ("blocks", 1))}
-    training = {"max_iterations": 6, "iterations_per_epoch": 1, "warmup_iterations": 1, "batch_size": 2}
+    training = {"max_iterations": 6, "iterations_per_epoch": 1, "train::warmup_iterations": 1, "batch_size": 2}
     training |= {"patch_size": [32, 32], "architecture::discriminator_features": 4, **network}
     matrix = write_matrix(
         tmp_path,

@@ -32,7 +32,7 @@ def _small(monkeypatch):
     """The papers' network with few features, on patches that fit into a phantom."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     small = {"num_features": 16, "num_groups": 1, "num_blocks": 1}
-    training = {"patch_size": [32, 32], "architecture::discriminator_features": 4, "warmup_iterations": 1}
+    training = {"patch_size": [32, 32], "architecture::discriminator_features": 4, "train::warmup_iterations": 1}
     monkeypatch.setattr(quarter_hour, "NETWORK", {f"architecture::{name}": value for name, value in small.items()})
     monkeypatch.setattr(quarter_hour, "TRAINING", training)
 

@@ -158,7 +158,9 @@ def test_the_sparsity_has_a_finite_slope_at_zero():
 
 @pytest.mark.parametrize("kernel_iterations", [2, 1])
 def test_the_kernel_is_trained_first(train_stack, kernel_iterations):
-    workflow = train_stack("methods/blind_sr.yaml", kernel_iterations=kernel_iterations, warmup_iterations=0)
+    workflow = train_stack(
+        "methods/blind_sr.yaml", kernel_iterations=kernel_iterations, **{"train::warmup_iterations": 0}
+    )
     workflow.initialize()
     objective = workflow.parser.get_parsed_content("objective")
     networks = {"network": objective.network, **dict(objective.degradation.named_children())}

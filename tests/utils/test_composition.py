@@ -122,6 +122,33 @@ def test_two_of_a_kind_exclude_each_other(first, second):
         run(sorted(names, key=lambda name: ("", *KINDS).index(name.rpartition("/")[0])))
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("methods/supervised_registered", "data/misaligned"), ("methods/cyclegan", "recipes/fine_tuning")],
+)
+def test_a_file_names_the_ones_that_it_excludes(first, second):
+    with pytest.raises(ValueError, match="exclude each other"):
+        run(["train", first, second])
+
+
+@pytest.mark.parametrize(("first", "second"), list(itertools.permutations(["evaluate", "inference", "train"], 2)))
+def test_two_trunks_are_refused(first, second):
+    with pytest.raises(ValueError, match="one trunk"):
+        run([first, second])
+
+
+def test_a_line_for_another_trunk_has_one_trunk():
+    with pytest.raises(ValueError, match="The right line") as refusal:
+        run(["inference", "methods/spectral"])
+    assert files(["train", "methods/spectral"]) in str(refusal.value)
+
+
+def test_tracking_without_its_overlay_is_refused():
+    with pytest.raises(ValueError, match="launch/mlflow") as refusal:
+        run(["train"], tracking_uri="here")
+    assert files(["train", "launch/mlflow"]) in str(refusal.value)
+
+
 def test_kinds_come_in_their_order():
     with pytest.raises(ValueError, match="in the order trunk, methods") as refusal:
         run(["train", "networks/paper_network", "methods/cyclegan"])
@@ -129,7 +156,7 @@ def test_kinds_come_in_their_order():
 
 
 def test_an_overlay_before_its_trunk_is_seen_although_the_trunk_hides_it():
-    with pytest.raises(ValueError, match="behind another file"):
+    with pytest.raises(ValueError, match="got another file before train"):
         run(["methods/cyclegan", "train"])
 
 
@@ -151,6 +178,7 @@ def test_a_config_of_one_s_own_may_follow(tmp_path):
         ("datset_dir", "dataset_dir"),
         ("ckpt_pth", "ckpt_path"),
         ("architecture::num_feature", "architecture::num_features"),
+        ("num_features", "architecture::num_features"),
     ],
 )
 def test_a_misspelt_option_is_an_error_that_names_the_nearest(wrong, right):
@@ -164,7 +192,7 @@ def test_an_option_that_nothing_resembles_is_an_error_too():
 
 
 def test_options_of_the_files_and_of_monai_pass():
-    run(["train"], batch_size=2, tracking_uri="here", **{"train::trainer::max_epochs": 1})
+    run(["train", "launch/mlflow"], batch_size=2, tracking_uri="here", **{"train::trainer::max_epochs": 1})
 
 
 def test_an_unknown_name_is_refused():

@@ -20,7 +20,6 @@ from scripts.data.samplers import IterationSampler, RankSampler
 from scripts.handlers.checkpoints import AtomicCheckpointSaver
 from scripts.handlers.gradients import GradientAveragingHandler
 from scripts.handlers.ranks import handlers_of_rank
-from scripts.utils import distributed
 from scripts.utils.distributed import share_of_rank
 
 
@@ -36,8 +35,9 @@ class Budget:
 @pytest.fixture
 def as_rank(monkeypatch):
     def become(rank: int, world_size: int) -> None:
-        monkeypatch.setattr(distributed, "_rank", lambda: rank)
-        monkeypatch.setattr(distributed, "_world_size", lambda: world_size)
+        monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda: rank)
+        monkeypatch.setattr(torch.distributed, "get_world_size", lambda: world_size)
 
     return become
 

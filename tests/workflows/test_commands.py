@@ -23,7 +23,7 @@ SECTIONS = {
     title: [line for block in re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S) for line in block.splitlines()]
     for title, text in re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE, re.M | re.S)
 }
-TINY = "--max_iterations 2 --iterations_per_epoch 2 --warmup_iterations 1 --batch_size 2 --patch_size [32,32]"
+TINY = "--max_iterations 2 --iterations_per_epoch 2 --train::warmup_iterations 1 --batch_size 2 --patch_size [32,32]"
 TINY += " --architecture::discriminator_features 4 --val_interval 2 --slab_axes [2]"
 ONE_MORE = TINY.replace("--max_iterations 2", "--max_iterations 4")  # to continue from the two
 MADE = {  # by each section, among others

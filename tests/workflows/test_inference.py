@@ -191,7 +191,7 @@ def run_plain_and_raised(folder):
     from scripts.networks import VolumetricNet
 
     network = VolumetricNet(num_features=32, num_groups=1, num_blocks=1)
-    torch.nn.init.constant_(network.decoder[-1].bias, 0.5 / network.rest_scale)
+    torch.nn.init.constant_(network.decoder[-1].bias, 0.5 / network.output_scale)
     torch.save(network.state_dict(), folder / "model.pt")
     source = write_scan(folder / "scan.nii.gz", shape=(16, 18, 20))
     run(source, folder / "plain", data_consistency=False)

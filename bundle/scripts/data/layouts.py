@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
 from typing import NamedTuple
 
@@ -169,7 +170,8 @@ def choose_scans(root: Path, suffix: str) -> Choice:
 
     Args:
         root: folder of a dataset in the layout of HCP, BraTS or BIDS, or with a file or folder per subject.
-        suffix: the contrast to take, as in the dataset's file names: "T1w" (BIDS, HCP) or "t1ce" (BraTS).
+        suffix: the contrast to take, as in the dataset's file names: "T1w" (BIDS, HCP) or "t1ce" (BraTS). It may be a
+            pattern, such as "T[12]w".
 
     Raises:
         ValueError: when there are fewer than two subjects, or the folders are rather groups than subjects.
@@ -219,7 +221,7 @@ def _sorted_by_subject(root: Path, paths: list[Path], suffix: str) -> tuple[Layo
 
 def _bids_subjects(root: Path, datasets: Mapping[Path, Path], suffix: str) -> dict[str, list[Path]]:
     """The scans of each subject. A subject of one of several datasets carries the dataset's name."""
-    fitting = [path for path in datasets if (parse(path.name) or ({}, ""))[1] == suffix]
+    fitting = [path for path in datasets if fnmatchcase((parse(path.name) or ({}, ""))[1], suffix)]
     acquisitions = Counter(map(acquisition, fitting))
     several = len(set(datasets.values())) > 1
     subjects: dict[str, list[Path]] = {}

@@ -50,7 +50,7 @@ def residual_group(num_features: int, num_blocks: int) -> Residual:
 
 
 class VolumetricNet(nn.Module):
-    """Residual groups of 3-D convolutions on the LR grid, then sub-pixel convolution (https://arxiv.org/abs/1609.05158).
+    """Residual groups of 3-D convolutions on the LR grid, then sub-pixel convolution (arXiv 1609.05158).
 
     Every convolution sees all three axes. The papers' thin slabs see three slices of one axis. Nothing is pooled, so an
     output voxel depends on its surroundings alone. The network trains on slabs ``(B, S, H, W)``; a slab of many slices

@@ -73,7 +73,7 @@ def path_of(name: str, value: Any, typed: str | None, config: Mapping[str, Any])
         raise ValueError(f"{name}: expected a path in quotes, got {text!r} ({type(text).__name__}). Put it in quotes.")
     text = os.fspath(text)
     if text[:1] in SIGNS and text:
-        if typed is not None:
+        if typed is not None and text != "$None":  # as a config writes it
             _check_expression(name, text, config)
         return value
     if typed is None and "::" in text and not os.path.lexists(text):

@@ -11,7 +11,7 @@ import difflib
 import itertools
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,9 @@ from scripts.utils.arguments import check_scale_factor, use_typed_paths
 
 __all__ = ["check_composition", "check_options", "check_order", "option_names"]
 
+TRUNKS = {"train", "inference", "evaluate"}
 KINDS = ("methods", "baselines", "networks", "data", "recipes", "launch")  # folders of configs/, in their order
-OWN_KEYS = {"composition", "requires", "imports", "initialize", "run", "finalize"}
+OWN_KEYS = {"composition", "requires", "imports", "initialize", "excludes", "run", "finalize"}
 TRACKING = {"tracking_uri", "experiment_name", "run_name", "save_execute_config", "configs", "is_not_rank0"}  # MONAI's
 REFERENCE = re.compile(r"[@%](\w+(?:(?:::|#)\w+)*)")
 ENDINGS = (".yaml", ".json")  # a released bundle has both
@@ -44,20 +45,37 @@ def check_composition(composition: Sequence[str], config_dir: str) -> None:
     content = {name: _read(Path(config_dir), name) for name in composition}
     parser = _running_parser()
     config = {key: value for key, value in parser.config.items() if key != "_meta_"}
-    check_order(composition, {name: one.get("requires", []) for name, one in content.items()}, next(iter(config)))
-    check_options(config, set().union(*(option_names(one) for one in content.values())))
+    requires, excludes = ({name: one.get(key, []) for name, one in content.items()} for key in ("requires", "excludes"))
+    check_order(composition, requires, excludes, next(iter(config)))
+    known = list(dict.fromkeys(name for one in content.values() for name in option_names(one)))
+    if composition[0] == "train" and "tracking_uri" in config and "launch/mlflow" not in composition:
+        right = _in_order([*composition, "launch/mlflow"], requires)
+        raise ValueError(f"tracking must have launch/mlflow, got {_words(composition)}. {_line(right)}")
+    try:
+        check_options(config, known)
+    except ValueError:
+        for trunk in sorted(TRUNKS - {composition[0]}):  # a second trunk replaces the composition of the first
+            if set(_read(Path(config_dir), trunk)) - set(known) <= set(config):
+                raise ValueError(
+                    f"a run must have one trunk, got {trunk} and {composition[0]}. {_line(composition)}"
+                ) from None
+        raise
     check_scale_factor(config.get("scale_factor", [1, 1, 1]))
     use_typed_paths(parser)
 
 
 def check_order(
-    composition: Sequence[str], requires: Mapping[str, Sequence[str | Sequence[str]]], first_key: str = "imports"
+    composition: Sequence[str],
+    requires: Mapping[str, Sequence[str | Sequence[str]]],
+    excludes: Mapping[str, Sequence[str]] | None = None,
+    first_key: str = "imports",
 ) -> None:
     """Check the order of the files of a run.
 
     Args:
         composition: see :func:`check_composition`.
         requires: for each file the ones that must stand before it. A list among them means any one of its names.
+        excludes: for each file the ones that must not stand beside it.
         first_key: the first key of the merged config. It is ``imports`` when MONAI read a trunk first.
 
     Raises:
@@ -67,12 +85,16 @@ def check_order(
         >>> check_order(["train", "methods/spectral"], {"methods/spectral": ["train"]})
     """
     right = _in_order(composition, requires)
-    trunks = [name for name in composition if not requires.get(name)]
-    if trunks != list(composition[:1]) or first_key != "imports":
-        behind = " behind another file" if first_key != "imports" else ""
+    if first_key != "imports":
         raise ValueError(
-            f"the first file, and it alone, must be a trunk (train, inference or evaluate), got {_words(composition)}"
-            f"{behind}. {_line(right)}"
+            f"the trunk must be the first file, got another file before {composition[0]}. The right line: "
+            f"--config_file \"['bundle/configs/{composition[0]}.yaml',...]\", with the others for the dots."
+        )
+    trunks = [name for name in composition if not requires.get(name)]
+    if trunks != list(composition[:1]):
+        raise ValueError(
+            "the first file, and it alone, must be a trunk (train, inference or evaluate), got "
+            f"{_words(composition)}. {_line(right)}"
         )
     for place, name in enumerate(composition):
         for needed in requires.get(name, ()):
@@ -80,12 +102,13 @@ def check_order(
             if not set(options) & set(composition):
                 raise ValueError(
                     f"{name} must stand behind {' or '.join(options)}, got {_words(composition)}. "
-                    f"{_line(_in_order([*composition, options[0]], requires))}"
+                    f"{_line(_with(options[0], composition, requires))}"
                 )
             if not set(options) & set(composition[:place]):
                 raise ValueError(f"{name} must stand behind {' or '.join(options)}. {_line(right)}")
     for first, second in itertools.combinations(composition, 2):
-        if _kind(first) == _kind(second) and not _leads_to(first, second, requires):
+        barred = second in (excludes or {}).get(first, ()) or first in (excludes or {}).get(second, ())
+        if barred or (_kind(first) == _kind(second) and not _leads_to(first, second, requires)):
             raise ValueError(
                 f"{first} and {second} exclude each other, got {_words(composition)}. Leave one of them out."
             )
@@ -93,18 +116,18 @@ def check_order(
         raise ValueError(f"the files must stand in the order trunk, {', '.join(KINDS)}. {_line(right)}")
 
 
-def check_options(config: Mapping[str, Any], known: set[str]) -> None:
+def check_options(config: Mapping[str, Any], known: Collection[str]) -> None:
     """Check that every option of a run is in one of its config files, or that something refers to it.
 
     Args:
         config: the merged config with the options of the command line.
-        known: the keys of its files; a nested key is ``parent::key``.
+        known: the keys of its files, in their order; a nested key is ``parent::key``.
 
     Raises:
         ValueError: when nothing uses a key. The message names the nearest known one.
 
     Example:
-        >>> check_options({"batch_size": 4, "data": {"seed": 0}}, {"batch_size", "data", "data::seed"})
+        >>> check_options({"batch_size": 4, "data": {"seed": 0}}, ["batch_size", "data", "data::seed"])
     """
     wholes = {name.replace("#", "::") for text in _texts(config) for name in REFERENCE.findall(text)}
     used = {
@@ -113,20 +136,27 @@ def check_options(config: Mapping[str, Any], known: set[str]) -> None:
         for depth in range(1, len(parts) + 1)
     }
     for name in _options(config, wholes):
-        if name in known | used | OWN_KEYS | TRACKING:
+        if name in known or name in used | OWN_KEYS | TRACKING:
             continue
-        nearest = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
-        hint = f"Did you mean --{nearest[0]}?" if nearest else "Remove it, or refer to it."
+        nearest = _nearest(name, known)
+        hint = f"Did you mean --{nearest}?" if nearest else "Remove it, or refer to it."
         raise ValueError(f"every option must be used by the run, got --{name}, which nothing uses. {hint}")
 
 
 def option_names(content: Mapping[str, Any], parent: str = "") -> Iterator[str]:
-    """Every key of a config file without its ``+``; nested ones are ``parent::key``."""
+    """Every key of a config file without its ``+``; nested ones are ``parent::key``. A component has no such keys."""
     for key, value in content.items():
-        path = parent + key.removeprefix("+")
-        yield path
-        if isinstance(value, Mapping):
-            yield from option_names(value, f"{path}::")
+        name = parent + key.removeprefix("+")
+        yield name
+        if isinstance(value, Mapping) and "_target_" not in value:
+            yield from option_names(value, f"{name}::")
+
+
+def _nearest(name: str, known: Collection[str]) -> str | None:
+    """The known name that ends like a name, or else resembles it most."""
+    last = name.rpartition("::")[2]
+    same = [other for other in known if other.rpartition("::")[2] == last]
+    return next(iter(same or difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)), None)
 
 
 def _running_parser() -> ConfigParser:
@@ -166,6 +196,12 @@ def _in_order(names: Sequence[str], requires: Mapping[str, Sequence[str | Sequen
         found.append(next(free, left[0]))
         left.remove(found[-1])
     return found
+
+
+def _with(needed: str, names: Sequence[str], requires: Mapping[str, Sequence[str | Sequence[str]]]) -> list[str]:
+    """The files with a needed one, which replaces the trunk if it is one."""
+    others = [name for name in names if needed not in TRUNKS or name not in TRUNKS]
+    return _in_order([needed, *others], requires)
 
 
 def _words(composition: Sequence[str]) -> str:

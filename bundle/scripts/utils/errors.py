@@ -13,7 +13,7 @@ from monai.utils import MONAIEnvVars
 
 __all__ = ["explain", "explain_last", "full_message", "one_line"]
 
-SCRIPTS = Path(__file__).parents[1]
+SCRIPTS = Path(__file__).resolve().parents[1]
 KILLED = "A worker was probably killed for lack of memory. Use fewer num_workers, then resume or run again."
 # part of a foreign message: its remedy
 REMEDIES = {
