@@ -20,6 +20,7 @@ demo: $(VENV)/.complete  ## train briefly on a generated cohort, super-resolve a
 	@echo "table: $(DEMO)/evaluation/summary.md, pictures: $(DEMO)/evaluation/*_comparison.png"
 
 test: $(VENV)/.complete  ## what continuous integration runs
+	$(BIN)/pip check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/python -m pytest -m "not slow" -n auto

@@ -1,10 +1,11 @@
-"""Inference: the SDK's operator for bundles, with a float32 volume as its output."""
+"""Inference: the SDK's operator for bundles, with a float32 volume and the findings of the run as its output."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
+from findings import Findings
 from monai.data import MetaTensor
 from monai.deploy.core import Image
 from monai.deploy.operators import MonaiBundleInferenceOperator
@@ -19,6 +20,8 @@ class SuperResolutionOperator(MonaiBundleInferenceOperator):
     """
 
     def _send_output(self, value: MetaTensor, name: str, metadata: dict, op_output: Any, context: Any) -> None:
-        """Send float32 (slices, rows, columns) with the affine from voxel (column, row, slice) to NIfTI's world."""
+        """Send float32 (slices, rows, columns) with the findings and the affine to NIfTI's world."""
         volume = np.asarray(value.as_tensor()[0].cpu(), dtype=np.float32)
-        op_output.emit(Image(volume.transpose(2, 1, 0), {"affine": np.asarray(value.affine, dtype=float)}), name)
+        findings = Findings.of(value.meta, self.parser.get_parsed_content("data_consistency"))
+        meta = {"affine": np.asarray(value.affine, dtype=float), "findings": findings}
+        op_output.emit(Image(volume.transpose(2, 1, 0), meta), name)

@@ -13,7 +13,7 @@ import torch
 from conftest import BUNDLE
 from monai.bundle import ConfigParser
 from monai.data import decollate_batch, list_data_collate
-from scripts.utils.errors import explain
+from scripts.utils.errors import full_message
 
 TALLY = "RELIABILITY_TALLY"  # environment: a file that gets a line of JSON per case
 
@@ -68,7 +68,7 @@ class Chain:
 
 def refusal(error: Exception, path: Path) -> str:
     """The message of a refusal. It must name the file, what was expected and what came instead."""
-    message = explain(error)
+    message = full_message(error)
     assert message.startswith(str(path)), message
     assert "expected" in message
     assert "got" in message or "cannot be read" in message or "absent" in message, message

@@ -178,7 +178,7 @@ def test_validation_passes_a_volume_as_inference_does():
 
 def test_validation_prepares_an_image_as_inference_does():
     def of_image(transforms: list[dict]) -> list[dict]:
-        own = ("allow_missing_keys", "keys", "_disabled_")
+        own = ("allow_missing_keys", "analyze", "keys", "_disabled_")
         named = [t for t in transforms if isinstance(t, Mapping)]  # simulated_acquisition is a reference
         plain = [{key: value for key, value in t.items() if key not in own} for t in named if "image" in t["keys"]]
         own_transforms = ("KSpaceTruncated", "DeclareHighResGridd", "WarnUnfamiliard")

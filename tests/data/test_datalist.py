@@ -6,17 +6,12 @@ import json
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
+from dicom_series import write_dicom_series
+from folders import touch
 from scripts.data import datalist as datalist_module
 from scripts.data.datalist import paired_items, unpaired_datalist
-
-
-def touch(root: Path, *names: str) -> Path:
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    return root
 
 
 def bids(root: Path, count: int) -> Path:
@@ -227,15 +222,15 @@ def test_without_a_dataset_the_demonstration_cohort_is_used(tmp_path, monkeypatc
     [
         ((), r"must hold the folders source/ and target/.*got \[\]"),
         (("scans/a.nii.gz",), r"must hold the folders source/ and target/.*got \['scans'\]"),
-        (("source/a.nii.gz", "target/readme.txt"), "the target group must hold at least one NIfTI scan"),
-        (("source/readme.txt", "target/a.nii.gz"), "the source group must hold at least one NIfTI scan"),
+        (("source/a.nii.gz", "target/readme.txt"), "the target group must hold at least one scan"),
+        (("source/readme.txt", "target/a.nii.gz"), "the source group must hold at least one scan"),
         (("source/a.nii.gz", "target/a.nii.gz"), r"no subject in common.*\['a'\]"),
         (("source/sub-1/sub-1_T1w.nii.gz", "target/sub-1_acq-fast_T1w.nii.gz"), r"no subject in common.*\['sub-1'\]"),
         (
             ("source/a.nii.gz", "target/b.nii.gz", "test/a.nii.gz"),
             r"test must have no subject of the training.*\['a'\]",
         ),
-        (("sub-1/anat/sub-1_T2w.nii.gz", "sub-2/anat/sub-2_T2w.nii.gz"), r"two subjects.*_T1w.nii\*, got \[\]"),
+        (("sub-1/anat/sub-1_T2w.nii.gz", "sub-2/anat/sub-2_T2w.nii.gz"), r"two subjects.*_T1w, got \[\]"),
     ],
 )
 def test_folders_that_hold_no_unpaired_dataset_are_refused(tmp_path, names, message):
@@ -243,22 +238,96 @@ def test_folders_that_hold_no_unpaired_dataset_are_refused(tmp_path, names, mess
         unpaired_datalist(touch(tmp_path, *names))
 
 
+# Folders of groups
+
+
 @pytest.mark.parametrize(
-    ("content", "message"),
+    "folders",
     [
-        ("{", "expected a JSON file"),
-        ({"train": []}, r"must hold .training. and may hold .*, got \['train'\]"),
-        ({"training": [{"hr": "a.nii.gz"}]}, r"got the keys \['hr'\]"),
-        ({"training": [{"reals": "a.nii.gz", "mask": "b.nii.gz"}]}, r"got the keys \['mask', 'reals'\]"),
-        ({"training": [{"reals": "none.nii.gz"}]}, r"none.nii.gz: listed in .*list.json"),
-        ({"training": []}, "the source group must hold"),
+        *(("Source", "TARGET", "Validation", "Test"), ("HR", "LR", "val", "testing"), ("hr", "lr", "valid", "test")),
+        *(("High-Res", "low_res", "VAL", "TEST"), ("high resolution", "LowResolution", "validation", "test")),
     ],
 )
-def test_datalists_that_cannot_be_used_are_refused(tmp_path, content, message):
-    touch(tmp_path, "a.nii.gz", "b.nii.gz")
-    (tmp_path / "list.json").write_text(content if isinstance(content, str) else json.dumps(content))
+@pytest.mark.parametrize("seed", [0, 1])
+def test_group_folders_have_names_in_any_case_and_no_seed_swaps_them(tmp_path, folders, seed):
+    for folder, name in zip(folders, ("a.nii", "b.NII.GZ", "c.mgz", "d.nii.gz"), strict=True):
+        touch(tmp_path, f"{folder}/{name}")
+    datalist = unpaired_datalist(tmp_path, seed=seed)
+    assert (subjects(datalist, "training", "reals"), subjects(datalist, "training")) == (["a"], ["b"])
+    assert (subjects(datalist, "validation"), subjects(datalist, "test")) == (["c"], ["d"])
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("HR/a.nii", "other/b.nii"), r"expected the folders of both groups, got \['HR'\]. Name them source/ or HR/"),
+        (("target/a.nii", "b.nii"), r"expected the folders of both groups, got \['target'\]"),
+        (("HR/a.nii", "source/b.nii", "LR/c.nii"), r"one folder of the source group, got \['HR', 'source'\]"),
+        (("3T/a.nii", "3T/b.nii", "7T/c.nii", "7T/d.nii"), r"got 3T \(2 scans\), 7T \(2 scans\). If these are groups"),
+        (("HR_1mm/a.nii", "LR_2mm/b.nii"), r"got HR_1mm \(1 scans\), LR_2mm .* name their folders source/ or HR/"),
+        (("train/a.nii", "test/b.nii"), r"expected a folder per subject, or a folder per group"),
+        (("HR_1.nii", "HR_2.nii", "LR_1.nii", "LR_2.nii"), r"got HR_1.nii, HR_2.nii, LR_1.nii"),
+    ],
+)
+def test_folders_that_look_like_groups_are_never_split_by_the_seed(tmp_path, names, message):
     with pytest.raises(ValueError, match=message):
-        unpaired_datalist(tmp_path / "list.json")
+        unpaired_datalist(touch(tmp_path, *names))
+
+
+def test_dots_belong_to_the_name_of_a_subject(tmp_path):
+    touch(tmp_path, *(f"source/IXI.00{n}.T1.nii.gz" for n in (1, 2)), *(f"target/IXI.00{n}.T1.nii" for n in (3, 4)))
+    datalist = unpaired_datalist(tmp_path)
+    assert subjects(datalist, "training", "reals") == ["IXI.001.T1", "IXI.002.T1"]
+    assert subjects(datalist, "training") == ["IXI.003.T1", "IXI.004.T1"]
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("p1/T1.nii", "p2/T1.nii", "p3/T1.nii", "p3/FLAIR.nii"), ["p1", "p2", "p3", "p3"]),
+        (("siteA/a.nii", "siteA/b.nii", "siteB/a.nii", "siteB/b.nii"), ["siteA_a", "siteA_b", "siteB_a", "siteB_b"]),
+        (("sub-1/ses-1/scan.nii", "sub-2/ses-1/scan.nii"), ["sub-1", "sub-2"]),
+        (("deep/a.nii", "deep/b.nii"), ["a", "b"]),
+    ],
+)
+def test_names_that_repeat_are_told_apart_by_their_folders(tmp_path, names, expected):
+    touch(tmp_path, *(f"source/{name}" for name in names), "target/t.nii")
+    assert sorted(subjects(unpaired_datalist(tmp_path), "training", "reals")) == expected
+
+
+def test_unused_scans_are_named_in_the_log_and_in_the_provenance(tmp_path, caplog):
+    touch(tmp_path, "source/a.nii", "target/b.nii", "more/c.nii", "d.nii.gz", "readme.txt")
+    (tmp_path / "source/lost.nii").symlink_to("nowhere")
+    output = tmp_path / "out.json"
+    unpaired_datalist(tmp_path, output=output)
+    left_out = json.loads(output.read_text(encoding="utf-8"))["provenance"]["left_out"]
+    assert {Path(path).relative_to(tmp_path).as_posix(): reason for path, reason in left_out.items()} == {
+        "source/lost.nii": "expected a scan, got a link to nowhere, where nothing is. Fetch the file, for instance by "
+        "`datalad get`, or remove the link.",
+        **dict.fromkeys(("more/c.nii", "d.nii.gz"), "it is in no folder of a group"),
+    }
+    assert "3 scans left out" in caplog.text
+    assert all(path in caplog.text for path in left_out)
+
+
+def test_subjects_in_no_group_are_named(tmp_path, caplog):
+    unpaired_datalist(bids(tmp_path, 4), groups={"source": ["sub-000"], "target": ["sub-001"]})
+    assert "sub-002 is in no group" in caplog.text
+    assert "sub-003 is in no group" in caplog.text
+
+
+def test_a_link_to_a_scan_may_be_in_both_misaligned_groups(tmp_path):
+    touch(tmp_path, "source/a.nii", "target/notes.txt")
+    (tmp_path / "target/a.nii").symlink_to(tmp_path / "source/a.nii")
+    datalist = unpaired_datalist(tmp_path, assignment="misaligned")
+    assert subjects(datalist, "training") == subjects(datalist, "training", "reals") == ["a"]
+
+
+def test_dicom_series_train_too(tmp_path):
+    for name in ("HR/p1", "LR/p2"):
+        write_dicom_series(tmp_path / name, np.ones((3, 8, 8), int))
+    datalist = unpaired_datalist(tmp_path)
+    assert (subjects(datalist, "training", "reals"), subjects(datalist, "training")) == (["p1"], ["p2"])
 
 
 def test_a_missing_folder_is_refused(tmp_path):

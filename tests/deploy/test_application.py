@@ -142,7 +142,7 @@ def test_the_eligible_series_is_chosen_and_each_other_left_for_a_reason(study, r
     for number, reason in expected.items():
         assert f"series {number} (" in study.log
         assert reason is None or f"left, {reason}." in study.log
-    assert "readme.txt: left out, it cannot be read as DICOM" in study.log
+    assert "readme.txt: left out, because it cannot be read as DICOM" in study.log
     record["series of a study"] = "1 chosen, 9 left, each with its reason"
 
 
@@ -213,6 +213,21 @@ def test_the_sidecar_says_how_the_volume_was_made(study):
     assert sidecar["Spacing"] == pytest.approx([0.9, 1.0, 1.2], abs=1e-4)
     assert sidecar["GeneratedBy"] == [{"Name": metadata["name"], "Version": metadata["version"]}]
     assert len(sidecar["WeightsSHA256"]) == 64
+
+
+def test_the_findings_reach_the_sidecar_the_log_and_the_series(study):
+    """The phantom is no brain, so that there is something to report."""
+    sidecar = json.loads((study.folder / f"{study.name}.json").read_text(encoding="utf-8"))
+    assert sidecar["Warnings"]
+    assert sidecar["ConsistencyPSNR"] > 30
+    assert (sidecar["DataConsistency"], bool(sidecar["DataConsistencyDone"])) == ("auto", True)
+    image = study.images[0]
+    for text in sidecar["Warnings"]:
+        assert text in study.log
+        assert f"Warning: {text}" in image.ImageComments
+    for text in (image.ImageComments, image.DerivationDescription, study.log):
+        assert f"Agreement with the scan: {sidecar['ConsistencyPSNR']:.1f} dB." in text
+        assert "Data consistency auto: " in text
 
 
 # The DICOM series

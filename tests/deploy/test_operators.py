@@ -6,15 +6,17 @@ import numpy as np
 import pydicom
 import pytest
 from bundle_record import BundleRecord
+from findings import Findings
 from loading import SeriesLoaderOperator
 from monai.deploy.core import Fragment, Image
 from multiframe import frames_of
 from pydicom.dataset import Dataset
 from pydicom.uid import MRImageStorage, SecondaryCaptureImageStorage
 from selection import reason_to_leave
+from series import decimal, stored_slope, window_of
 from study import write_enhanced, write_series
 from volume import SeriesToVolumeOperator
-from writing import DICOMSeriesWriterOperator, _ds, _slope, _window
+from writing import DICOMSeriesWriterOperator
 
 MATRIX = np.diag([1.0, 1.0, 1.5])
 
@@ -101,7 +103,8 @@ def test_what_is_there_of_an_earlier_run_is_replaced(tmp_path):
     record = BundleRecord("name", "1.0.0", 64 * "a", "Research only; not for diagnosis")
     writer = DICOMSeriesWriterOperator(Fragment(), output_dir=tmp_path / "out", record=record, name="writer")
     for slices in (9, 7):
-        writer.write(Image(np.full((slices, 10, 12), 100.0, dtype=np.float32), {"affine": affine}), series)
+        volume = np.full((slices, 10, 12), 100.0, dtype=np.float32)
+        writer.write(Image(volume, {"affine": affine, "findings": Findings()}), series)
     (folder,) = (tmp_path / "out").iterdir()
     assert len(list(folder.iterdir())) == 7
 
@@ -144,15 +147,15 @@ def test_the_frames_of_an_enhanced_image_share_nothing_that_differs(tmp_path):
 
 def test_stored_units_are_those_of_the_source_where_they_fit():
     plain, rescaled, volume = images(), images(RescaleSlope="0.5", RescaleIntercept="0"), np.array([-3.0, 900.0])
-    assert _slope(plain, volume) == 1
-    assert _slope(rescaled, volume) == 2.0**-5
-    assert _slope(plain, 50 * volume) == 2
-    assert float(_ds(_slope(rescaled, volume / 1000))) == _slope(rescaled, volume / 1000)
+    assert stored_slope(plain, volume) == 1
+    assert stored_slope(rescaled, volume) == 2.0**-5
+    assert stored_slope(plain, 50 * volume) == 2
+    assert float(decimal(stored_slope(rescaled, volume / 1000))) == stored_slope(rescaled, volume / 1000)
 
 
 def test_the_window_is_the_source_s_or_shows_the_volume():
     given = images(WindowCenter=["40", "50"], WindowWidth=["80", "100"])
     volume = np.linspace(0, 1000, 1001)
-    assert _window(given, volume) == (40, 80)
-    centre, width = _window(images(), volume)
+    assert window_of(given, volume) == (40, 80)
+    centre, width = window_of(images(), volume)
     assert (centre - width / 2, centre + width / 2) == pytest.approx((10, 998))

@@ -12,7 +12,7 @@ from monai.handlers import CheckpointLoader, CheckpointSaver, LrScheduleHandler
 from monai.optimizers import WarmupCosineSchedule
 from monai.utils import AdversarialIterationEvents as AdversarialEvents
 from scripts.data.samplers import IterationSampler
-from scripts.engines.trainer import ObjectiveTrainer
+from scripts.engines.trainer import ObjectiveTrainer, whole_epochs
 from scripts.handlers.averaging import ResumableEMAHandler
 from scripts.handlers.contrastive import ContrastiveHandler
 from scripts.handlers.gradients import GradientClippingHandler
@@ -418,3 +418,19 @@ def test_a_contrastive_weight_of_zero_is_the_run_without_the_handler(tiny_udean,
     networks = [{name: run[name].state_dict() for name in ("objective", "ema")} for run in runs]
     assert_same(networks[0], networks[1])
     assert not equal(networks[0]["ema"], networks[2]["ema"])
+
+
+@pytest.mark.parametrize(
+    ("budget", "epoch", "message"),
+    [
+        (50, 100, r"at least iterations_per_epoch, got 50 and 100\. Set --iterations_per_epoch 50"),
+        (250, 100, r"a multiple of iterations_per_epoch, got 250 and 100\. Set --max_iterations 200 or 300"),
+        (0, 100, r"max_iterations must be a whole number of at least 1, got 0\. Correct --max_iterations"),
+        (100, 0, r"iterations_per_epoch must be a whole number of at least 1, got 0"),
+        (1e3, 100, r"max_iterations must be a whole number of at least 1, got 1000\.0"),
+        ("many", 100, r"got 'many'"),
+    ],
+)
+def test_a_budget_that_is_no_number_of_whole_epochs_is_refused(budget, epoch, message):
+    with pytest.raises(ValueError, match=message):
+        whole_epochs(budget, epoch)

@@ -14,7 +14,9 @@ from scripts.handlers.weights import read_checkpoint
 from torch import nn
 
 
-def run(folder: Path, epochs: int = 3, resume: str | None = None, fail_at: int | None = None, **settings) -> nn.Linear:
+def run(
+    folder: Path, epochs: int = 3, resume: str | None = None, fail_at: int | None = None, length: int = 1, **settings
+) -> nn.Linear:
     """A training that adds one to its weights in each epoch, with a checkpoint after each."""
     network = nn.Linear(2, 2)
     nn.init.zeros_(network.weight)
@@ -34,6 +36,7 @@ def run(folder: Path, epochs: int = 3, resume: str | None = None, fail_at: int |
         save_dir=str(folder), save_dict=state, **{"save_interval": 1, "n_saved": 2, **settings}
     ).attach(engine)
     engine.state.max_epochs = epochs
+    engine.state.epoch_length = length
     engine.run([0])
     return network
 
@@ -92,6 +95,17 @@ def test_the_checkpoint_of_another_training_is_refused(tmp_path):
     torch.save({"network": nn.Linear(2, 2).state_dict()}, tmp_path / "a.pt")
     with pytest.raises(ValueError, match=r"a\.pt: .* of this config, got one without \['trainer'\]\. Resume"):
         run(tmp_path, resume="latest")
+
+
+def test_a_checkpoint_beyond_the_budget_or_of_other_epochs_is_refused(tmp_path):
+    run(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"=3\.pt: .* at most max_iterations, 2, got one after 3\. Set --max_iterations 3"
+    ):
+        run(tmp_path, epochs=2, resume="latest", length=1)
+    with pytest.raises(ValueError, match=r"iterations_per_epoch of this run, 2, got 1\. Set --iterations_per_epoch 1"):
+        run(tmp_path, epochs=4, resume="latest", length=2)
+    run(tmp_path, epochs=3, resume="latest", length=1)  # a finished one has nothing left to do
 
 
 def test_a_failing_training_writes_no_final_file(tmp_path):

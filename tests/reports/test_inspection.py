@@ -126,6 +126,7 @@ def dataset(tmp_path) -> Path:
     turned = nib.Nifti1Image(truncate(head(4), low_res, (0, 1, 2)).numpy()[::-1], np.diag([-2.0, 2.0, 2.0, 1.0]))
     nib.save(turned, tmp_path / "data/target/sub-04_T1w.nii.gz")
     (tmp_path / "data/target/sub-05_T1w.nii.gz").write_bytes(b"not an image")
+    (tmp_path / "data/old.nii").touch()
     return tmp_path / "data"
 
 
@@ -152,6 +153,7 @@ def test_the_command_reports_draws_and_recommends(dataset, tmp_path):
     assert "source/sub-02_T1w.nii.gz" in suspected
     assert "1 subjects are in both groups (sub-01)" in report
     assert "target/sub-05_T1w.nii.gz: " in report
+    assert "old.nii: left out, because it is in no folder of a group." in report
     lines = yaml.safe_load((tmp_path / "out/inspection/recommended.yaml").read_text(encoding="utf-8"))
     assert lines == {"scale_factor": [2, 2, 2], "patch_size": [32, 32]}
     assert yaml.safe_load(report.split("```yaml\n")[1].split("```")[0]) == lines

@@ -52,7 +52,6 @@ UNFAMILIAR = {
         scan(change=lambda x: x + 300 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0))),
         "Its power spectrum differs",
     ),
-    "saturated": (scan(change=lambda x: x.clamp(max=250)), "share the highest value: it was probably clipped"),
     "flat": (scan(change=lambda x: x + 200000), "Its contrast within tissue is"),
 }
 

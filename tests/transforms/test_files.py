@@ -26,6 +26,9 @@ def touch(folder, *names):
         ("scan.mha", "scan_desc-sr"),
         ("head.1.2.nii", "head.1.2_desc-sr"),
         ("1.2.840.113619", "1.2.840.113619_desc-sr"),
+        ("SCAN.NII.GZ", "SCAN_desc-sr"),
+        ("scan.MGZ", "scan_desc-sr"),
+        ("scan.hdr", "scan_desc-sr"),
     ],
 )
 def test_results_have_the_names_of_bids_derivatives(name, expected):
@@ -40,15 +43,21 @@ def test_results_mirror_the_folders_of_the_input():
     assert DerivativeLayout("out").filename("data/scan.nii") == Path("out/scan_desc-sr.nii.gz")
 
 
-def test_a_folder_gives_its_scans_but_not_earlier_results(tmp_path):
-    touch(tmp_path, "b.nii", "a/c.nii.gz", "._b.nii", "b_desc-sr.nii.gz", "b_desc-sr.json", "notes.txt", "x.nii.json")
-    items = inference_datalist(tmp_path)
-    assert [Path(item["image"]).relative_to(tmp_path).as_posix() for item in items] == ["a/c.nii.gz", "b.nii"]
-
-
-def test_of_a_bids_dataset_the_anatomical_scans_count(tmp_path):
-    touch(tmp_path, "sub-01/anat/sub-01_T1w.nii.gz", "sub-01/func/sub-01_bold.nii.gz", "sub-01/anat/sub-01_T1w.json")
-    assert [Path(item["image"]).name for item in inference_datalist(tmp_path)] == ["sub-01_T1w.nii.gz"]
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [
+        (".", "sub-1/ses-2/anat"),
+        ("sub-1", "sub-1/ses-2/anat"),
+        ("sub-1/ses-2", "sub-1/ses-2/anat"),
+        ("sub-1/ses-2/anat", "sub-1/ses-2/anat"),
+        ("sub-1/ses-2/anat/sub-1_ses-2_T1w.nii", "."),
+    ],
+)
+def test_results_of_a_part_of_a_bids_dataset_lie_where_those_of_the_whole_do(part, expected):
+    root = Path("sub-study7")
+    scan = root / "sub-1/ses-2/anat/sub-1_ses-2_T1w.nii"
+    result = DerivativeLayout("out", root / part).filename(scan)
+    assert result == Path("out") / expected / "sub-1_ses-2_desc-sr_T1w.nii.gz"
 
 
 def test_a_single_scan_is_taken_as_it_is(tmp_path):
@@ -63,16 +72,6 @@ def test_dicom_series_are_found_one_per_folder(tmp_path):
     expected = [str(tmp_path / "patient" / name) for name in ("t1", "t2")]
     assert [item["image"] for item in inference_datalist(tmp_path)] == expected
     assert inference_datalist(tmp_path / "patient" / "t1") == [{"image": expected[0]}]
-
-
-def test_two_series_in_a_folder_are_at_fault_and_others_are_not(tmp_path):
-    values = np.random.default_rng(0).integers(0, 99, (3, 8, 8))
-    write_dicom_series(tmp_path / "alone", values)
-    write_dicom_series(tmp_path / "mixed", values)
-    write_dicom_series(tmp_path / "mixed", values, number=2)
-    alone, mixed = inference_datalist(tmp_path)
-    assert alone == {"image": str(tmp_path / "alone")}
-    assert "mixed: expected one DICOM series per folder, got 2. Sort them" in mixed["fault"]
 
 
 @pytest.mark.parametrize("other", ["a.nii.gz", "A.nii", "a.nrrd"])
@@ -91,12 +90,11 @@ def test_references_of_one_name_are_refused(tmp_path):
         reference_datalist(tmp_path, "")
 
 
-def test_what_is_left_out_is_said(tmp_path, caplog):
-    caplog.set_level("INFO")
-    touch(tmp_path, "a.nii", "a_desc-sr.nii.gz", ".b.nii", ".hidden/c.nii", "dicom/1.dcm")
-    assert inference_datalist(tmp_path) == [{"image": str(tmp_path / "a.nii")}]
-    assert "3 files left out" in caplog.text
-    assert "DICOM files are left out" in caplog.text
+def test_a_folder_of_earlier_results_alone_is_refused_with_their_names(tmp_path):
+    touch(tmp_path, "sub-1/anat/sub-1_T1w.nii", "derivatives/a.nii", "sub-1/anat/sub-1_T1map.nii")
+    (tmp_path / "sub-1/anat/sub-1_T1w.nii").unlink()
+    with pytest.raises(ValueError, match=r"found none\. Correct it\.\n- .*sub-1_T1map\.nii: left out, because it is a"):
+        inference_datalist(tmp_path / "sub-1")
 
 
 def test_a_path_that_does_not_exist_is_refused(tmp_path):

@@ -271,7 +271,7 @@ def test_voxels_that_are_not_real_are_refused(tmp_path, kind):
 
 def test_bare_numbers_are_refused(tmp_path):
     np.save(tmp_path / "scan.npy", np.ones((9, 9, 9)))
-    with pytest.raises(ValueError, match=r"scan\.npy: expected a format with a header, got bare numbers"):
+    with pytest.raises(ValueError, match=r"scan\.npy: expected .* got bare numbers of NumPy, which have no geometry"):
         LoadImageStrictd("image")({"image": tmp_path / "scan.npy"})
     tally("geometry", "no header", "refused")
 

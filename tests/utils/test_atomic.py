@@ -76,3 +76,20 @@ def test_what_a_killed_process_left_is_removed_and_what_another_writes_is_not(tm
     others.touch()
     write_text_atomically(tmp_path / "a.txt", "whole")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([others.name, "a.txt"])
+
+
+@pytest.mark.parametrize("length", [200, 236, 255])
+def test_a_name_may_have_every_length_that_the_file_system_allows(tmp_path, length):
+    path = tmp_path / ("n" * (length - 7) + ".nii.gz")
+    seen = []
+    write_atomically(path, lambda unfinished: (seen.append(unfinished.name), unfinished.write_text("whole")))
+    assert path.read_text() == "whole"
+    assert seen[0].endswith(".nii.gz")
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_name_that_is_no_utf_8_is_written_and_its_bytes_in_a_text_become_escapes(tmp_path):
+    name = os.fsdecode(b"M\xfcller.csv")
+    write_text_atomically(tmp_path / name, name)
+    assert os.listdir(bytes(tmp_path)) == [b"M\xfcller.csv"]
+    assert (tmp_path / name).read_text(encoding="utf-8") == "M\\udcfcller.csv"

@@ -47,7 +47,8 @@ def inference(dataset: Path, output_dir: Path, **options) -> list[str]:
 
 def run(arguments: list[str], **settings) -> subprocess.CompletedProcess:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(arguments, env=environment, capture_output=True, encoding="utf-8", timeout=600, **settings)
+    settings = {"capture_output": True, "encoding": "utf-8", "timeout": 600, **settings}
+    return subprocess.run(arguments, env=environment, **settings)
 
 
 def killed_when(arguments: list[str], reached, wait: float = 0.0) -> None:
@@ -198,8 +199,73 @@ def test_a_full_disk_fails_the_scans_that_do_not_fit_and_no_other(tmp_path):
     assert ended.returncode == 1
     assert "1 of 3 scans failed" in ended.stderr
     assert "large.nii.gz" in ended.stderr.split("1 of 3 scans failed")[1]
+    assert [len(row["remarks"]) <= 300 and "Traceback" not in row["remarks"] for row in summary(out)] == [True] * 3
     assert sorted(path.name for path in out.glob("*.nii.gz")) == [f"sub-0{n}_desc-sr_T1w.nii.gz" for n in (0, 1)]
     tally("inference", "disk full while a result is written", "refused")
+
+
+def summary(folder: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader((folder / "summary.csv").read_text(encoding="utf-8").splitlines()))
+
+
+def test_ctrl_c_leaves_a_summary_of_every_scan_and_the_status_130(tmp_path):
+    scans, out = folder_of_scans(tmp_path / "in", 12), tmp_path / "out"
+    arguments = inference(scans, out)
+    process = subprocess.Popen(arguments, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL,
+                               stderr=subprocess.PIPE, encoding="utf-8")  # fmt: skip
+    while not any(out.glob("[!.]*.json")) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=120)
+    assert process.returncode == 130, stderr[-2000:]
+    assert stderr.strip().splitlines()[-1].startswith("Interrupted.")
+    assert "Traceback" not in stderr
+    rows = summary(out)
+    assert len(rows) == 12
+    made = {path.name.replace("_desc-sr", "") for path in out.glob("[!.]*_desc-sr_T1w.nii.gz")}
+    assert {Path(row["scan"]).name for row in rows if row["result"] == "done"} == made
+    assert all(row["result"] == "done" or row["remarks"].startswith("interrupted") for row in rows)
+    tally("inference", "Ctrl-C, with a summary", "recovered")
+
+
+def test_a_summary_comes_whatever_the_names_of_the_scans(tmp_path):
+    """A name that is no UTF-8, as of an old Windows share, and names as long as the file system allows."""
+    scans, out = folder_of_scans(tmp_path / "in", 1), tmp_path / "out"
+    content = next(scans.iterdir()).read_bytes()
+    longest = "n" * 248 + ".nii.gz"
+    (scans / longest).write_bytes(content)
+    (scans / ("m" * 240 + ".nii.gz")).write_bytes(content)
+    (Path(os.fsdecode(bytes(scans) + b"/M\xfcller.nii.gz"))).write_bytes(content)
+    ended = run(inference(scans, out), errors="backslashreplace")
+    rows = {Path(row["scan"]).name: row for row in summary(out)}
+    assert ended.returncode == 1
+    assert len(rows) == 4
+    assert {name for name, row in rows.items() if row["result"] == "failed"} == {longest}
+    assert rows["M\\udcfcller.nii.gz"]["result"] == "done"
+    assert b"M\xfcller_desc-sr.nii.gz" in os.listdir(bytes(out))
+    assert rows[longest]["remarks"].endswith(
+        "Give the scan a shorter name. A name has at most 255 bytes, and the result's adds 8."
+    )
+    assert all(len(row["remarks"]) <= 300 and "\n" not in row["remarks"] for row in rows.values())
+    tally("inference", "undecodable and longest names, with a summary", "right")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"max_iterations": 50, "iterations_per_epoch": 100},
+            "Set --iterations_per_epoch 50, or more --max_iterations.",
+        ),
+        ({"scale_factor": 2}, 'got 2. Set --scale_factor "[2, 2, 2]".'),
+    ],
+)
+def test_a_training_with_a_wrong_number_says_which_one_to_set(tmp_path, options, message):
+    ended = run(training(tmp_path / "never read", tmp_path / "out", **options))
+    assert ended.returncode == 1
+    assert last_line(ended).endswith(message)
+    assert not (tmp_path / "out").exists()
+    tally("training", "a wrong number", "refused")
 
 
 # Damaged files

@@ -25,7 +25,7 @@ from monai.inferers import SimpleInferer
 from monai.transforms import Compose
 from scripts.data.datasets import ScanDataset
 from scripts.engines.scan_evaluator import ScanEvaluator
-from scripts.utils.errors import explain
+from scripts.utils.errors import explain, full_message
 
 SMALL = {"architecture::num_groups": 1, "architecture::num_blocks": 1, "load_pretrain": False, "amp_dtype": None}
 SMALL |= {"inferer::inferer::progress": False}
@@ -158,7 +158,8 @@ def test_a_bids_dataset_becomes_a_derivative_with_sidecars(tmp_path):
     run(tmp_path / "in", tmp_path / "out")
     files = names(tmp_path / "out")
     stems = [f"{subject}/anat/{subject}_desc-sr_T1w" for subject in ("sub-01", "sub-02")]
-    assert files == [*(f"{stem}{extension}" for stem in stems for extension in (".json", ".nii.gz")), "summary.csv"]
+    results = [f"{stem}{extension}" for stem in stems for extension in (".json", ".nii.gz")]
+    assert files == [".bidsignore", "dataset_description.json", *results, "summary.csv"]
     sidecar = json.loads((tmp_path / "out" / f"{stems[0]}.json").read_text(encoding="utf-8"))
     assert sidecar["SourceSpacing"] == pytest.approx([1.8, 2.0, 2.4], abs=1e-4)
     assert sidecar["Spacing"] == pytest.approx([0.9, 1.0, 1.2], abs=1e-4)
@@ -252,7 +253,7 @@ def test_a_bad_scan_is_named_and_stops_no_other(tmp_path, name, alone):
     make(folder / "bad.nii")
     with pytest.raises(RuntimeError) as error:
         run(folder / "bad.nii" if alone else folder, tmp_path / "out")
-    text = explain(error.value)
+    text = full_message(error.value)
     assert text.startswith(
         f"1 of {1 if alone else 2} scans failed; the others are in {tmp_path / 'out'}.\n- {folder / 'bad.nii'}: "
     )
@@ -263,6 +264,29 @@ def test_a_bad_scan_is_named_and_stops_no_other(tmp_path, name, alone):
     rows = list(csv.DictReader((tmp_path / "out" / "summary.csv").read_text(encoding="utf-8").splitlines()))
     assert [row["result"] for row in rows] == ["failed"] + ["done"] * (not alone)
     assert reason in rows[0]["remarks"]
+
+
+def test_every_scan_that_a_person_would_count_is_in_the_summary(tmp_path, caplog):
+    root = tmp_path / "in"
+    write_scan(root / "sub-1/anat/sub-1_T1w.nii.gz", shape=(16, 18, 20))
+    for name in ("sub-1/anat/sub-1_dseg.nii.gz", "derivatives/tool/scan.nii.gz", "dataset_description.json"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    (root / "sub-2/anat").mkdir(parents=True)
+    (root / "sub-2/anat/sub-2_T1w.nii.gz").symlink_to("nowhere")
+    caplog.set_level("INFO")
+    with pytest.raises(RuntimeError) as error:
+        run(root, tmp_path / "out")
+    assert full_message(error.value).startswith(f"1 of 2 scans failed; the others are in {tmp_path / 'out'}")
+    rows = list(csv.DictReader((tmp_path / "out" / "summary.csv").read_text(encoding="utf-8").splitlines()))
+    assert {Path(row["scan"]).relative_to(root).as_posix(): row["result"] for row in rows} == {
+        "derivatives": "left out",
+        "sub-1/anat/sub-1_T1w.nii.gz": "done",
+        "sub-1/anat/sub-1_dseg.nii.gz": "left out",
+        "sub-2/anat/sub-2_T1w.nii.gz": "failed",
+    }
+    assert all(row["remarks"] in caplog.text for row in rows if row["result"] == "left out")
+    assert "1 done, 0 kept, 1 failed, 2 left out" in caplog.text
 
 
 @pytest.mark.parametrize("dataset_dir", [None, "missing", "empty"])
@@ -284,9 +308,9 @@ def test_an_interruption_leaves_no_partial_file(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(nib, "save", interrupted)
-    with pytest.raises((KeyboardInterrupt, RuntimeError)):
+    with pytest.raises(KeyboardInterrupt):
         run(source, tmp_path / "out")
-    assert names(tmp_path / "out") == []
+    assert names(tmp_path / "out") == ["summary.csv"]
 
 
 def evaluator_of(scans, postprocess, **options):

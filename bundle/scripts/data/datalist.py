@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,14 +11,16 @@ from pathlib import Path
 import numpy as np
 
 from scripts.data.demonstration import generate_cohort
-from scripts.data.layouts import all_scans, one_scan_per_subject, subject_of
+from scripts.data.layouts import EXPECTED, FOLDERS, all_scans, choose_scans, group_folders
+from scripts.data.lists import SECTIONS, read_json
 from scripts.utils.atomic import write_text_atomically
 
 __all__ = ["paired_items", "read_datalist", "unpaired_datalist"]
 
-SECTIONS = ("training", "validation", "test")
-FOLDERS = ("source", "target", "validation", "test")
-FILE_KEYS = ("image", "reals", "label", "lesion")
+logger = logging.getLogger(__name__)
+
+GROUPS = tuple(FOLDERS)
+MOST_NAMES = 100  # of scans that the log names
 ASSIGNMENTS = ("unpaired", "misaligned")
 
 
@@ -39,10 +42,11 @@ def unpaired_datalist(
         dataset_dir: one of
 
             * ``None``: the demonstration cohort, which is generated in ``cohort_dir`` when it is missing.
-            * A folder with NIfTI files at any depth of ``source/`` (HR) and ``target/`` (LR), and optionally of
-              ``validation/`` and ``test/`` (HR).
+            * A folder with scans at any depth of ``source/`` or ``HR/``, and of ``target/`` or ``LR/``, and optionally
+              of ``validation/`` and ``test/`` (HR).
             * A dataset of HR scans in the layout of HCP, BraTS or BIDS, or with a file or folder per subject. One scan
-              of each subject is taken and the subjects are split. The pipeline degrades the target's scans.
+              of each subject is taken and the subjects are split. The pipeline degrades the target's scans. The log
+              names the others and says by which rule the one was chosen.
             * A MONAI datalist (.json), with paths relative to its own folder.
 
         cohort_dir: folder of the demonstration cohort.
@@ -51,7 +55,8 @@ def unpaired_datalist(
             subject if there are enough. Numbers of subjects are accepted too, such as (120, 120, 30, 30).
         seed: seed of the split and of the subset.
         suffix: contrast of the scans: the BIDS suffix, "T1w" of HCP, "t1ce" of BraTS.
-        output: JSON file for the result. It is a datalist, which ``dataset_dir`` accepts.
+        output: JSON file for the result. It is a datalist, which ``dataset_dir`` accepts. Its provenance names the
+            scans that are left out.
         hr_fraction: share of the source subjects to keep, in (0, 1]. For one seed the subsets are nested.
         assignment: "unpaired": no subject is in both source and target. "misaligned": source and target are the same
             subjects, and nothing says which scans belong together. If a dataset has no such subjects, the source's
@@ -77,16 +82,17 @@ def unpaired_datalist(
         raise ValueError(f"hr_fraction must be in (0, 1], got {hr_fraction}. Correct --hr_fraction.")
     if dataset_dir is None:
         dataset_dir = generate_cohort(cohort_dir, scale_factor=scale_factor)
-    root = Path(dataset_dir).resolve()
-    datalist = read_datalist(root, split, seed, suffix, groups)
+    root = Path(dataset_dir).expanduser().resolve()
+    datalist, left_out = read_datalist(root, split, seed, suffix, groups)
     if assignment == "misaligned":
         datalist["training"] = _share_subjects(datalist["training"])
     _check_subjects(datalist, root, assignment)
+    _log(root, left_out)
     datalist["training"] = _keep_fraction(datalist["training"], hr_fraction, seed)
     if output is not None:
         division = {"split": list(split)} if groups is None else {"groups": groups}
         settings = {"dataset_dir": str(root), **division, "seed": seed, "suffix": suffix}
-        settings |= {"hr_fraction": hr_fraction, "assignment": assignment}
+        settings |= {"hr_fraction": hr_fraction, "assignment": assignment, "left_out": left_out}
         write_text_atomically(output, json.dumps({"provenance": settings, **datalist}, indent=2))
     return datalist
 
@@ -114,19 +120,42 @@ def paired_items(items: Sequence[Mapping]) -> list[dict]:
 
 def read_datalist(
     root: Path, split: Sequence[float], seed: int, suffix: str, groups: Mapping[str, Sequence[str]] | None
-) -> dict[str, list[dict]]:
-    """The unchecked items of an existing dataset. For the arguments see :func:`unpaired_datalist`."""
+) -> tuple[dict[str, list[dict]], dict[str, str]]:
+    """The unchecked items of an existing dataset, and the reason of every scan that is left out.
+
+    For the arguments see :func:`unpaired_datalist`.
+    """
     if not root.exists():
         raise ValueError(
             f"{root}: dataset_dir must be a folder or a .json datalist, but does not exist. Correct the path."
         )
     if root.is_file():
-        return _read_json(root)
-    if (root / "source").is_dir() and (root / "target").is_dir():
-        return _datalist(*(all_scans(root / name) for name in FOLDERS))
-    scans = one_scan_per_subject(root, suffix)
+        return read_json(root), {}
+    folders = group_folders(root)
+    if {"source", "target"} <= folders.keys():
+        choices = all_scans(folders, root)
+        left_out = {str(path): reason for choice in choices.values() for path, reason in choice.left_out.items()}
+        return _datalist(*(choices[name].scans if name in choices else {} for name in GROUPS)), left_out
+    if {"source", "target"} & folders.keys():
+        raise ValueError(
+            f"{root}: expected the folders of both groups, got {[folder.name for folder in folders.values()]}. Name "
+            f"them {EXPECTED}."
+        )
+    scans, reasons = choose_scans(root, suffix)
     named = _split(sorted(scans), split, seed) if groups is None else _named(groups, scans, root)
-    return _datalist(*({subject: [scans[subject]] for subject in subjects} for subjects in named))
+    used = {subject for subjects in named for subject in subjects}
+    reasons |= {scans[subject][0]: f"{subject} is in no group" for subject in scans.keys() - used}
+    left_out = {str(path): reason for path, reason in reasons.items()}
+    return _datalist(*({subject: scans[subject] for subject in subjects} for subjects in named)), left_out
+
+
+def _log(root: Path, left_out: Mapping[str, str]) -> None:
+    """Name the scans that are left out, with the reasons."""
+    if left_out:
+        names = [f"- {path}: {reason}" for path, reason in [*left_out.items()][:MOST_NAMES]]
+        more = len(left_out) - len(names)
+        names += [f"- and {more} more, which datalist.json lists"] if more else []
+        logger.warning("%s: %d scans left out.\n%s", root, len(left_out), "\n".join(names))
 
 
 def _datalist(
@@ -150,28 +179,28 @@ def _split(subjects: Sequence[str], split: Sequence[float], seed: int) -> list[l
     """Draw the four groups. If the split gives numbers, subjects may remain unused."""
     drawn = np.random.default_rng(seed).permutation(subjects)
     bounds = np.cumsum(_allocate(len(subjects), split))
-    return [sorted(group.tolist()) for group in np.split(drawn, bounds)[: len(FOLDERS)]]
+    return [sorted(group.tolist()) for group in np.split(drawn, bounds)[: len(GROUPS)]]
 
 
-def _named(groups: Mapping[str, Sequence[str]], scans: Mapping[str, Path], root: Path) -> list[list[str]]:
+def _named(groups: Mapping[str, Sequence[str]], scans: Mapping[str, list[Path]], root: Path) -> list[list[str]]:
     """The four groups, as named by the user."""
     named = {name: [str(subject) for subject in subjects] for name, subjects in groups.items()}
     unknown = sorted({subject for subjects in named.values() for subject in subjects} - scans.keys())
-    if not set(named) <= set(FOLDERS) or unknown:
+    if not set(named) <= set(GROUPS) or unknown:
         raise ValueError(
-            f"{root}: groups must be of {FOLDERS}, with subjects among {sorted(scans)}, got the groups {sorted(named)} "
+            f"{root}: groups must be of {GROUPS}, with subjects among {sorted(scans)}, got the groups {sorted(named)} "
             f"and the unknown subjects {unknown}. Correct groups."
         )
-    return [named.get(name, []) for name in FOLDERS]
+    return [named.get(name, []) for name in GROUPS]
 
 
 def _allocate(count: int, split: Sequence[float]) -> list[int]:
     """Share ``count`` subjects: first one for each positive share, then always one for the largest deficit."""
     shares = abs(sum(split) - 1) < 1e-6
     numbers = 1 < sum(split) <= count and all(size == int(size) for size in split)
-    if len(split) != len(FOLDERS) or min(split) < 0 or min(split[:2]) <= 0 or not (shares or numbers):
+    if len(split) != len(GROUPS) or min(split) < 0 or min(split[:2]) <= 0 or not (shares or numbers):
         raise ValueError(
-            f"split must be shares of {FOLDERS} with sum 1, positive for the first two, or numbers of the {count} "
+            f"split must be shares of {GROUPS} with sum 1, positive for the first two, or numbers of the {count} "
             f"subjects, got {list(split)}. Correct --split."
         )
     if numbers:
@@ -183,47 +212,14 @@ def _allocate(count: int, split: Sequence[float]) -> list[int]:
     return sizes
 
 
-def _read_json(path: Path) -> dict[str, list[dict]]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path}: expected a JSON file, but it cannot be read ({error}). Correct the file.") from error
-    lists = {key: value for key, value in content.items() if isinstance(value, list)}
-    if "training" not in lists or not set(lists) <= set(SECTIONS):
-        raise ValueError(
-            f"{path}: a datalist must hold `training` and may hold {SECTIONS[1:]}, got {sorted(lists)}. Correct it."
-        )
-    return {section: [_resolve(item, path) for item in lists.get(section, [])] for section in SECTIONS}
-
-
-def _resolve(item: Mapping, path: Path) -> dict:
-    """Check one item of a datalist, and complete its paths and its subject."""
-    keys = set(item)
-    if not keys & {"image", "reals"} or not keys <= {*FILE_KEYS, "subject"}:
-        raise ValueError(
-            f"{path}: an item must have a file under `image` (LR) or `reals` (unpaired HR), and may have `label` "
-            f"(paired reference), `lesion` (its mask) and `subject`, got the keys {sorted(keys)}. Correct the item."
-        )
-    files = {key: str(path.parent / item[key]) for key in FILE_KEYS if key in item}
-    missing = [file for file in files.values() if not Path(file).exists()]
-    if missing:
-        raise ValueError(
-            f"{missing[0]}: listed in {path}, but does not exist. Give paths relative to the folder of the list."
-        )
-    subject = str(item.get("subject", subject_of(Path(next(iter(files.values()))))))
-    if subject in ("", ".", "..") or any(sign in subject for sign in "/\\\0"):  # it names files
-        raise ValueError(f"{path}: a subject must be a plain name, got {subject!r}. Rename it.")
-    return {**files, "subject": subject}
-
-
 def _check_subjects(datalist: Mapping[str, Sequence[Mapping]], root: Path, assignment: str) -> None:
     """Refuse empty groups, and subjects in two groups."""
     groups = {key: {item["subject"] for item in datalist["training"] if key in item} for key in ("reals", "image")}
-    for key, name in zip(groups, FOLDERS, strict=False):
+    pairs = any({"image", "label"} <= item.keys() for item in datalist["training"])
+    remedy = "`image` with `label` is a pair: list HR scans of others under `reals`." if pairs else "Add one."
+    for key, name in zip(groups, GROUPS, strict=False):
         if not groups[key]:
-            raise ValueError(
-                f"{root}: the {name} group must hold at least one NIfTI scan (.nii, .nii.gz), found none. Add a scan."
-            )
+            raise ValueError(f"{root}: the {name} group must hold at least one scan (`{key}`), found none. {remedy}")
     shared = groups["reals"] & groups["image"]
     if shared and assignment == "unpaired":
         raise ValueError(

@@ -167,17 +167,18 @@ def _checked_pair(item: Mapping, transform: Callable) -> Mapping:
     return volumes
 
 
-SCAN, FAULT = "scan", "fault"
+SCAN, FAULT, LEFT_OUT = "scan", "fault", "left_out"
 
 
 class ScanDataset(Dataset):
     """MONAI's ``Dataset`` for scans, whose items report faults and finished results instead of raising errors.
 
     An item has the path under ``scan``. A scan that cannot be read has the reason under ``fault``. A scan with a
-    finished result has its record instead of a volume.
+    finished result has its record instead of a volume. A scan that is left out has the reason under ``left_out``.
 
     Args:
-        data: items with a path under ``image``. A known fault has its reason under ``fault``.
+        data: items with a path under ``image``. A known fault has its reason under ``fault``. A scan that is not to be
+            processed has its reason under ``left_out``.
         transform: makes the volume of an item.
         derivatives: finds finished results. None makes every result again.
 
@@ -193,8 +194,8 @@ class ScanDataset(Dataset):
     def _transform(self, index: int) -> dict[str, Any]:
         item = dict(self.data[index])
         named = {SCAN: item[CommonKeys.IMAGE]}
-        if FAULT in item:
-            return {**named, FAULT: item[FAULT]}
+        for key in (key for key in (FAULT, LEFT_OUT) if key in item):
+            return {**named, key: item[key]}
         try:
             record = None if self.derivatives is None else self.derivatives.finished(item[CommonKeys.IMAGE])
             if record is not None:

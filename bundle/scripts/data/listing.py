@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from monai.config import PathLike
 
 from scripts.data.datalist import unpaired_datalist
+from scripts.data.discovery import discover
+from scripts.data.layouts import group_folders
 from scripts.transforms.naming import ENDINGS, DerivativeLayout
 
 __all__ = ["inference_datalist", "reference_datalist", "require_scans"]
@@ -18,20 +19,19 @@ logger = logging.getLogger(__name__)
 
 
 def inference_datalist(dataset_dir: PathLike | None) -> list[dict[str, str]]:
-    """List the scans to super-resolve.
+    """List the scans to super-resolve, and those that are left out.
 
     Args:
-        dataset_dir: a scan, a folder with scans (NIfTI, NRRD, MetaImage) at any depth, or a folder with DICOM series,
-            one per folder. Of a BIDS dataset only the ``anat`` folders count. Earlier results (``desc-...sr``) and
-            hidden files are left out, and their number is logged. None gives an empty list, so that the bundle can be
-            inspected without data.
+        dataset_dir: a scan, or a folder with scans at any depth, as :func:`scripts.data.discovery.discover` finds them.
+            None gives an empty list, so that the bundle can be inspected without data.
 
     Returns:
-        one item per scan, with its path under ``image``. A scan whose result would share its name with another, or
-        whose folder holds several DICOM series, has the reason under ``fault``.
+        one item per scan, with its path under ``image``. A scan that cannot be processed, or whose result would share
+        its name with another, has the reason under ``fault``. A scan that is left out has the reason under
+        ``left_out``.
 
     Raises:
-        ValueError: when nothing is found.
+        ValueError: when nothing is found, or everything is left out.
 
     Example:
         >>> inference_datalist(None)
@@ -42,11 +42,22 @@ def inference_datalist(dataset_dir: PathLike | None) -> list[dict[str, str]]:
     root = Path(dataset_dir).expanduser()
     if not root.exists():
         raise ValueError(f"{root}: dataset_dir must be a scan or a folder of scans, got no such path. Correct it.")
-    scans = [root] if root.is_file() else _scan_files(root)
-    items = [{"image": str(scan)} for scan in scans] if scans else _dicom_items(root)
-    if not items:
-        raise ValueError(f"{root}: expected scans ({', '.join(ENDINGS)}) or DICOM series, found none. Correct it.")
-    _mark_equal_names(items, root)
+    if root.is_file():
+        return [{"image": str(root)}]
+    items = []
+    for path, *reasons in discover(root):
+        named = zip(("fault", "left_out"), reasons, strict=True)
+        items.append({"image": str(path), **{key: reason for key, reason in named if reason}})
+    scans = [item for item in items if "left_out" not in item]
+    left_out = [item for item in items if "left_out" in item]
+    if not scans:
+        names = "".join(f"\n- {item['image']}: left out, because {item['left_out']}." for item in left_out[:20])
+        raise ValueError(
+            f"{root}: expected scans ({', '.join(ENDINGS)}) or DICOM series, found none. Correct it.{names}"
+        )
+    if left_out:
+        logger.info("%s: %d scans, %d left out. The summary lists each.", root, len(scans), len(left_out))
+    _mark_equal_names([item for item in scans if "fault" not in item], root)
     return items
 
 
@@ -72,13 +83,16 @@ def reference_datalist(
     if dataset_dir is None and not Path(training_datalist).is_file():
         return []
     root = Path(training_datalist if dataset_dir is None else dataset_dir).expanduser()
-    if root.suffix == ".json":
+    if root.suffix.casefold() == ".json":
         items = unpaired_datalist(root)[section]
     else:
-        items = inference_datalist(root / section if (root / section).is_dir() else root)
-        for item in items:
+        listed = inference_datalist(group_folders(root).get(section, root))
+        for item in listed:
             if "fault" in item:
                 raise ValueError(item["fault"])
+            if "left_out" in item:
+                logger.info("%s: left out, because %s.", item["image"], item["left_out"])
+        items = [item for item in listed if "left_out" not in item]
     if not items:
         raise ValueError(f"{root}: expected scans in the section {section!r}, found none. Give another --section.")
     return [
@@ -114,30 +128,3 @@ def _mark_equal_names(items: Sequence[dict[str, str]], root: Path) -> None:
                 f"{item['image']}: expected another name than {', '.join(others)} beside it, because their results "
                 "would have the same name. Rename it."
             )
-
-
-def _scan_files(root: Path) -> list[Path]:
-    """The files of volumes at any depth, except hidden files and earlier results."""
-    found = [path for path in sorted(root.rglob("*")) if path.name.endswith(ENDINGS) and path.is_file()]
-    files = [path for path in found if not any(part.startswith(".") for part in path.relative_to(root).parts)]
-    files = [path for path in files if not re.search(r"_desc-[a-zA-Z0-9]*sr[_.]", path.name)]
-    scans = [path for path in files if path.parent.name == "anat"] or files
-    if len(scans) < len(found):
-        logger.info("%s: %d files left out: hidden, earlier results, or not in anat/.", root, len(found) - len(scans))
-    if scans and next(root.rglob("*.dcm"), None):
-        logger.warning("%s: DICOM files are left out, because there are other scans. Give their folder alone.", root)
-    return scans
-
-
-def _dicom_items(root: Path) -> list[dict[str, str]]:
-    """The folders that hold a DICOM series. A folder with several has a fault."""
-    import itk
-
-    items = []
-    for folder in sorted({root, *(path.parent for path in root.rglob("*") if path.is_file())}):
-        names = itk.GDCMSeriesFileNames.New(Directory=str(folder), UseSeriesDetails=True)
-        count = len(names.GetSeriesUIDs())
-        items += [{"image": str(folder)}] if count else []
-        if count > 1:
-            items[-1]["fault"] = f"{folder}: expected one DICOM series per folder, got {count}. Sort them into folders."
-    return items

@@ -19,17 +19,18 @@ from monai.engines import SupervisedEvaluator
 from monai.transforms import Compose, apply_transform
 from monai.utils import CommonKeys
 
-from scripts.data.datasets import FAULT, SCAN
+from scripts.data.datasets import FAULT, LEFT_OUT, SCAN
 from scripts.transforms.saving import RECORD
 from scripts.utils.atomic import write_text_atomically
 from scripts.utils.distributed import rank, world_size
-from scripts.utils.errors import explain
+from scripts.utils.errors import explain, one_line
 
 __all__ = ["Outcome", "ScanEvaluator", "report_all_outcomes", "report_outcomes"]
 
 logger = logging.getLogger(__name__)
 
 SUMMARY = "summary.csv"
+RESULTS = ("done", "kept", "failed", "left out")
 
 
 class Outcome(NamedTuple):
@@ -37,9 +38,9 @@ class Outcome(NamedTuple):
 
     Args:
         scan: its path.
-        result: "done", "kept" from an earlier run, or "failed".
+        result: one of :data:`RESULTS`. "kept" is a result of an earlier run.
         consistency_psnr: agreement of the prediction with the scan in dB, or empty.
-        remarks: reason of a failure, or warnings.
+        remarks: reason of a failure or of leaving the scan out, or warnings.
     """
 
     scan: str
@@ -76,8 +77,10 @@ class ScanEvaluator(SupervisedEvaluator):
     def run(self, global_epoch: int = 1) -> None:
         self.state.outcomes = []
         with ThreadPoolExecutor(max_workers=1) as self._writer:
-            super().run(global_epoch)
-            self._finish()
+            try:
+                super().run(global_epoch)
+            finally:  # also after Ctrl-C
+                self._finish()
         self._check_complete()
 
     def _check_complete(self) -> None:
@@ -94,6 +97,8 @@ class ScanEvaluator(SupervisedEvaluator):
         (scan,) = batchdata[SCAN]
         if FAULT in batchdata:
             self._finish(Outcome(scan, "failed", remarks=batchdata[FAULT][0]))
+        elif LEFT_OUT in batchdata:
+            self._finish(Outcome(scan, "left out", remarks=batchdata[LEFT_OUT][0]))
         elif RECORD in batchdata:
             self._finish(_recorded(scan, "kept", json.loads(batchdata[RECORD][0])))
         else:
@@ -130,7 +135,8 @@ class ScanEvaluator(SupervisedEvaluator):
         pending, self._unfinished = self._unfinished, None
         for outcome in (*([pending.result()] if pending else []), *outcomes):
             if outcome.remarks:
-                logger.warning(_remark(outcome))
+                level = logging.INFO if outcome.result == "left out" else logging.WARNING
+                logger.log(level, _remark(outcome))
             self.state.outcomes.append(outcome)
 
 
@@ -140,7 +146,7 @@ def _failed(scan: str, error: Exception) -> Outcome:
 
 
 def _recorded(scan: str, result: str, record: Mapping[str, Any]) -> Outcome:
-    return Outcome(scan, result, record.get("ConsistencyPSNR", ""), " ".join(record.get("Warnings", [])))
+    return Outcome(scan, result, record.get("ConsistencyPSNR", ""), one_line(" ".join(record.get("Warnings", []))))
 
 
 def report_outcomes(outcomes: Sequence[Outcome], output_dir: PathLike) -> None:
@@ -159,13 +165,14 @@ def report_outcomes(outcomes: Sequence[Outcome], output_dir: PathLike) -> None:
     """
     table = io.StringIO(newline="")
     csv.writer(table).writerows([Outcome._fields, *outcomes])
+    logger.info("Results in %s\n\n%s\n", output_dir, "\n".join(_rows(outcomes)))  # also where the disk is full
     write_text_atomically(Path(output_dir) / SUMMARY, table.getvalue())
-    logger.info("Results in %s\n\n%s\n", output_dir, "\n".join(_rows(outcomes)))
     failed = [outcome for outcome in outcomes if outcome.result == "failed"]
     if failed:
         reasons = "\n".join(f"- {_remark(outcome)}" for outcome in failed)
+        count = sum(outcome.result != "left out" for outcome in outcomes)
         raise RuntimeError(
-            f"{len(failed)} of {len(outcomes)} scans failed; the others are in {output_dir}.\n{reasons}\n"
+            f"{len(failed)} of {count} scans failed; the others are in {output_dir}.\n{reasons}\n"
             "Correct or remove them and run the same command again: only what is missing is made."
         )
 
@@ -182,9 +189,9 @@ def _rows(outcomes: Sequence[Outcome]) -> list[str]:
         psnr = outcome.consistency_psnr
         rows.append((outcome.result, psnr if psnr == "" else f"{psnr:.1f}", outcome.scan, outcome.remarks))
     counts = Counter(outcome.result for outcome in outcomes)
-    total = ", ".join(f"{counts[result]} {result}" for result in ("done", "kept", "failed"))
+    total = ", ".join(f"{counts[result]} {result}" for result in RESULTS)
     width = max(len(row[2]) for row in rows)
-    return [*(f"{a:7} {b:>16}  {c:{width}}  {d}".rstrip() for a, b, c, d in rows), "", total]
+    return [*(f"{a:8} {b:>16}  {c:{width}}  {d}".rstrip() for a, b, c, d in rows), "", total]
 
 
 def report_all_outcomes(outcomes: Sequence[Outcome], output_dir: PathLike) -> None:

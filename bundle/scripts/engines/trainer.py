@@ -20,6 +20,41 @@ from torch.utils.data import DataLoader
 from scripts.objectives.base import Objective, Terms, frozen
 from scripts.utils.precision import resolve_amp_dtype
 
+__all__ = ["ObjectiveTrainer", "whole_epochs"]
+
+
+def whole_epochs(max_iterations: int, iterations_per_epoch: int) -> int:
+    """The number of epochs of a budget of iterations.
+
+    Args:
+        max_iterations: the budget.
+        iterations_per_epoch: the length of an epoch, after which the training is validated and saved.
+
+    Raises:
+        ValueError: when the budget is not a positive multiple of the epoch.
+
+    Example:
+        >>> whole_epochs(2000, 100)
+        20
+    """
+    numbers = {"max_iterations": max_iterations, "iterations_per_epoch": iterations_per_epoch}
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}. Correct --{name}.")
+    epochs, left = divmod(max_iterations, iterations_per_epoch)
+    if epochs == 0:
+        raise ValueError(
+            f"max_iterations must be at least iterations_per_epoch, got {max_iterations} and {iterations_per_epoch}. "
+            f"Set --iterations_per_epoch {max_iterations}, or more --max_iterations."
+        )
+    if left:
+        near = epochs * iterations_per_epoch
+        raise ValueError(
+            f"max_iterations must be a multiple of iterations_per_epoch, got {max_iterations} and "
+            f"{iterations_per_epoch}. Set --max_iterations {near} or {near + iterations_per_epoch}."
+        )
+    return epochs
+
 
 class ObjectiveTrainer(Trainer):
     """Train the networks of an :class:`~scripts.objectives.base.Objective`: discriminator step, then generator step.

@@ -96,7 +96,8 @@ class ResumeHandler(CheckpointLoader):
         map_location: see the base class.
 
     Raises:
-        ValueError: when the engine starts, if no checkpoint is intact or the checkpoint is from another config.
+        ValueError: when the engine starts, if no checkpoint is intact, or the checkpoint is from another config or has
+            more iterations than the budget.
     """
 
     def __init__(
@@ -114,7 +115,25 @@ class ResumeHandler(CheckpointLoader):
                 f"{self.load_path}: expected a checkpoint of this config, got one without {missing}. "
                 "Resume with the config files of the training that wrote it."
             )
+        self._check_budget(engine, checkpoint)
         super().__call__(engine)
+
+    def _check_budget(self, engine: Engine, checkpoint: Mapping[str, Any]) -> None:
+        """Compare the checkpoint's iterations with the budget, which the engine counts in epochs."""
+        trainer = next((checkpoint[name] for name, item in self.load_dict.items() if item is engine), {})
+        length, done = trainer.get("epoch_length"), trainer.get("iteration", 0)
+        if length is None or engine.state.epoch_length is None or engine.state.max_epochs is None:
+            return
+        if length != engine.state.epoch_length:
+            raise ValueError(
+                f"{self.load_path}: expected a checkpoint with the iterations_per_epoch of this run, "
+                f"{engine.state.epoch_length}, got {length}. Set --iterations_per_epoch {length}."
+            )
+        if done > (budget := engine.state.max_epochs * length):
+            raise ValueError(
+                f"{self.load_path}: expected a checkpoint of at most max_iterations, {budget}, got one after {done}. "
+                f"Set --max_iterations {done} or more, or start again without --resume in another --output_dir."
+            )
 
     def _newest_intact(self) -> Mapping[str, Any]:
         faults = []

@@ -68,8 +68,9 @@ def inspect_dataset(
     if dataset_dir is None:
         raise ValueError("dataset_dir must be the dataset to inspect, got None. Give it by --dataset_dir.")
     root = Path(dataset_dir).expanduser().resolve()
-    datalist = read_datalist(root, split, seed, suffix, groups)["training"]
-    items = {name: [item for item in datalist if key in item] for name, key in GROUPS.items()}
+    datalist, left_out = read_datalist(root, split, seed, suffix, groups)
+    training = datalist["training"]
+    items = {name: [item for item in training if key in item] for name, key in GROUPS.items()}
     facts: dict[str, list[Facts]] = {}
     unreadable: list[str] = []
     for name, key in GROUPS.items():
@@ -88,6 +89,7 @@ def inspect_dataset(
             f"{len(shared)} subjects are in both groups ({', '.join(shared[:5])}). An unpaired training refuses them. "
             "Take them out of one group, or add `assignment: misaligned` if this is intended."
         )
+    remarks += [f"{os.path.relpath(path, root)}: left out, because {reason}." for path, reason in left_out.items()]
     report = _report(root, items, facts, axcodes, [*remarks, *unreadable], lines)
     _write(Path(output_dir), facts, axcodes, lines, report)
     logger.info("%s\nReport, figure and lines are in %s", report, output_dir)

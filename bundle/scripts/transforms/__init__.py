@@ -1,6 +1,6 @@
 """Transforms from a scan's file to the network and back, by what they act on.
 
-* File: reading, headers, naming and saving.
+* File: reading (formats, nifti, nrrd, dicom and its frames), naming and saving.
 * Grid: grid, registration and misalignment.
 * Voxels: intensity, masks and familiarity.
 * k-space: acquisition, acquire, degradation, simulation and consistency.

@@ -26,7 +26,6 @@ logger = logging.getLogger(__name__)
 
 QUANTILES = tuple(i / 20 for i in range(1, 20))
 FREQUENCIES = 16  # steps of cycles per voxel in (0, 0.5]
-SATURATED = 0.005  # share of the bright voxels that may have the highest value
 
 
 def _log_ratio(a: Any, b: Any) -> float:
@@ -104,14 +103,12 @@ class WarnUnfamiliard(MapTransform):
 
     Args:
         keys: the low-resolution scans.
-        statistics: file of :func:`save_group_statistics`. Without it, only saturation is checked, and this is logged.
+        statistics: file of :func:`save_group_statistics`. Without it nothing is compared, and this is logged.
         allow_missing_keys: whether a key may be absent.
 
     Example:
-        >>> from monai.data import MetaTensor
-        >>> clipped = MetaTensor(torch.rand(1, 16, 16, 16).clamp(max=0.9))
-        >>> WarnUnfamiliard("image", statistics=None)({"image": clipped})["image"].meta["warnings"][-31:]
-        'value: it was probably clipped.'
+        >>> WarnUnfamiliard("image", statistics=None)({"image": torch.rand(1, 16, 16, 16)})["image"].shape
+        torch.Size([1, 16, 16, 16])
     """
 
     def __init__(self, keys: KeysCollection, statistics: PathLike | None, allow_missing_keys: bool = False) -> None:
@@ -130,12 +127,9 @@ class WarnUnfamiliard(MapTransform):
         return d
 
     def _remarks(self, volume: Tensor, mm: np.ndarray) -> list[str]:
-        saturated = float((volume == volume.max()).float().mean() / (volume > volume.mean()).float().mean())
-        remarks = []
-        if saturated > SATURATED:
-            remarks.append(f"{saturated:.1%} of its bright voxels share the highest value: it was probably clipped.")
         if not self.group:
-            return remarks
+            return []
+        remarks = []
         described = describe_volume(volume, mm)
         for name, (difference, limit, text) in LIKENESS.items():
             differences = [difference(described[name], other[name]) for other in self.group]

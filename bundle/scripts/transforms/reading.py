@@ -1,10 +1,10 @@
-"""Reading: load files as volumes, and check them before anything is computed."""
+"""Reading: load a scan of any format as a volume, and check it before anything is computed."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,26 +12,47 @@ import numpy as np
 import torch
 from monai.config import KeysCollection, PathLike
 from monai.data import MetaTensor
-from monai.data.image_reader import ImageReader
-from monai.transforms import LoadImage, LoadImaged, MapTransform, Transform
-from monai.utils import MetaKeys, ensure_tuple
+from monai.transforms import LoadImaged, MapTransform, Transform
+from monai.utils import ImageMetaKey, MetaKeys, SpaceKeys, ensure_tuple_rep
 from torch import Tensor
 
-from scripts.transforms.headers import Geometry, HeaderError, check_geometry
+from scripts.transforms.dicom import read_dicom
+from scripts.transforms.formats import HeaderError, Volume, describe, identify, partner
+from scripts.transforms.nifti import VOXEL_FILES, read_analyze, read_mgh, read_nifti
+from scripts.transforms.nrrd import read_metaimage, read_nrrd
 from scripts.transforms.utils import file_name, plain, spacing, warn
 
 __all__ = ["CheckVolume", "CheckVolumed", "LoadImageStrictd"]
 
 
-class LoadImageStrictd(LoadImaged):
-    """:class:`monai.transforms.LoadImaged` with errors that name the file, what was expected, and the remedy.
+HEADER_FILES = (".hdr", ".hdr.gz")  # of a pair
+READERS = {
+    "nifti": read_nifti,
+    "mgh": read_mgh,
+    "nrrd": read_nrrd,
+    "metaimage": read_metaimage,
+    "dicom": read_dicom,
+    "analyze": read_analyze,
+}
 
-    Affines are in mm. The arguments are those of the base class. MONAI Deploy replaces the loader of a bundle, and
+
+class LoadImageStrictd(LoadImaged):
+    """Load a scan by what its first bytes are, whatever its name says.
+
+    A scan is a NIfTI, MGH, NRRD or MetaImage file, a folder with one DICOM series, or one DICOM file, which stands for
+    its series. The volume is a float32 ``MetaTensor`` ``(X, Y, Z)``; its affine leads to mm in the RAS frame. A doubt
+    about the position goes to the warnings in its metadata. MONAI Deploy replaces the loader of a bundle, and
     recognises it by the first letters of its name.
 
+    Args:
+        keys: the files to load.
+        analyze: whether to accept Analyze 7.5, which has no orientation, with a warning.
+        image_only: False returns the metadata as well, under the key that ends with ``_meta_dict``.
+        allow_missing_keys: whether a key may be absent.
+
     Raises:
-        ValueError: when called with a missing path, an empty folder, or a file that is not an image. When the header
-            does not define the position of the volume, see :mod:`scripts.transforms.headers`.
+        ValueError: when called with a missing path or a file that is not a complete scan. When the header does not
+            define the position of the volume or the meaning of its voxels.
 
     Example:
         >>> LoadImageStrictd("image")({"image": "missing.nii"})  # doctest: +ELLIPSIS
@@ -39,63 +60,87 @@ class LoadImageStrictd(LoadImaged):
         ValueError: missing.nii: expected an image file or a folder with a DICOM series, but there is none...
     """
 
-    def __init__(self, keys: KeysCollection, *args: Any, **kwargs: Any) -> None:
-        super().__init__(keys, *args, **kwargs)
-        self._loader = _StrictLoader(self._loader)
+    def __init__(
+        self, keys: KeysCollection, analyze: bool = False, image_only: bool = True, allow_missing_keys: bool = False
+    ) -> None:
+        MapTransform.__init__(self, keys, allow_missing_keys)  # LoadImaged would make readers that change pydicom
+        self._loader = _StrictLoader(analyze, image_only)
+        self.meta_keys = ensure_tuple_rep(None, len(self.keys))
+        self.meta_key_postfix = ensure_tuple_rep("meta_dict", len(self.keys))
+        self.overwriting = False
 
 
 class _StrictLoader(Transform):
-    """A loader whose errors explain why it could not read."""
+    """Reads every format that :func:`scripts.transforms.formats.identify` knows."""
 
-    def __init__(self, loader: LoadImage) -> None:
-        self.loader = loader
+    def __init__(self, analyze: bool, image_only: bool) -> None:
+        self.analyze = analyze
+        self.image_only = image_only  # MONAI Label changes it later
 
-    @property
-    def image_only(self) -> bool:
-        return self.loader.image_only
-
-    @image_only.setter
-    def image_only(self, value: bool) -> None:  # MONAI Label sets it to get the metadata, too
-        self.loader.image_only = value
-
-    def register(self, reader: ImageReader) -> None:
-        self.loader.register(reader)
-
-    def __call__(self, filename: Sequence[PathLike] | PathLike, reader: ImageReader | None = None) -> Any:
-        paths = [Path(name).expanduser() for name in ensure_tuple(filename)]
-        for path in paths:
-            if not path.exists():
-                raise ValueError(
-                    f"{path}: expected an image file or a folder with a DICOM series, but there is none. Check the "
-                    "path."
-                )
-            if path.is_dir() and not os.listdir(path):
-                raise ValueError(f"{path}: expected a DICOM series, got an empty folder. Check the path.")
+    def __call__(self, filename: PathLike, reader: Any = None) -> Any:
+        path = Path(filename).expanduser()
+        if not path.exists():
+            raise ValueError(
+                f"{path}: expected an image file or a folder with a DICOM series, but there is none. Check the path."
+            )
+        if path.is_dir() and not os.listdir(path):
+            raise ValueError(f"{path}: expected a DICOM series, got an empty folder. Check the path.")
         try:
-            geometries = [check_geometry(path) for path in paths]
-            img = self.loader(filename, reader)
+            volume = self._read(path)
         except HeaderError:
             raise
         except Exception as error:
-            reason = (str(error).strip().splitlines() or [""])[0]
+            reason = (str(error).strip().splitlines() or [""])[0][:200]
             raise ValueError(
-                f"{filename}: expected a complete NIfTI, NRRD or MetaImage file or DICOM series, but it cannot be read "
-                f"({type(error).__name__}: {reason}). It may be truncated or of another format: export it again."
+                f"{path}: expected a complete NIfTI, MGH, NRRD or MetaImage file or DICOM series, but it cannot be "
+                f"read ({type(error).__name__}: {reason}). It may be truncated or damaged: export it again."
             ) from error
-        _place(img if isinstance(img, MetaTensor) else img[0], geometries[0])
-        return img
+        img = _as_tensor(volume, path)
+        return img if self.image_only else (img, dict(img.meta))
+
+    def _read(self, path: Path) -> Volume:
+        if path.is_dir():
+            return read_dicom(path)
+        kind = identify(path)
+        if kind is None:  # the voxels of a pair stand for their header
+            header = partner(path, HEADER_FILES) if path.name.lower().endswith(VOXEL_FILES) else None
+            if header is None or identify(header) not in ("nifti", "analyze"):
+                raise HeaderError(
+                    f"{path}: expected a complete NIfTI, MGH, NRRD or MetaImage file or DICOM series, got "
+                    f"{describe(path)}."
+                )
+            return self._read(header)
+        if kind == "analyze" and not self.analyze:
+            raise HeaderError(
+                f"{path}: expected a format with an orientation, got Analyze 7.5, which has none. Convert it to NIfTI "
+                "and check left and right. Or let inference accept it, by --analyze true."
+            )
+        return READERS[kind](path)
 
 
-def _place(img: MetaTensor, geometry: Geometry) -> None:
-    """Place the volume where its header says, and keep the warnings about its position."""
-    for text in geometry.warnings:
+def _as_tensor(volume: Volume, path: Path) -> MetaTensor:
+    """The volume with the metadata as MONAI's loader names them, without trailing axes of one voxel."""
+    values = volume.values
+    while values.ndim > 3 and values.shape[-1] == 1:
+        values = values[..., 0]
+    meta = {
+        MetaKeys.AFFINE: volume.affine.copy(),
+        MetaKeys.ORIGINAL_AFFINE: volume.affine.copy(),
+        MetaKeys.SPATIAL_SHAPE: np.asarray(values.shape[:3]),
+        MetaKeys.ORIGINAL_CHANNEL_DIM: float("nan") if values.ndim <= 3 else -1,
+        MetaKeys.SPACE: SpaceKeys.RAS,
+        ImageMetaKey.FILENAME_OR_OBJ: str(path),
+    }
+    img = MetaTensor.ensure_torch_and_prune_meta(np.ascontiguousarray(values), meta)
+    for text in volume.warnings:
         warn(img, text)
-    if geometry.affine is not None:
-        img.affine = torch.as_tensor(geometry.affine, dtype=img.affine.dtype)
-        img.meta[MetaKeys.ORIGINAL_AFFINE] = img.affine.clone()
+    return img
 
 
 SMALLEST_SIZE = 8  # voxels along each axis
+CLIPPED_SHARE = 1e-4  # of the voxels above the mean that may have the highest value
+CLIPPED_COUNT = 10  # voxels at the highest value that may be there by chance
+CLIPPED_RATIO = 3  # voxels at the highest value over voxels at the next lower one
 SMALLEST_BOX_SHARE = 0.1  # volume of a voxel over that of a box with its edges; affines of registrations have more
 
 
@@ -103,7 +148,8 @@ class CheckVolume(Transform):
     """Refuse volumes that the networks cannot process. A valid volume passes unchanged.
 
     A valid volume has three spatial axes of at least 8 voxels and one channel. Its voxels are finite and not all the
-    same. Its spacing is finite and positive, and its axes span a volume.
+    same. Its spacing is finite and positive, and its axes span a volume. A volume that was probably clipped passes with
+    a warning in its metadata.
 
     Raises:
         ValueError: when called with another volume.
@@ -119,6 +165,8 @@ class CheckVolume(Transform):
         fault = next(self._faults(img), None)
         if fault is not None:
             raise ValueError("{}: expected {}, got {}. {}".format(file_name(img), *fault))
+        if isinstance(img, MetaTensor) and (remark := _clipping(plain(img))):
+            warn(img, remark)
         return img
 
     def _faults(self, img: Tensor) -> Iterator[tuple[str, str, str]]:
@@ -148,6 +196,19 @@ class CheckVolume(Transform):
                     f"the affine {affine.round(4).tolist()}",
                     "Correct the header's affine.",
                 )
+
+
+def _clipping(values: Tensor) -> str | None:
+    """A remark if too many bright voxels share the highest value."""
+    highest = values.max()
+    count = int((values == highest).sum())
+    share = count / max(1, int((values > values.float().mean()).sum()))
+    if count < CLIPPED_COUNT or share < CLIPPED_SHARE:
+        return None
+    below = values[values < highest]
+    if count <= CLIPPED_RATIO * int((below == below.max()).sum()):
+        return None
+    return f"{share:.2%} of its bright voxels share the highest value, {float(highest):g}: it was probably clipped."
 
 
 class CheckVolumed(MapTransform):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 from collections.abc import Hashable, Mapping
@@ -20,7 +19,15 @@ from monai.transforms import SaveImaged
 from monai.utils import ImageMetaKey, MetaKeys, convert_to_numpy
 from torch import Tensor, nn
 
-from scripts.transforms.naming import DESCRIPTIONS, EXTENSION, DerivativeLayout
+from scripts.transforms.naming import DESCRIPTIONS, EXTENSION, METADATA, DerivativeLayout, bundle_metadata
+from scripts.transforms.sources import (
+    describe_dataset,
+    generated_by,
+    sha256,
+    skull_stripped,
+    source_files,
+    source_name,
+)
 from scripts.utils.atomic import write_atomically, write_text_atomically
 
 __all__ = [
@@ -36,7 +43,6 @@ logger = logging.getLogger(__name__)
 
 
 RECORD = "record"  # key of a result's record in its metadata
-METADATA = Path(__file__).resolve().parents[2] / "configs" / "metadata.json"
 
 
 class AtomicNibabelWriter(NibabelWriter):
@@ -107,10 +113,11 @@ class Derivatives:
         """The part of the record that determines the result: equal origins mean equal results."""
         record = {
             "Description": DESCRIPTIONS["sr"],
-            "IntendedUse": self._bundle["intended_use"],
-            "Sources": [Path(source).name],
-            "SourceSHA256": _sha256(Path(source)),
-            "GeneratedBy": [{"Name": self._bundle["name"], "Version": self._bundle["version"]}],
+            "IntendedUse": bundle_metadata()["intended_use"],
+            "Sources": [source_name(source)],
+            "SourceSHA256": sha256(source_files(source)),
+            "SkullStripped": skull_stripped(source),
+            "GeneratedBy": generated_by(),
             "WeightsSHA256": self._weights_hash,
             **self.provenance,
         }
@@ -129,12 +136,8 @@ class Derivatives:
         return record if isinstance(record, dict) and self.origin(source).items() <= record.items() else None
 
     @cached_property
-    def _bundle(self) -> dict[str, Any]:
-        return json.loads(METADATA.read_text(encoding="utf-8"))
-
-    @cached_property
     def _weights_hash(self) -> str | None:
-        return self.weights and _sha256(Path(self.weights))
+        return self.weights and sha256([Path(self.weights)])
 
 
 def describe_weights(path: PathLike | None) -> str:
@@ -151,16 +154,7 @@ def describe_weights(path: PathLike | None) -> str:
         return "none"
     file, bundle = Path(path).resolve(), METADATA.parents[1]
     name = file.relative_to(bundle) if file.is_relative_to(bundle) else Path(*file.parts[-2:])
-    return f"{name.as_posix()}, SHA-256 {_sha256(file)[:12]}" if file.is_file() else name.as_posix()
-
-
-def _sha256(path: Path) -> str:
-    """Hash of a file, or of a folder's files in the order of their names."""
-    content = hashlib.sha256()
-    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-        if file.is_file():
-            content.update(file.read_bytes())
-    return content.hexdigest()
+    return f"{name.as_posix()}, SHA-256 {sha256([file])[:12]}" if file.is_file() else name.as_posix()
 
 
 class SaveImageDerivatived(SaveImaged):
@@ -212,6 +206,8 @@ class SaveImageDerivatived(SaveImaged):
             origin = self.derivatives.origin(meta[ImageMetaKey.FILENAME_OR_OBJ])
             meta[RECORD] = {**origin, "Description": self.title, **_measured(meta)}
             path = Path(meta[MetaKeys.SAVED_TO])
+            if self.derivatives.layout.output_dir in path.parents[1:]:
+                describe_dataset(self.derivatives.layout.output_dir, meta[ImageMetaKey.FILENAME_OR_OBJ])
             write_text_atomically(self.derivatives.sidecar(path), json.dumps(meta[RECORD], indent=2) + "\n")
             logger.info("Saved %s", path)
         return d

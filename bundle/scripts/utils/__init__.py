@@ -1,1 +1,1 @@
-"""Utilities: atomic files, helpful errors, precision, several processes, and the check of config stacks."""
+"""Utilities: atomic files, helpful errors, precision, several processes, and the checks of configs and arguments."""

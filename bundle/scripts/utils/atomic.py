@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import shutil
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import Any
 
 __all__ = ["write_atomically", "write_text_atomically"]
 
+LONGEST_NAME = 255 - len(".unfinished_4194304_")  # bytes of a file's name, less what the hidden name adds
 PYTORCH_WRITER = "inline_container.cc"  # PyTorch's writer reports a full disk as a RuntimeError that names this file
 
 
@@ -32,10 +34,11 @@ def write_atomically(path: str | os.PathLike, write: Callable[[Path], Any]) -> N
         >>> write_atomically(Path(tempfile.mkdtemp()) / "note.txt", lambda path: path.write_text("complete"))
     """
     path = Path(path)
-    unfinished = path.with_name(f".unfinished_{os.getpid()}_{path.name}")
+    hidden = _short(path.name)
+    unfinished = path.with_name(f".unfinished_{os.getpid()}_{hidden}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(path)
+        _remove_leftovers(path.with_name(hidden))
         write(unfinished)
         with open(unfinished, "rb") as file:
             os.fsync(file.fileno())  # the name must not reach the disk before the bytes
@@ -53,8 +56,16 @@ def write_atomically(path: str | os.PathLike, write: Callable[[Path], Any]) -> N
 
 
 def write_text_atomically(path: str | os.PathLike, text: str) -> None:
-    """:func:`write_atomically` of a text in UTF-8."""
-    write_atomically(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))
+    """:func:`write_atomically` of a text in UTF-8. Bytes of a file's name that are no UTF-8 become escapes."""
+    write_atomically(path, lambda unfinished: unfinished.write_text(text, "utf-8", errors="backslashreplace"))
+
+
+def _short(name: str) -> str:
+    """The name, or a hash of it with the same ending where the hidden name would be too long for the file system."""
+    encoded = os.fsencode(name)
+    if len(encoded) <= LONGEST_NAME:
+        return name
+    return hashlib.sha256(encoded).hexdigest()[:32] + "".join(Path(name).suffixes[-2:])[-16:]
 
 
 def _reason(error: Exception, folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""Composition: the config files of a run stand in the right order, and the run uses every option.
+"""Composition: the config files of a run stand in the right order, and the run uses every option as it was typed.
 
 Each file of ``configs/`` appends its own name to ``composition``. An overlay names in ``requires`` what must stand
 before it; a trunk requires nothing. The first step of a run checks both before any scan is read, because a file in the
@@ -17,6 +17,8 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
+from scripts.utils.arguments import check_scale_factor, use_typed_paths
+
 __all__ = ["check_composition", "check_options", "check_order", "option_names"]
 
 TRUNKS = {"train", "inference", "evaluate"}
@@ -28,7 +30,7 @@ ENDINGS = (".yaml", ".json")  # a released bundle has both
 
 
 def check_composition(composition: Sequence[str], config_dir: str) -> None:
-    """Check the config files and the options of the run that this is a step of.
+    """Check the config files and the options of the run that this is a step of, and make its paths the typed ones.
 
     Args:
         composition: the names of the files below ``config_dir``, in the order in which the user gave them.
@@ -38,9 +40,11 @@ def check_composition(composition: Sequence[str], config_dir: str) -> None:
         ValueError: when a file stands in the wrong place, lacks what it requires or belongs to another trunk. The
             message holds the right line.
         ValueError: when nothing uses an option. The message names the nearest one.
+        ValueError: when a path or the scale factor is none, see :mod:`scripts.utils.arguments`.
     """
     content = {name: _read(Path(config_dir), name) for name in composition}
-    config = _running_config()
+    parser = _running_parser()
+    config = {key: value for key, value in parser.config.items() if key != "_meta_"}
     requires, excludes = ({name: one.get(key, []) for name, one in content.items()} for key in ("requires", "excludes"))
     check_order(composition, requires, excludes, next(iter(config)))
     known = list(dict.fromkeys(name for one in content.values() for name in option_names(one)))
@@ -56,6 +60,8 @@ def check_composition(composition: Sequence[str], config_dir: str) -> None:
                     f"a run must have one trunk, got {trunk} and {composition[0]}. {_line(composition)}"
                 ) from None
         raise
+    check_scale_factor(config.get("scale_factor", [1, 1, 1]))
+    use_typed_paths(parser)
 
 
 def check_order(
@@ -153,13 +159,13 @@ def _nearest(name: str, known: Collection[str]) -> str | None:
     return next(iter(same or difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)), None)
 
 
-def _running_config() -> Mapping[str, Any]:
-    """The raw config of the run. MONAI gives a step no parser, so this finds the one that evaluates it."""
+def _running_parser() -> ConfigParser:
+    """The parser of the run. MONAI gives a step none, so this finds the one that evaluates it."""
     frame = sys._getframe()
     while frame is not None:
         parser = frame.f_locals.get("self")
         if isinstance(parser, ConfigParser):
-            return {key: value for key, value in parser.config.items() if key != "_meta_"}
+            return parser
         frame = frame.f_back
     raise RuntimeError("check_composition must be a step of a run, such as the first one of `run`.")
 
