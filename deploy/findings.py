@@ -18,12 +18,14 @@ class Findings:
         consistency_psnr: agreement of the truncated prediction with the scan in dB.
         mode: the mode of data consistency that the bundle sets.
         data_consistency: what data consistency did, or why it stayed off.
+        assumed: how the scan was acquired, and the output grid.
     """
 
     warnings: tuple[str, ...] = ()
     consistency_psnr: float | None = None
     mode: str = "off"
     data_consistency: str = "off"
+    assumed: str = ""
 
     @classmethod
     def of(cls, meta: Mapping[str, Any], mode: str | bool) -> Findings:
@@ -39,11 +41,12 @@ class Findings:
         """
         mode = {False: "off", True: "hard"}.get(mode, mode)
         warnings = tuple(str(meta.get("warnings", "")).splitlines())
-        return cls(warnings, meta.get("consistency_psnr"), str(mode), str(meta.get("data_consistency", "off")))
+        done, assumed = str(meta.get("data_consistency", "off")), str(meta.get("assumed", ""))
+        return cls(warnings, meta.get("consistency_psnr"), str(mode), done, assumed)
 
     def sidecar(self) -> dict[str, Any]:
         """The entries of a JSON sidecar, named as in the sidecars of the command line."""
-        entries = {"Warnings": list(self.warnings), "DataConsistency": self.mode}
+        entries = {"Warnings": list(self.warnings), "DataConsistency": self.mode, "Assumed": self.assumed}
         if self.consistency_psnr is not None:
             entries["ConsistencyPSNR"] = self.consistency_psnr
         return {**entries, "DataConsistencyDone": self.data_consistency}
@@ -57,4 +60,5 @@ class Findings:
 
     def sentences(self) -> list[str]:
         """All of it, a sentence or paragraph each."""
-        return [*self.measures(), *(f"Warning: {text}" for text in self.warnings)]
+        about = [f"{self.assumed[:1].upper()}{self.assumed[1:]}."] if self.assumed else []
+        return [*about, *self.measures(), *(f"Warning: {text}" for text in self.warnings)]

@@ -19,6 +19,13 @@ class SuperResolutionOperator(MonaiBundleInferenceOperator):
     The stock operator expects a segmentation. It would round the output to 8 bits and give it the input's metadata.
     """
 
+    def predict(self, data: Any, *args: Any, **kwargs: Any) -> Any:
+        """Predict without the scan as it was acquired, which is for the postprocessing alone.
+
+        The inferer reads from the metadata how the scan was acquired.
+        """
+        return super().predict(data)
+
     def _send_output(self, value: MetaTensor, name: str, metadata: dict, op_output: Any, context: Any) -> None:
         """Send float32 (slices, rows, columns) with the findings and the affine to NIfTI's world."""
         volume = np.asarray(value.as_tensor()[0].cpu(), dtype=np.float32)

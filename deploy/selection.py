@@ -27,16 +27,17 @@ OTHER_TYPES = {
 }  # fmt: skip
 HEAD = ("HEAD", "BRAIN", "SKULL", "NEURO")
 GEOMETRY = ("Rows", "Columns", "PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient")
-MIN_SLICES = 8
-MAX_ANISOTROPY = 3.0  # slice thickness over in-plane spacing; above it, slices are thick
+MIN_SLICES = 5
+MAX_FACTOR = 8.0  # slice distance over the acquired size of a pixel
+MAX_OVERLAP = 2.0  # thickness of 2-D slices over their distance
 TOLERANCE = 0.02  # of positions, in slice distances; and of direction cosines
 
 
 def reason_to_leave(images: Sequence[Dataset]) -> str | None:
     """The reason why a series is not eligible, with the value found and the value expected.
 
-    An eligible series holds magnitude images of the head: one volume on an even grid, acquired in 3-D without thick
-    slices. The networks were trained on such scans.
+    An eligible series holds magnitude images of the head: one volume on an even grid, acquired in 3-D or as 2-D slices.
+    The limits are those of the bundle, so that it does not refuse what this operator chooses.
 
     Args:
         images: all images of a series, one per slice.
@@ -65,8 +66,6 @@ def _faults(images: Sequence[Dataset]) -> Iterator[str]:
         yield f"no {', '.join(missing)}; expected the place of every slice"
     if any(int(image.get("NumberOfFrames") or 1) > 1 for image in images):
         yield "several frames in an image of a single-frame class; expected one slice per image"
-    if first.get("MRAcquisitionType") == "2D":
-        yield f"2-D acquisition with slices of {_thickness(first):g} mm; expected a 3-D acquisition"
     if len(images) < MIN_SLICES:
         yield f"{len(images)} slices; expected at least {MIN_SLICES}"
     yield from _faults_of_grid(images)
@@ -89,22 +88,31 @@ def _faults_of_grid(images: Sequence[Dataset]) -> Iterator[str]:
     across = np.ptp(positions, axis=0) - np.abs(normal) * (along[-1] - along[0])
     if np.abs(across).max() > TOLERANCE * step * len(images):
         yield "slices that are shifted against each other; expected a straight stack"
-    thickness = max(_thickness(images[0]), step)
-    if thickness > MAX_ANISOTROPY * spacing[0].min():
-        yield (
-            f"slices of {thickness:g} mm with pixels of {spacing[0].min():g} mm; "
-            f"expected at most {MAX_ANISOTROPY:g} times their size"
-        )
+    pixel = _acquired_pixel(images[0])
+    if step > MAX_FACTOR * (1 + TOLERANCE) * pixel:
+        yield f"slices every {step:g} mm with pixels of {pixel:g} mm; expected at most {MAX_FACTOR:g} times their size"
+    thickness = float(images[0].get("SliceThickness") or 0)
+    if _is_2d(images[0]) and thickness > MAX_OVERLAP * (1 + TOLERANCE) * step:
+        yield f"2-D slices of {thickness:g} mm every {step:g} mm; expected at most {MAX_OVERLAP:g} times their distance"
 
 
-def _thickness(image: Dataset) -> float:
-    return float(image.get("SliceThickness") or 0)
+def _acquired_pixel(image: Dataset) -> float:
+    """The smallest acquired spacing in plane in mm: the stored matrix may be interpolated."""
+    between_rows, between_columns = (float(value) for value in image.PixelSpacing)
+    field = min(image.Rows * between_rows, image.Columns * between_columns)
+    steps = max((int(value) for value in image.get("AcquisitionMatrix") or [0]), default=0)
+    return max(min(between_rows, between_columns), field / steps if steps else 0.0)
+
+
+def _is_2d(image: Dataset) -> bool:
+    return image.get("MRAcquisitionType") == "2D"
 
 
 class EligibleSeriesSelectorOperator(DICOMSeriesSelectorOperator):
     """The SDK's selector with the rules of :func:`reason_to_leave`. It logs and records the verdict on every series.
 
-    Of several eligible series it chooses the one with the most voxels, because the SDK's operators pass one image.
+    Of several eligible series it prefers those acquired in 3-D, because nothing is missing between their slices. Among
+    them it chooses the one with the most voxels, because the SDK's operators pass one image.
 
     Args:
         fragment: the application.
@@ -129,17 +137,14 @@ class EligibleSeriesSelectorOperator(DICOMSeriesSelectorOperator):
         series = [(study, one) for study in dicom_study_list for one in study.get_all_series()]
         reasons = {id(one): reason_to_leave(_images(one)) for _, one in series}
         eligible = [pair for pair in series if reasons[id(pair[1])] is None]
-        chosen = max(eligible, key=lambda pair: _voxels(pair[1]), default=None)
+        chosen = max(eligible, key=lambda pair: _preference(pair[1]), default=None)
         for _, one in eligible:
             if one is not chosen[1]:
-                reasons[id(one)] = (
-                    f"eligible, but series {chosen[1].SeriesNumber} has as many voxels or more; "
-                    "put it into a folder of its own"
-                )
+                reasons[id(one)] = f"eligible, but {_why(chosen[1], one)}; put it into a folder of its own"
         self._record([(one, reasons[id(one)]) for _, one in series])
         if chosen is None:
             listed = "; ".join(f"{_name(one)}: {reasons[id(one)]}" for _, one in series)
-            raise ValueError(f"expected a 3-D MR series of the head, found none. {listed}.")
+            raise ValueError(f"expected an MR series of the head, found none. {listed}.")
         selected = StudySelectedSeries(chosen[0])
         selected.add_selected_series(SelectedSeries("eligible", chosen[1]))
         return [selected]
@@ -166,8 +171,20 @@ def _images(series: DICOMSeries) -> list[Dataset]:
     return [instance.get_native_sop_instance() for instance in series.get_sop_instances()]
 
 
-def _voxels(series: DICOMSeries) -> int:
-    return sum(image.Rows * image.Columns for image in _images(series))
+def _preference(series: DICOMSeries) -> tuple[bool, int]:
+    """The larger, the better: acquired in 3-D, then the number of voxels."""
+    images = _images(series)
+    return not _is_2d(images[0]), sum(image.Rows * image.Columns for image in images)
+
+
+def _why(chosen: DICOMSeries, other: DICOMSeries) -> str:
+    """The reason why one eligible series is preferred to another."""
+    if _preference(chosen)[0] and not _preference(other)[0]:
+        return (
+            f"its slices are 2-D, and series {chosen.SeriesNumber} was acquired in 3-D, where nothing is missing "
+            "between slices"
+        )
+    return f"series {chosen.SeriesNumber} has as many voxels or more"
 
 
 def _name(series: DICOMSeries) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import numpy as np
 from monai.deploy.core.domain import DICOMSeries, DICOMSOPInstance
 from monai.deploy.operators import DICOMSeriesToVolumeOperator
@@ -11,6 +14,12 @@ from pydicom.pixels import apply_rescale
 __all__ = ["SeriesToVolumeOperator"]
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+# what the bundle's own reader keeps of a header, see scripts/transforms/frames.py
+PROTOCOL = (
+    "MRAcquisitionType", "SliceThickness", "SpacingBetweenSlices", "PixelSpacing", "ImageOrientationPatient",
+    "ImageType", "AcquisitionMatrix", "MRAcquisitionFrequencyEncodingSteps", "MRAcquisitionPhaseEncodingStepsInPlane",
+    "PercentSampling", "PercentPhaseFieldOfView", "InPlanePhaseEncodingDirection",
+)  # fmt: skip
 
 
 class SeriesToVolumeOperator(DICOMSeriesToVolumeOperator):
@@ -21,8 +30,11 @@ class SeriesToVolumeOperator(DICOMSeriesToVolumeOperator):
     """
 
     def create_metadata(self, series: DICOMSeries) -> dict:
-        """The SDK's metadata, with the name of the volume for the bundle's messages."""
-        return {**super().create_metadata(series), "filename_or_obj": f"series {series.SeriesNumber}"}
+        """The SDK's metadata, with the name of the volume for the bundle's messages, and how it was acquired."""
+        image = series.get_sop_instances()[0].get_native_sop_instance()
+        protocol = {keyword: _plain(image[keyword].value) for keyword in PROTOCOL if image.get(keyword) is not None}
+        own = {"filename_or_obj": f"series {series.SeriesNumber}", "protocol": json.dumps(protocol)}
+        return {**super().create_metadata(series), **own}
 
     def generate_voxel_data(self, series: DICOMSeries) -> np.ndarray:
         """The volume (slices, rows, columns) as float32, rescaled."""
@@ -43,6 +55,11 @@ class SeriesToVolumeOperator(DICOMSeriesToVolumeOperator):
         affine[:3, 3] = start
         series.dicom_affine_transform = affine
         series.nifti_affine_transform = LPS_TO_RAS @ affine
+
+
+def _plain(value: Any) -> str | list[str]:
+    """An attribute as a text, or as a list of texts."""
+    return str(value) if isinstance(value, str) or not hasattr(value, "__iter__") else [str(one) for one in value]
 
 
 def _values(image: Dataset) -> np.ndarray:

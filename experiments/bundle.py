@@ -11,10 +11,11 @@ from torch import nn
 
 from experiments import ROOT
 
-__all__ = ["BUNDLE", "CONFIGS", "degraded", "read_configs", "trained_network"]
+__all__ = ["BUNDLE", "CONFIGS", "FIXED_FACTOR", "degraded", "read_configs", "trained_network"]
 
 BUNDLE = ROOT / "bundle"
 CONFIGS = BUNDLE / "configs"
+FIXED_FACTOR = "networks/fixed_factor.yaml"  # behind inference.yaml or evaluate.yaml, for the networks of one factor
 
 
 def read_configs(*files: str | Path, **overrides: Any) -> ConfigParser:
@@ -31,8 +32,8 @@ def read_configs(*files: str | Path, **overrides: Any) -> ConfigParser:
 
 
 def trained_network(*overlays: str, **overrides: Any) -> nn.Module:
-    """The network of inference.yaml, by default with the shipped weights; see :func:`read_configs`."""
-    parser = read_configs("inference.yaml", *overlays, **overrides)
+    """A network of one factor, by default with its shipped weights; see :func:`read_configs`."""
+    parser = read_configs("inference.yaml", FIXED_FACTOR, *overlays, **overrides)
     network = parser.get_parsed_content("network")
     network.load_state_dict(torch.load(parser.get_parsed_content("ckpt_path"), weights_only=True))
     return network.eval()
@@ -50,7 +51,7 @@ def degraded(scan: Path, **acquisition: Any) -> dict[str, Any]:
         scale, with its mask of deep tissue as a second channel.
     """
     options = {f"acquisition::{name}": value for name, value in acquisition.items()}
-    parser = read_configs("evaluate.yaml", device="cpu", **options)
+    parser = read_configs("evaluate.yaml", FIXED_FACTOR, device="cpu", **options)
     item = parser.get_parsed_content("preprocessing")({"image": str(scan), "label": str(scan)})
     label = item["label"].as_tensor() / float(item["image"].meta["intensity_scale"])
     return {"image": item["image"], "label": torch.cat([label, item["deep"].as_tensor().float()])}

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from experiments import RESULTS
-from experiments.bundle import BUNDLE, read_configs, trained_network
+from experiments.bundle import BUNDLE, FIXED_FACTOR, read_configs, trained_network
 
 __all__ = ["LARGEST", "save_small"]
 
@@ -55,7 +55,7 @@ def save_small(source: Path, target: Path) -> None:
 
 def restored(scan: Path) -> dict[str, Tensor]:
     """The scan degraded and restored as ``evaluate.yaml`` does it, by the shipped weights."""
-    parser = read_configs("evaluate.yaml", device="cpu")
+    parser = read_configs("evaluate.yaml", FIXED_FACTOR, device="cpu")
     item = parser.get_parsed_content("preprocessing")({"image": str(scan), "label": str(scan)})
     with torch.no_grad():
         network = trained_network(device="cpu")

@@ -63,6 +63,7 @@ def requires(name: str) -> list[str | list[str]]:
 def stack(name: str, trunk: str | None = None) -> list[str]:
     """The shortest right stack that ends with a config; ``trunk`` chooses among several."""
     found: list[str] = []
+    trunk = next((one for one in requires(name) if one in ("train", "inference", "evaluate")), trunk)
     for needed in requires(name):
         one = needed if isinstance(needed, str) else trunk if trunk in needed else needed[0]
         found += [other for other in stack(one, trunk) if other not in found]

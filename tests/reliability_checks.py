@@ -39,7 +39,8 @@ class Chain:
 
     def __init__(self, output_dir: Path, *overlays: str, **overrides: Any) -> None:
         parser = ConfigParser()
-        parser.read_config([str(BUNDLE / "configs" / name) for name in ("inference.yaml", *overlays)])
+        names = ("inference.yaml", "networks/fixed_factor.yaml", *overlays)
+        parser.read_config([str(BUNDLE / "configs" / name) for name in names])
         parser.update(
             {
                 "bundle_root": str(BUNDLE),

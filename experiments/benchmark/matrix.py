@@ -25,7 +25,7 @@ from experiments.benchmark.stacks import (
     TUNINGS,
     UNPAIRED,
 )
-from experiments.bundle import read_configs
+from experiments.bundle import FIXED_FACTOR, read_configs
 
 __all__ = ["CONFIGS", "MODEL", "OURS", "ROOT", "Matrix", "Row", "Stage", "read_matrix"]
 
@@ -97,7 +97,7 @@ class Row:
 
     def evaluating(self) -> list[str]:
         """The config files of its evaluation."""
-        return _stack(EVALUATION, *EVALUATIONS.get(self.system, ()), *self._backbone)
+        return _stack(EVALUATION, FIXED_FACTOR, *EVALUATIONS.get(self.system, ()), *self._backbone)
 
     @property
     def _backbone(self) -> list[str]:

@@ -15,7 +15,7 @@ from monai.bundle import ConfigWorkflow
 from scripts.handlers.costs import multiply_adds
 from torch import Tensor
 
-from experiments.bundle import BUNDLE, CONFIGS
+from experiments.bundle import BUNDLE, CONFIGS, FIXED_FACTOR
 from experiments.speed.common import clock, peak_gpu_memory, peak_memory, seconds_of
 
 
@@ -72,7 +72,7 @@ def super_resolve(
     settings = {"load_pretrain": not overlays, "overwrite": True, "inferer::inferer::progress": False, **overrides}
     settings |= {"dataset_dir": str(scans), "output_dir": str(output)}
     started = clock()
-    made = workflow("infer", "run", "inference.yaml", *overlays, **settings)
+    made = workflow("infer", "run", "inference.yaml", FIXED_FACTOR, *overlays, **settings)
     evaluator = made.parser.get_parsed_content("evaluator")
     network = made.parser.get_parsed_content("network")
     measured = {"set-up": clock() - started, "memory before": peak_memory(), "network": 0.0, "gflop": 0.0}

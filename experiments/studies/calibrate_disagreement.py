@@ -18,7 +18,7 @@ from scripts.metrics import foreground_percentile
 from scripts.transforms.saving import describe_weights
 
 from experiments import RESULTS
-from experiments.bundle import degraded, read_configs, trained_network
+from experiments.bundle import FIXED_FACTOR, degraded, read_configs, trained_network
 
 SUMMARY = RESULTS / "disagreement" / "summary.md"
 ORIENTATIONS = [[0, 1, 2], [1, 2, 0], [2, 0, 1]]
@@ -46,7 +46,7 @@ def rows(disagreement: torch.Tensor, error: torch.Tensor) -> list[str]:
 
 def main(scans: Sequence[str]) -> None:
     options = {"device": "cpu", "orientations": ORIENTATIONS, "disagreement": True}
-    parser = read_configs("inference.yaml", **options)
+    parser = read_configs("inference.yaml", FIXED_FACTOR, **options)
     values = [torch.cat(parts) for parts in zip(*(measured(parser, scan) for scan in scans), strict=True)]
     ranks = torch.stack([value.argsort().argsort().double() for value in values])
     correlation = float(torch.corrcoef(ranks)[0, 1])

@@ -28,7 +28,7 @@ from scripts.transforms.saving import describe_weights
 from torch import Tensor
 
 from experiments import RESULTS
-from experiments.bundle import BUNDLE, degraded, read_configs, trained_network
+from experiments.bundle import BUNDLE, FIXED_FACTOR, degraded, read_configs, trained_network
 
 FOLDER = RESULTS / "consistency"
 WEIGHTS = BUNDLE / "models" / "model.pt"
@@ -63,9 +63,9 @@ def _smaller(x: Tensor) -> Tensor:
 def rows(scan: Path, subject: str) -> Iterator[dict[str, Any]]:
     """For each case the PSNR of every mode, and the report of ``auto``."""
     network = trained_network(device="cpu")
-    inferer = read_configs("inference.yaml", device="cpu", **{"inferer::inferer::progress": False}).get_parsed_content(
-        "inferer"
-    )
+    inferer = read_configs(
+        "inference.yaml", FIXED_FACTOR, device="cpu", **{"inferer::inferer::progress": False}
+    ).get_parsed_content("inferer")
 
     def predict(image: Tensor) -> Tensor:
         with torch.no_grad():

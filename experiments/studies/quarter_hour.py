@@ -31,6 +31,7 @@ from ignite.engine import Engine, Events
 from ignite.handlers import TimeLimit
 
 from experiments import ROOT
+from experiments.bundle import FIXED_FACTOR
 from experiments.speed.common import ON_GPU, PAPERS, machine
 from experiments.speed.inference import HCP, SINGLE, TILES
 from experiments.speed.training import PLAIN, VARIANTS, Stopwatch, write_dataset
@@ -195,7 +196,7 @@ def evaluate(_: str, run: Run, seconds: float) -> dict[str, Any]:
         begun, output = time.monotonic(), run.scratch / method
         if begun + last < end:
             settings |= {"ckpt_path": str(run.output / f"{method}.pt"), "output_dir": str(output)}
-            workflow("infer", "evaluating", "evaluate.yaml", *PAPERS, **settings).run()
+            workflow("infer", "evaluating", "evaluate.yaml", FIXED_FACTOR, *PAPERS, **settings).run()
             header, *lines = (output / "subjects.csv").read_text(encoding="utf-8").splitlines()
             rows += [f"{method},{line}" for line in lines]
             text = "\n".join([f"network,{header}", *rows, ""])

@@ -54,6 +54,12 @@ def test_a_thin_sliced_acquisition_of_the_head_is_eligible_in_any_order():
     assert reason_to_leave(images(MRAcquisitionType="", SliceThickness=None)) is None
 
 
+def test_thick_2d_slices_are_eligible_and_so_are_interpolated_pixels():
+    assert reason_to_leave(images(MRAcquisitionType="2D", PixelSpacing=[0.4, 0.4])) is None
+    fine = {"PixelSpacing": [0.1, 0.1], "Rows": 240, "Columns": 240}
+    assert reason_to_leave(images(**fine, AcquisitionMatrix=[0, 100, 80, 0])) is None
+
+
 @pytest.mark.parametrize(
     ("attributes", "reason"),
     [
@@ -63,8 +69,15 @@ def test_a_thin_sliced_acquisition_of_the_head_is_eligible_in_any_order():
         ({"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3}, "pixels of RGB; expected MONOCHROME2"),
         ({"PixelSpacing": None}, "no PixelSpacing; expected the place of every slice"),
         ({"NumberOfFrames": 5}, "several frames in an image of a single-frame class"),
-        ({"count": 7}, "7 slices; expected at least 8"),
-        ({"SliceThickness": "4"}, "slices of 4 mm with pixels of 1 mm; expected at most 3 times their size"),
+        ({"count": 4}, "4 slices; expected at least 5"),
+        (
+            {"PixelSpacing": [0.1, 0.1]},
+            "slices every 1.5 mm with pixels of 0.1 mm; expected at most 8 times",
+        ),
+        (
+            {"SliceThickness": "4", "MRAcquisitionType": "2D"},
+            "2-D slices of 4 mm every 1.5 mm; expected at most 2",
+        ),
     ],
 )
 def test_a_series_is_left_for_the_reason_that_its_headers_give(attributes, reason):

@@ -25,7 +25,7 @@ from experiments.bundle import read_configs
 MATRICES = sorted((REPOSITORY / "experiments" / "benchmark" / "matrices").glob("*.yaml"))
 CONFIGS = "bundle/configs"
 TRAIN, METHODS = f"{CONFIGS}/train.yaml", f"{CONFIGS}/methods"
-TRUNK = [f"{CONFIGS}/evaluate.yaml"]
+TRUNK = [f"{CONFIGS}/evaluate.yaml", f"{CONFIGS}/networks/fixed_factor.yaml"]
 
 
 def write_matrix(folder: Path, **content) -> Path:

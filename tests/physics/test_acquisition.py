@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from conftest import head_like
-from scripts.physics.acquisition import measure_acquisition
+from scripts.physics.acquisition import filled_band, measure_acquisition
 from scripts.physics.filters import UNFILTERED, Filter, acquisition_window
 from scripts.physics.kspace import complex_noise, fftc, ifftc, truncate, zero_fill
 from scripts.transforms import KSpaceTruncate
@@ -88,3 +88,19 @@ def test_an_axis_that_was_not_truncated_is_not_judged():
 def test_a_scan_without_a_spectrum_tells_nothing():
     assert measure_acquisition(torch.rand(31, 64, 64)) is None
     assert measure_acquisition(torch.rand(31, 64, 64), axes=(1, 2)) is not None
+
+
+@pytest.mark.parametrize("kept", [40, 48, 56])
+def test_an_interpolated_matrix_shows_where_its_k_space_ends(kept):
+    scan = head_like(shape=(64, 60, 72)) + 0.02 * torch.randn(64, 60, 72, generator=torch.Generator().manual_seed(1))
+    stored = zero_fill(truncate(scan, (kept, 60, 72), DIM), (64, 60, 72), DIM)
+    assert filled_band(stored) == [pytest.approx(kept / 64), 1.0, 1.0]
+    assert filled_band(stored, axes=[1]) == [None, 1.0, None]
+    assert filled_band(scan[:20]) == [None, 1.0, 1.0]
+
+
+def test_a_blur_is_no_interpolated_matrix():
+    scan = head_like(shape=(128, 64, 64))
+    u = torch.fft.fftfreq(128, dtype=torch.float64)[:, None, None]
+    blurred = torch.fft.ifftn(torch.fft.fftn(scan) * torch.exp(-((6 * u) ** 2))).real
+    assert filled_band(blurred) == [1.0, 1.0, 1.0]

@@ -14,7 +14,7 @@ from scripts.transforms import KSpaceTruncate
 def low_res_of(scan: Path, **options) -> torch.Tensor:
     """The LR scan that evaluate.yaml simulates, in the units of the scan."""
     parser = ConfigParser()
-    parser.read_config([str(CONFIGS / name) for name in ("inference.yaml", "evaluate.yaml")])
+    parser.read_config([str(CONFIGS / name) for name in ("evaluate.yaml", "networks/fixed_factor.yaml")])
     parser.update({"bundle_root": str(CONFIGS.parent), "load_pretrain": False})
     parser.update({f"acquisition::{name}": value for name, value in options.items()})
     item = parser.get_parsed_content("preprocessing")({"image": str(scan), "label": str(scan)})

@@ -65,9 +65,8 @@ def run(dataset_dir, output_dir, trunk="inference.yaml", **overrides):
         "dataset_dir": dataset_dir and str(dataset_dir),
         "output_dir": str(output_dir),
     }
-    workflow = ConfigWorkflow(
-        str(BUNDLE / "configs" / trunk), workflow_type="infer", logging_file=False, **settings, **{**SMALL, **overrides}
-    )
+    files = [str(BUNDLE / "configs" / name) for name in (trunk, "networks/fixed_factor.yaml")]
+    workflow = ConfigWorkflow(files, workflow_type="infer", logging_file=False, **settings, **{**SMALL, **overrides})
     workflow.initialize()
     return workflow.run()
 
@@ -210,7 +209,8 @@ def test_weights_are_loaded_and_recorded(tmp_path):
 def test_the_command_works_from_the_repository_and_from_the_bundle(tmp_path, folder):
     source = write_scan(tmp_path / "scan.nii.gz", shape=(16, 18, 20))
     root = os.path.relpath(BUNDLE, folder)
-    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", f"{root}/configs/inference.yaml"]
+    files = [f"{root}/configs/{name}.yaml" for name in ("inference", "networks/fixed_factor")]
+    command = [sys.executable, "-m", "monai.bundle", "run", "--config_file", str(files)]
     options = {"bundle_root": root, "dataset_dir": source, "output_dir": tmp_path / "out", **SMALL}
     arguments = [str(part) for name, value in options.items() for part in (f"--{name}", value)]
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}

@@ -69,16 +69,21 @@ class AcquisitionRange:
         if not self.kinds or not set(self.kinds) <= {"isotropic", "in_plane", "slices"}:
             raise ValueError(f"kinds must be among isotropic, in_plane and slices, got {list(self.kinds)}.")
 
-    def draw(self, rng: np.random.Generator, breadth: float = 1.0) -> Acquisition:
+    def draw(
+        self, rng: np.random.Generator, breadth: float = 1.0, fine_axes: Sequence[int] | None = None
+    ) -> Acquisition:
         """Draw an acquisition.
 
         Args:
             rng: source of randomness.
             breadth: in [0, 1], for a training that begins with the common, undisturbed acquisitions and widens.
+            fine_axes: the only two axes whose resolution may be lowered, for a scan that is coarse along the third.
         """
         weights = np.array(list(self.kinds.values()))
         kind = list(self.kinds)[rng.choice(len(weights), p=weights / weights.sum())]
         order = rng.permutation(3)
+        if fine_axes is not None:
+            kind, order = "in_plane", np.array([3 - sum(fine_axes), *fine_axes])
         common = rng.random() < 1 - breadth * (1 - self.common)
         through = int(order[0]) if kind == "slices" else None
         spacings = self._spacings(kind, common, rng)
@@ -145,7 +150,7 @@ class Acquisition(NamedTuple):
             y = vary_slice_gain(y, through[0], self.gain, generator)
         if not self.noise:
             return y
-        std = self.noise * float(y[y > y.mean()].mean())
+        std = self.noise * float(y[y >= y.mean()].mean())
         filters = [getattr(one, "filter", None) for one in self.encodings]
         if not any(filters):
             return receive(y, std, generator=generator)
@@ -184,7 +189,9 @@ def named_encodings(axes: Sequence[float | Sequence]) -> tuple[Encoding, ...]:
         SliceSelection(spacing=5.0, thickness=4.0, profile='gaussian', odd_shift=0.0)
     """
     return tuple(
-        FrequencyEncoding(float(axis)) if isinstance(axis, (int, float)) else SliceSelection(*map(float, axis[:2]), *axis[2:])
+        SliceSelection(float(axis[0]), float(axis[1]), *axis[2:])
+        if isinstance(axis, Sequence)
+        else FrequencyEncoding(float(axis))
         for axis in axes
     )
 

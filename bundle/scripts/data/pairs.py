@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from monai.transforms import Identity
 from monai.utils import CommonKeys
 from scipy.ndimage import binary_fill_holes
 from torch import Tensor
@@ -14,7 +16,7 @@ from torch.utils.data import Dataset
 
 from scripts.data.acquisitions import AcquisitionRange, named_encodings, scan_of
 from scripts.data.crops import REDRAWS, is_informative
-from scripts.data.scans import Scan, check_size, load_scans
+from scripts.data.scans import Scan, load_scans
 from scripts.metrics.quality import foreground_percentile
 from scripts.physics.description import PER_AXIS, acquisition_vector
 from scripts.physics.separable import SeparableAcquisition
@@ -31,11 +33,19 @@ WHOLE = (slice(None),) * 3
 
 
 class Truth(NamedTuple):
-    """An HR volume ``(H, W, D)``, the subject, and where it holds tissue; None for a scan without a mask."""
+    """An HR volume and what is known of it.
+
+    Args:
+        volume: ``(H, W, D)``.
+        subject: its name.
+        mask: where it holds tissue; None for a scan without a mask.
+        fine_axes: the only two axes whose resolution may be lowered; None for all.
+    """
 
     volume: Tensor
     subject: str
     mask: Tensor | None
+    fine_axes: Sequence[int] | None = None
 
 
 class Acquired(NamedTuple):
@@ -72,7 +82,9 @@ class AnyAcquisitionDataset(Dataset):
     ``repeats`` iterations take a crop from it. A sample still depends on the seed, the iteration and its index alone.
 
     Args:
-        data: items with the file of an HR scan under ``reals``, and optionally the name of the ``subject``.
+        data: items with the file of an HR scan under ``reals``, and optionally the name of the ``subject``. A scan that
+            is coarse along one axis names its two others under ``fine_axes``. It keeps its grid, and only the
+            resolution along these axes is lowered.
         transform: makes a volume (1, H, W, D) of each file.
         num_iterations: number of batches.
         acquisitions: what is drawn.
@@ -80,7 +92,7 @@ class AnyAcquisitionDataset(Dataset):
         spacings: smallest and largest output spacing in mm.
         copies: output spacings per scan. The first is the finest that the scan allows.
         contrast: shares and strength, see :func:`scripts.transforms.contrast.draw_contrast`.
-        crop_size: voxels of a crop along each axis.
+        crop_size: voxels of a crop along each axis. A smaller volume is padded by voxels without weight.
         batch_size: samples per iteration. The subjects of a batch differ if there are enough.
         repeats: iterations that crop the same simulated scan.
         widening: iterations until the whole range of acquisitions is drawn; 0 for the whole range at once.
@@ -88,7 +100,7 @@ class AnyAcquisitionDataset(Dataset):
         progress: whether to show a progress bar while loading.
 
     Raises:
-        ValueError: when there is no scan, or a volume is smaller than the crop.
+        ValueError: when there is no scan.
     """
 
     def __init__(
@@ -112,22 +124,27 @@ class AnyAcquisitionDataset(Dataset):
         self.crop_size, self.batch_size, self.repeats, self.widening = crop_size, batch_size, repeats, widening
         self.seed = seed
         self.truths: dict[str, list[Truth]] = {}
+        fine = {item.get("subject"): item.get("fine_axes") for item in data}
         for scan in load_scans(data, transform, {"reals": "high-resolution"}, progress)["reals"]:
             self.truths.setdefault(scan.subject, []).extend(
-                self._truth(scan, one, intensity_transform) for one in _spacings(scan, spacings, copies)
+                self._truth(scan, one, intensity_transform, fine.get(scan.subject))
+                for one in _spacings(scan, spacings, copies)[: 1 if fine.get(scan.subject) else copies]
             )
         self._acquired: dict[int, tuple[int, Acquired]] = {}
+        self.low_res_volumes: list[Tensor] = []  # there is no group of LR scans
+        self.high_res_volumes = [copies[0].volume for copies in self.truths.values()]
 
-    def _truth(self, scan: Scan, spacing: float, intensity_transform: Callable | None) -> Truth:
+    def _truth(
+        self, scan: Scan, spacing: float, intensity_transform: Callable | None, fine_axes: Sequence[int] | None
+    ) -> Truth:
         mask = _mask(scan.volume[0].as_tensor())
-        coarsen = KSpaceSpacing([spacing] * 3)
+        coarsen = KSpaceSpacing([spacing] * 3) if fine_axes is None else Identity()
         volume = coarsen(scan.volume)
-        check_size(scan.file, "reals", volume.shape[1:], [self.crop_size] * 3)
         if mask is not None:
             mask = (coarsen(scan.volume.clone().copy_(mask)) > 0.5)[0].as_tensor()
         if intensity_transform is not None:
             volume = intensity_transform({"reals": volume})["reals"]
-        return Truth(volume[0].as_tensor().contiguous(), scan.subject, mask)
+        return _padded(Truth(volume[0].as_tensor().contiguous(), scan.subject, mask, fine_axes), self.crop_size)
 
     def __len__(self) -> int:
         return self.batch_size * self.num_iterations
@@ -159,7 +176,7 @@ class AnyAcquisitionDataset(Dataset):
         truth = copies[rng.integers(len(copies))]
         contrast = draw_contrast(rng, **self.contrast)
         breadth = min(1.0, block * self.repeats / self.widening) if self.widening else 1.0
-        drawn = self.acquisitions.draw(rng, breadth)
+        drawn = self.acquisitions.draw(rng, breadth, truth.fine_axes)
         scan = scan_of(drawn.encodings, truth.volume.shape)
         y = drawn.disturb(scan.acquire(contrast.apply(truth.volume)))
         mask = None if truth.mask is None else scan.acquire(truth.mask.float())
@@ -215,6 +232,16 @@ def _spacings(scan: Scan, allowed: Sequence[float], copies: int) -> list[float]:
     if finest >= allowed[1]:
         return [finest]
     return np.geomspace(finest, allowed[1], copies + 1)[:copies].tolist()
+
+
+def _padded(truth: Truth, size: int) -> Truth:
+    """Append voxels without tissue to the axes that are shorter than a crop."""
+    missing = [max(0, size - n) for n in truth.volume.shape]
+    if not any(missing):
+        return truth
+    mask = torch.ones_like(truth.volume, dtype=torch.bool) if truth.mask is None else truth.mask
+    pad = [number for n in reversed(missing) for number in (0, n)]
+    return truth._replace(volume=F.pad(truth.volume, pad), mask=F.pad(mask, pad))
 
 
 def _mask(volume: Tensor) -> Tensor | None:

@@ -41,12 +41,14 @@ class Outcome(NamedTuple):
         result: one of :data:`RESULTS`. "kept" is a result of an earlier run.
         consistency_psnr: agreement of the prediction with the scan in dB, or empty.
         remarks: reason of a failure or of leaving the scan out, or warnings.
+        assumed: how the scan was acquired, and the output grid, as far as the run found out.
     """
 
     scan: str
     result: str
     consistency_psnr: float | str = ""
     remarks: str = ""
+    assumed: str = ""
 
 
 class ScanEvaluator(SupervisedEvaluator):
@@ -146,7 +148,8 @@ def _failed(scan: str, error: Exception) -> Outcome:
 
 
 def _recorded(scan: str, result: str, record: Mapping[str, Any]) -> Outcome:
-    return Outcome(scan, result, record.get("ConsistencyPSNR", ""), one_line(" ".join(record.get("Warnings", []))))
+    remarks = one_line(" ".join(record.get("Warnings", [])))
+    return Outcome(scan, result, record.get("ConsistencyPSNR", ""), remarks, record.get("Assumed", ""))
 
 
 def report_outcomes(outcomes: Sequence[Outcome], output_dir: PathLike) -> None:

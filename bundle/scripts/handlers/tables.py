@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from monai.config import PathLike
 from monai.handlers import IgniteMetricHandler, from_engine
-from monai.utils import ImageMetaKey, string_list_all_gather
-from torch import nn
+from monai.utils import CommonKeys, ImageMetaKey, convert_to_tensor, string_list_all_gather
+from torch import Tensor, nn
 
 from scripts.handlers.costs import InferenceCosts
 from scripts.metrics import (
@@ -29,6 +30,7 @@ from scripts.metrics import (
     ssim,
     ssim_own_maximum,
 )
+from scripts.physics.output import acquisition_in
 
 __all__ = ["ComparisonTableHandler", "comparison_metrics"]
 
@@ -70,10 +72,27 @@ def comparison_metrics(methods: Sequence[str]) -> dict[str, IgniteMetricHandler]
         'pred_psnr_deep'
     """
     return {
-        f"{method}_{name}": IgniteMetricHandler(VolumeMetric(function), output_transform=from_engine([method, other]))
+        f"{method}_{name}": IgniteMetricHandler(
+            VolumeMetric(function),
+            output_transform=_as_acquired(method) if other == CommonKeys.IMAGE else from_engine([method, other]),
+        )
         for method in methods
         for name, (function, other, _, _) in METRICS.items()
     }
+
+
+def _as_acquired(method: str) -> Callable[[Sequence[Mapping[str, Any]]], tuple[list[Tensor], list[Tensor]]]:
+    """Select a method's volumes and the scans. A volume on the grid of an interpolated scan is acquired again."""
+
+    def select(output: Sequence[Mapping[str, Any]]) -> tuple[list[Tensor], list[Tensor]]:
+        pairs = []
+        for item in output:
+            pred, image = (convert_to_tensor(item[key]) for key in (method, CommonKeys.IMAGE))
+            acquisition = acquisition_in(getattr(item[CommonKeys.IMAGE], "meta", {}))
+            pairs.append((pred, image) if acquisition is None else (acquisition.acquire(pred), item["acquired_scan"]))
+        return tuple(map(list, zip(*pairs, strict=True)))
+
+    return select
 
 
 class ComparisonTableHandler:

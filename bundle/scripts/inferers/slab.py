@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from monai.data import MetaTensor
 from monai.inferers import Inferer, SlidingWindowInferer
 from monai.utils import convert_to_dst_type, convert_to_tensor, fall_back_tuple
 from torch import Tensor
 
+from scripts.physics.description import PER_AXIS, acquisition_vector
+from scripts.physics.output import ACQUISITION, acquisition_from_record
 from scripts.utils.precision import resolve_amp_dtype
+
+
+def described(inputs: Tensor) -> tuple[Tensor, ...]:
+    """The description of the acquisition that the metadata of a batch hold, ``(B, 9)``; empty without one.
+
+    Args:
+        inputs: interpolated volumes, ``(B, 1, H, W, D)``.
+    """
+    records = inputs.meta.get(ACQUISITION) if isinstance(inputs, MetaTensor) else None
+    if records is None:
+        return ()
+    found = [acquisition_from_record(json.loads(one)) for one in ([records] if isinstance(records, str) else records)]
+    return (torch.stack([acquisition_vector(one.encodings, one.voxel) for one in found]).to(inputs.device),)
+
+
+def _turned(description: Tensor, order: Sequence[int]) -> Tensor:
+    """The description ``(B, 9)`` of volumes whose axes were permuted."""
+    return description.unflatten(-1, (3, PER_AXIS))[:, list(order)].flatten(1)
 
 
 class _Spread:
@@ -35,8 +57,10 @@ class SlabInferer(Inferer):
     """Run an inferer in reduced precision where that is fast, and average over orientations of the slabs.
 
     The network takes slabs along the last axis. Each orientation presents another axis of the volume last. The
-    predictions are turned back and averaged. A transposition keeps the grid exact, which a flip would not. Input and
-    output are float32, and the output keeps the input's metadata.
+    predictions are turned back and averaged. A description of the acquisition, three numbers per axis, turns with the
+    volume. It is an argument, or follows from the metadata of :class:`scripts.transforms.InterpolateAcquiredd`. A
+    transposition keeps the grid exact, which a flip would not. Input and output are float32, and the output keeps the
+    input's metadata.
 
     A sliding window as large as the volume is skipped where it changes nothing. It would hold the prediction several
     times: weighted, summed and normalised.
@@ -85,7 +109,7 @@ class SlabInferer(Inferer):
         Args:
             inputs: LR volumes, ``(B, 1, H, W, D)``.
             network: maps them to ``(B, 1, sH, sW, sD)``.
-            args: further arguments of ``network``.
+            args: further arguments of ``network``. The first one is the description of the acquisition, ``(B, 9)``.
             kwargs: further keyword arguments of ``network``.
 
         Returns:
@@ -95,11 +119,13 @@ class SlabInferer(Inferer):
             ValueError: when the predictions of the orientations differ in size.
         """
         volume = convert_to_tensor(inputs, dtype=torch.float32)
+        args = args or described(inputs)
         predictor = self._in_reduced_precision(network, volume.device)
         pred = first = None
         spread = _Spread()
         for order in self.orientations:
-            turned = self._infer(volume.permute(0, 1, *(axis + 2 for axis in order)), predictor, *args, **kwargs)
+            told = [_turned(one, order) for one in args[:1]] + list(args[1:])
+            turned = self._infer(volume.permute(0, 1, *(axis + 2 for axis in order)), predictor, *told, **kwargs)
             upright = turned.permute(0, 1, *(order.index(axis) + 2 for axis in range(3)))
             self._check_size(pred, upright)
             if self.disagreement:

@@ -1,6 +1,7 @@
 """Networks: ours, those of the compared papers, and baselines without learning. Only configs instantiate them.
 
-* Ours: :class:`FoldedNet` for any acquisition; :class:`VolumetricNet` and :class:`VolumetricDegradationNet`, with 3-D convolutions.
+* Ours, with 3-D convolutions: :class:`FoldedNet` for any acquisition, and :class:`VolumetricNet` and
+  :class:`VolumetricDegradationNet` for fixed factors.
 * UDEAN's: :class:`SuperResolutionNet`, :class:`DegradationNet`, :class:`VGGDiscriminator` and :class:`ProjectionHead`,
   with 2-D convolutions on thin slabs.
 * Other methods': :class:`TranslationNet` and :class:`CleanedSuperResolutionNet` (Pseudo-SR),

@@ -1,6 +1,8 @@
-"""The network for any acquisition: it folds the interpolated scan, so that it sees the whole output grid at low cost."""
+"""The network for any acquisition: it folds the interpolated scan and restores it on the output grid."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -56,8 +58,9 @@ class FoldedNet(nn.Module):
     3 x 3 x 3 convolutions follow, then depth-to-space. The result is added to the input. The untrained network is
     therefore the interpolation, exactly.
 
-    A vector describes the acquisition. A small perceptron turns it into one scale and one shift per feature of every
-    block (FiLM, https://arxiv.org/abs/1709.07871). Without the vector the network is blind: scales are 1, shifts are 0.
+    A vector describes the acquisition. A small perceptron turns it into one scale and one shift per feature, in every
+    block, behind the first convolution and before the last one (FiLM, https://arxiv.org/abs/1709.07871). Without the
+    vector the network is blind: scales are 1, shifts are 0.
 
     ``reach`` says how far the network sees: an output voxel depends on input voxels at most ``reach`` away, per axis.
 
@@ -91,14 +94,15 @@ class FoldedNet(nn.Module):
         super().__init__()
         self.conditions = conditions
         self.voxels_per_pass = voxels_per_pass
+        self.output_scale = OUTPUT_SCALE
         self.folded_reach = 2 + num_groups * (2 * num_blocks + 1)  # one block of 2 x 2 x 2 voxels per convolution
         self.reach = 2 * self.folded_reach + 1  # from one corner of a block to the opposite corner of another
-        self.sizes = [num_blocks * 2 * num_features, (num_groups - 1) * num_blocks * 2 * num_features]
-        self.num_blocks = num_blocks
+        self.modulated = [1 + num_blocks, (num_groups - 1) * num_blocks + 1]  # places in encoder and decoder
         groups = [modulated_group(num_features, num_blocks) for _ in range(num_groups)]
-        self.encoder = streamed(nn.Sequential(conv3x3x3(PHASES, num_features), *groups[:1]))
-        self.decoder = streamed(nn.Sequential(*groups[1:], conv3x3x3(num_features, PHASES)))
-        self.modulation = nn.Sequential(nn.Linear(conditions, hidden), nn.ReLU(), nn.Linear(hidden, sum(self.sizes)))
+        self.encoder = streamed(nn.Sequential(conv3x3x3(PHASES, num_features), FeatureModulation(), *groups[:1]))
+        self.decoder = streamed(nn.Sequential(*groups[1:], FeatureModulation(), conv3x3x3(num_features, PHASES)))
+        values = 2 * num_features * sum(self.modulated)
+        self.modulation = nn.Sequential(nn.Linear(conditions, hidden), nn.ReLU(), nn.Linear(hidden, values))
         initialize_branches(self, first=self.encoder[0], last=self.decoder[-1], zero_last=True, seed=seed)
         nn.init.zeros_(self.modulation[-1].weight)
 
@@ -131,10 +135,25 @@ class FoldedNet(nn.Module):
     def decode(self, features: Tensor, x: Tensor, acquisition: Tensor | None = None) -> Tensor:
         """Features to the restored volume, the shape of ``x``, to which the residual is added."""
         told = self._told(acquisition, x.shape[0])
-        return x + self._residual(self.decoder(channels_last(features), told=told[self.num_blocks :]), x)
+        return x + self._residual(self.decoder(channels_last(features), told=told[self.modulated[0] :]), x)
+
+    def grown(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The weights of a :class:`.VolumetricNet` for 2x2x2, extended so that this network does the same.
+
+        Every second voxel of a zero-filled scan is the scan, so the old first layer reads the first of the 8 phases.
+        Weights of this network, or of one with another number of layers, come back unchanged.
+        """
+        own = self.state_dict()
+        trunk = [name for name in own if not name.startswith("modulation.")]
+        if weights.keys() >= set(trunk) or len(weights) != len(trunk):
+            return dict(weights)
+        state = {**own, **dict(zip(trunk, weights.values(), strict=True))}
+        state[trunk[0]] = torch.zeros_like(own[trunk[0]])
+        state[trunk[0]][:, :1] = weights[trunk[0]]
+        return state
 
     def _told(self, acquisition: Tensor | None, batch: int) -> list[Tensor]:
-        """Scale and shift ``(B, 2 * num_features, 1, 1, 1)`` of every block, in the order of the blocks."""
+        """Scale and shift ``(B, 2 * num_features, 1, 1, 1)`` of every modulation, in their order."""
         if acquisition is None or self.conditions == 0:
             return []
         if list(acquisition.shape) != [batch, self.conditions]:
@@ -142,12 +161,12 @@ class FoldedNet(nn.Module):
                 f"acquisition must have shape {[batch, self.conditions]}, one description per volume, got "
                 f"{list(acquisition.shape)}."
             )
-        blocks = sum(self.sizes) * self.num_blocks // self.sizes[0]
-        return list(self.modulation(acquisition)[:, :, None, None, None].chunk(blocks, dim=1))
+        values = self.modulation(acquisition)[:, :, None, None, None]
+        return list(values.chunk(sum(self.modulated), dim=1))
 
     def _residual(self, phases: Tensor, x: Tensor) -> Tensor:
         """What the network adds to ``x``, from the phases of the last layer."""
-        return OUTPUT_SCALE * unfold(phases)[:, :, : x.shape[2], : x.shape[3], : x.shape[4]]
+        return self.output_scale * unfold(phases)[:, :, : x.shape[2], : x.shape[3], : x.shape[4]]
 
     def _in_parts(self, folded: Tensor, told: list[Tensor], step: int) -> Tensor:
         """The phases of the last layer. The first axis passes ``step`` slices at a time, see :mod:`.streaming`."""

@@ -6,7 +6,8 @@ from .blind_sr import BlindSR
 from .cyclegan import CycleGAN
 from .dasr import DASR, DASRDegradation
 from .pseudo_sr import PseudoSR
+from .restoration import Restoration
 from .supervised import Supervised
 from .udean import UDEAN
 
-__all__ = ["DASR", "UDEAN", "BlindSR", "CycleGAN", "DASRDegradation", "PseudoSR", "Supervised"]
+__all__ = ["DASR", "UDEAN", "BlindSR", "CycleGAN", "DASRDegradation", "PseudoSR", "Restoration", "Supervised"]

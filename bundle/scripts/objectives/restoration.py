@@ -10,7 +10,7 @@ from torch import Tensor
 from .base import Objective, Terms
 
 CROP = (1, 2, 3, 4)
-SMALLEST_ERROR = 0.002  # of the interpolation; below it there is nothing to learn, and a weight would grow without bound
+SMALLEST_ERROR = 0.002  # of the interpolation; a smaller one leaves nothing to learn and would weigh too much
 
 
 class Restoration(Objective):

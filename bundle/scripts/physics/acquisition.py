@@ -24,7 +24,7 @@ from scripts.physics.filters import UNFILTERED, Filter, separable_window
 from scripts.physics.kspace import centred_frequencies
 from scripts.physics.spectra import band_frequencies, power_spectrum
 
-__all__ = ["RECOGNITION", "Acquisition", "RecognitionSettings", "measure_acquisition"]
+__all__ = ["RECOGNITION", "Acquisition", "RecognitionSettings", "filled_band", "measure_acquisition"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class RecognitionSettings:
     evidence_per_part: float = 0.8  # dB rms that each part of a filter must explain
     largest_misfit: float = 1.7  # dB rms above which no filter explains the power; plain scans stay below 1.5
     cliff: float = 15.0  # dB within two bins, where k-space ends; the steepest filter falls by 9
+    sharpness: float = 12.0  # dB across four frequencies at the end of an interpolated k-space; a blur is less sharp
     earliest_cliff: float = 0.3  # share of the band below which k-space does not end
     corner_deficit: float = 15.0  # dB by which the power beyond the ellipsoid is lower when the corners are empty
 
@@ -128,11 +129,54 @@ def measure_acquisition(volume: Tensor, axes: Sequence[int] = (0, 1, 2)) -> Acqu
     return scan._replace(elliptical=_corners_are_empty(power, radii, scan))
 
 
-def _profile(power: np.ndarray, radii: Sequence[np.ndarray], axis: int) -> tuple[np.ndarray, np.ndarray]:
-    """Edges of the bins along an axis, and the power in dB in each bin, in a tube around the axis."""
+def filled_band(volume: Tensor, axes: Sequence[int] = (0, 1, 2)) -> list[float | None]:
+    """The share of the band that k-space fills along each axis: below 1 when the stored matrix was interpolated.
+
+    Args:
+        volume: ``(H, W, D)``, in any units.
+        axes: the axes to examine.
+
+    Returns:
+        the share, to a single frequency; None along the other axes, and along an axis of fewer than 32 voxels.
+
+    Example:
+        >>> from scripts.physics.kspace import zero_fill
+        >>> filled_band(zero_fill(torch.rand(48, 64, 64), [64], [0]), axes=[0])
+        [0.75, None, None]
+    """
+    usable = [axis for axis in axes if volume.shape[axis] >= 4 * RECOGNITION.fewest_bins]
+    if not usable:
+        return [None] * 3
+    power = power_spectrum(volume, (0, 1, 2)).double().cpu().numpy()
+    radii = band_frequencies(volume.shape, (1, 1, 1), (1, 1, 1))
+    return [_end_of_band(power, radii, axis) if axis in usable else None for axis in range(3)]
+
+
+def _end_of_band(power: np.ndarray, radii: Sequence[np.ndarray], axis: int) -> float:
+    edges, level = _profile(power, radii, axis)
+    end = _cliff(edges, level)
+    if end == len(level):
+        return 1.0
+    steps = np.unique(radii[axis])
+    line = np.array([_line(power, radii, axis)[radii[axis] == one].mean() for one in steps])
+    halfway = 10 ** ((level[end - 1] + level[end + 1 :].max()) / 20)  # in dB, between both sides of the cliff
+    last = int(np.flatnonzero(line > halfway).max()) - 1  # the window widens k-space by one frequency
+    before, after = (
+        10 * np.log10(part.mean() + 1e-30) for part in (line[last - 2 : last + 1], line[last + 3 : last + 6])
+    )
+    return float(steps[last]) if before - after > RECOGNITION.sharpness else 1.0
+
+
+def _line(power: np.ndarray, radii: Sequence[np.ndarray], axis: int) -> np.ndarray:
+    """The power along an axis, in a tube around it."""
     narrow = [np.flatnonzero(r < RECOGNITION.tube_radius) for r in radii]
     tube = [np.arange(len(r)) if other == axis else narrow[other] for other, r in enumerate(radii)]
-    line = power[np.ix_(*tube)].mean(tuple(other for other in range(3) if other != axis))
+    return power[np.ix_(*tube)].mean(tuple(other for other in range(3) if other != axis))
+
+
+def _profile(power: np.ndarray, radii: Sequence[np.ndarray], axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """Edges of the bins along an axis, and the power in dB in each bin, in a tube around the axis."""
+    line = _line(power, radii, axis)
     bins = min(RECOGNITION.most_bins, len(np.unique(radii[axis])) // 2)
     index = np.minimum((radii[axis] * bins).astype(int), bins - 1)
     level = np.bincount(index, line, bins) / np.bincount(index, minlength=bins)

@@ -9,7 +9,7 @@ $$\hat y \leftarrow \hat y + W D, \qquad W = \frac{H P_{err}}{(H^2 + \delta^2) P
 has the least expected error. $P_{err}$ is the power of the prediction's error. $P_{noise}$ is the power of the noise
 that the scan has and the wanted image lacks. $\delta$ is the error of the transfer. In each shell of k-space,
 $P_{err}$ is the part of the discrepancy beyond the noise. $H = 1$ and $P_{noise} = \delta = 0$ put back the whole
-acquisition.
+acquisition. Along slices the profile is uncertain, so only a part is put back, see ``SLICE_REGULARISATION``.
 
 The weight depends on the wanted image:
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-__all__ = ["interpolate_axis", "interpolate_cubic", "keys_kernel"]
+__all__ = ["interpolate_axis", "interpolate_cubic", "keys_kernel", "lanczos_matrix"]
 
 
 def keys_kernel(distance: Tensor) -> Tensor:
@@ -29,6 +29,31 @@ def keys_kernel(distance: Tensor) -> Tensor:
     inner = (1.5 * d - 2.5) * d**2 + 1
     outer = ((-0.5 * d + 2.5) * d - 4) * d + 2
     return torch.where(d <= 1, inner, torch.where(d < 2, outer, torch.zeros_like(d)))
+
+
+LOBES = 4  # of the windowed sinc, on either side
+
+
+def lanczos_matrix(places: Tensor, size: int) -> Tensor:
+    """The windowed sinc of Lanczos with four lobes, whose rows sum to 1. Beyond its ends the scan repeats its end.
+
+    Args:
+        places: ``(N,)`` in samples of the scan.
+        size: of the scan.
+
+    Returns:
+        ``(N, size)``.
+
+    Example:
+        >>> [round(weight, 3) for weight in lanczos_matrix(torch.tensor([1.5]), 4)[0].tolist()]
+        [-0.119, 0.619, 0.619, -0.119]
+    """
+    taps = torch.arange(-LOBES, size + LOBES, dtype=places.dtype)
+    distance = places.clamp(-1, size)[:, None] - taps
+    weights = torch.where(distance.abs() < LOBES, torch.sinc(distance) * torch.sinc(distance / LOBES), 0.0)
+    ends = taps.long().clamp(0, size - 1)
+    summed = torch.zeros(len(places), size, dtype=places.dtype).index_add_(1, ends, weights)
+    return summed / summed.sum(1, keepdim=True)
 
 
 def interpolate_cubic(x: Tensor, scale_factor: int, dim: int | Sequence[int], centred: bool = False) -> Tensor:

@@ -20,6 +20,9 @@ from scripts.physics.encoding import Encoding, SliceSelection, covered, encoding
 __all__ = ["SLICE_REGULARISATION", "SeparableAcquisition", "receive", "vary_slice_gain"]
 
 
+# of soft data consistency along slices, whose profile is uncertain. Chosen on one scan with a linear predictor that was
+# fitted to others. Where the profile was a box or the thickness 20 % wrong, it cost at most 0.07 dB, an exact fit 0.32.
+# With noise (SNR 25) it cost up to 0.5 dB, an exact fit 2.1, unless the shells' weights recognise that noise.
 SLICE_REGULARISATION = 1.0
 LEAST_EIGENVALUE = 1e-6  # share of the largest one below which a direction counts as not acquired
 AXES = (-3, -2, -1)

@@ -1,15 +1,15 @@
 """Transforms from a scan's file to the network and back, by what they act on.
 
-* File: reading (formats, nifti, nrrd, dicom and its frames), naming and saving.
-* Grid: grid, registration and misalignment.
+* File: reading (formats, nifti, nrrd, dicom and its frames), evidence, naming and saving.
+* Grid: grid, interpolate, registration and misalignment.
 * Voxels: intensity, masks and familiarity.
 * k-space: acquisition, acquire, degradation, simulation and consistency.
 * Prediction: results.
 
 A transform of one volume comes as a pair: the array transform takes a channel-first volume, and its ``...d`` twin takes
 a dictionary. A transform of several volumes takes a dictionary only. The metadata of a ``MetaTensor`` follow. The field
-of view and the position of voxel 0 never change; the spacing may. Only :class:`Acquire` moves voxel 0, to the first
-slice.
+of view and the position of voxel 0 never change; the spacing may. Only :class:`Acquire` and
+:class:`InterpolateAcquiredd` move voxel 0, to the first slice and back.
 """
 
 from scripts.transforms.acquire import Acquire, Acquired
@@ -26,6 +26,7 @@ from scripts.transforms.grid import (
     KSpaceSpacingd,
 )
 from scripts.transforms.intensity import ScaleIntensityRobust, ScaleIntensityRobustd
+from scripts.transforms.interpolate import InterpolateAcquiredd, SimulateAcquiredd
 from scripts.transforms.masks import ErodeMask, ErodeMaskd
 from scripts.transforms.misalignment import Misalignd
 from scripts.transforms.reading import CheckVolume, CheckVolumed, LoadImageStrictd
@@ -46,6 +47,7 @@ __all__ = [
     "DeclareRestoredGridd",
     "ErodeMask",
     "ErodeMaskd",
+    "InterpolateAcquiredd",
     "InterpolateBaselinesd",
     "KSpaceSpacing",
     "KSpaceSpacingd",
@@ -59,6 +61,7 @@ __all__ = [
     "SaveImageDerivatived",
     "ScaleIntensityRobust",
     "ScaleIntensityRobustd",
+    "SimulateAcquiredd",
     "SplitDisagreementd",
     "Subsample",
     "Subsampled",

@@ -31,6 +31,7 @@ class Acquire(InvertibleTransform):
         ValueError: when there are not three encodings. When called, if the volume does not have three axes.
 
     Example:
+        >>> import torch
         >>> from scripts.physics.encoding import SliceSelection
         >>> Acquire((None, None, SliceSelection(5.0, 4.0)))(torch.rand(1, 16, 16, 40)).shape
         torch.Size([1, 16, 16, 8])
@@ -48,14 +49,14 @@ class Acquire(InvertibleTransform):
             raise ValueError(f"{file_name(img)}: expected a volume of the shape (C, H, W, D), got {tuple(img.shape)}.")
         acquisition = self._of(img.shape[1:], spacing(img))
         info = {**self.get_transform_info(), TraceKeys.EXTRA_INFO: {"voxel": spacing(img).tolist()}}
-        return on_grid(acquisition.acquire(plain(img)), img, _affine(acquisition), info)
+        return on_grid(acquisition.acquire(plain(img)), img, scan_to_grid(acquisition), info)
 
     def inverse(self, data: Tensor) -> Tensor:
         """Interpolate a scan to the grid of the volume."""
         trace = self.pop_transform(data)
         size = [int(n) for n in trace[TraceKeys.ORIG_SIZE]]
         acquisition = self._of(size, trace[TraceKeys.EXTRA_INFO]["voxel"])
-        return on_grid(acquisition.interpolate(plain(data)), data, np.linalg.inv(_affine(acquisition)))
+        return on_grid(acquisition.interpolate(plain(data)), data, np.linalg.inv(scan_to_grid(acquisition)))
 
     def _of(self, shape: Sequence[int], voxel: Sequence[float]) -> SeparableAcquisition:
         mm = [float(one) for one in voxel]
@@ -63,8 +64,8 @@ class Acquire(InvertibleTransform):
         return SeparableAcquisition.of_volume(encodings, shape, mm)
 
 
-def _affine(acquisition: SeparableAcquisition) -> np.ndarray:
-    """From voxels of the scan to voxels of the volume."""
+def scan_to_grid(acquisition: SeparableAcquisition) -> np.ndarray:
+    """The affine from voxels of the scan to voxels of the output grid."""
     affine = np.diag([*(one.spacing for one in acquisition.encodings), 1.0])
     affine[:3, :3] /= np.asarray(acquisition.voxel)[:, None]
     affine[:3, 3] = acquisition.start
@@ -80,6 +81,7 @@ class Acquired(MapTransform, InvertibleTransform):
         allow_missing_keys: whether a key may be absent.
 
     Example:
+        >>> import torch
         >>> from scripts.physics.encoding import FrequencyEncoding
         >>> in_plane = FrequencyEncoding(1.5)
         >>> Acquired("image", (in_plane, in_plane, None))({"image": torch.rand(1, 16, 16, 8)})["image"].shape

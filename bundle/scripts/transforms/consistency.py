@@ -11,14 +11,17 @@ from monai.config import KeysCollection, PathLike
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.utils import convert_to_tensor
-from nibabel.orientations import aff2axcodes
 from torch import Tensor
 
 from scripts.physics.acquisition import RECOGNITION, Acquisition, measure_acquisition
 from scripts.physics.consistency import gain_and_shift, in_band, soft_data_consistency
 from scripts.physics.degradation import Degradation, read_degradation
+from scripts.physics.encoding import SliceSelection
 from scripts.physics.kspace import data_consistency
-from scripts.transforms.utils import file_name, plain, spatial_dims, warn
+from scripts.physics.output import is_truncation
+from scripts.physics.separable import SeparableAcquisition
+from scripts.transforms.interpolate import acquisition_of
+from scripts.transforms.utils import axis_names, file_name, plain, spatial_dims, warn
 
 __all__ = ["DataConsistencyd", "consistency_mode"]
 
@@ -76,12 +79,17 @@ class DataConsistencyd(MapTransform):
       degradation.
     * ``off``: put back nothing.
 
+    An interpolated image has its scan under ``acquired_key`` and its acquisition in its metadata, see
+    :class:`scripts.transforms.InterpolateAcquiredd`. ``auto`` then stays off for a scan of slices: with a wrong slice
+    profile, or with noise, it would do harm. ``soft`` and ``hard`` also work for slices.
+
     The metadata of the image record its action under ``data_consistency``, and its warnings under ``warnings``.
     ``Invertd`` copies both to the metadata of the prediction.
 
     Args:
         keys: the predictions.
-        image_key: the acquired volume.
+        image_key: the acquired volume, or what the interpolation made of it.
+        acquired_key: the acquired volume of an interpolated image, where there is one.
         mode: see above and :func:`consistency_mode`.
         degradation: of the scan's group, for ``soft`` and ``auto``: an estimate, or its file.
         allow_missing_keys: whether a key may be absent.
@@ -101,12 +109,14 @@ class DataConsistencyd(MapTransform):
         self,
         keys: KeysCollection = "pred",
         image_key: Hashable = "image",
+        acquired_key: Hashable = "acquired",
         mode: str | bool = "hard",
         degradation: Degradation | PathLike | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.image_key = image_key
+        self.acquired_key = acquired_key
         self.mode = consistency_mode(mode)
         if degradation is not None and self.mode == "hard":
             raise ValueError(
@@ -120,26 +130,31 @@ class DataConsistencyd(MapTransform):
         d = dict(data)
         for key in self.key_iterator(d):
             if self.mode != "off":
-                d[key] = self._consistent(d[key], d[self.image_key])
+                image, acquisition = d[self.image_key], acquisition_of(d[self.image_key])
+                scan = d[self.acquired_key] if acquisition is not None else image
+                d[key] = self._consistent(d[key], image, scan, acquisition)
         return d
 
-    def _consistent(self, pred: Tensor, image: Tensor) -> Tensor:
-        sizes, acquired = tuple(pred.shape[1:]), tuple(image.shape[1:])
-        if len(sizes) != len(acquired) or any(n % m for n, m in zip(sizes, acquired, strict=True)):
-            raise ValueError(
-                f"{file_name(image)}: expected a prediction of whole multiples of the image's size {acquired}, "
-                f"got {sizes}. Apply data consistency before the prediction is resampled, cropped or reoriented."
-            )
-        values, scan = plain(pred), plain(image).to(pred.device, pred.dtype)
+    def _consistent(
+        self, pred: Tensor, image: Tensor, acquired: Tensor, acquisition: SeparableAcquisition | None
+    ) -> Tensor:
+        _check_sizes(pred, image, acquired, acquisition)
+        values, scan = plain(pred), plain(acquired).to(pred.device, pred.dtype)
+        if acquisition is not None and is_truncation(acquisition):
+            acquisition = None
         if self.mode != "hard" and len(values) != 1:
             raise ValueError(
                 f"{file_name(image)}: data_consistency {self.mode} expects a prediction of one channel, got "
                 f"{len(values)}. Split its channels before, or set data_consistency to hard or off."
             )
         if self.mode == "hard":
-            values, done = data_consistency(values, scan, spatial_dims(pred)), "hard"
+            done = "hard"
+            if acquisition is None:
+                values = data_consistency(values, scan, spatial_dims(pred))
+            else:
+                values = acquisition.make_consistent(values, scan)
         else:
-            values, done, warning = self._weighted(values, scan, _axis_names(image))
+            values, done, warning = self._weighted(values, scan, axis_names(image), acquisition)
             if warning and isinstance(image, MetaTensor):
                 warn(image, warning)
         if isinstance(image, MetaTensor):
@@ -147,16 +162,21 @@ class DataConsistencyd(MapTransform):
         out = convert_to_tensor(values, track_meta=isinstance(pred, MetaTensor))
         return out.copy_meta_from(pred) if isinstance(pred, MetaTensor) else out
 
-    def _weighted(self, pred: Tensor, scan: Tensor, names: Sequence[str]) -> tuple[Tensor, str, str]:
+    def _weighted(
+        self, pred: Tensor, scan: Tensor, names: Sequence[str], acquisition: SeparableAcquisition | None
+    ) -> tuple[Tensor, str, str]:
         """The prediction with the scan's k-space as far as it can be trusted, a record of this, and a warning."""
+        slices = acquisition is not None and any(isinstance(one, SliceSelection) for one in acquisition.encodings)
+        if slices and self.mode == "auto":
+            return pred, "off: the scan has slices, whose profile is not known", ""
         try:
             transfer, remark = self._transfer(pred[0], scan[0], names)
-            kspaces = in_band(pred[0], scan[0])
+            kspaces = in_band(pred[0], scan[0], acquisition)
             if self.mode == "auto":
                 _check_brightness_and_place(*kspaces)
         except _AssumptionError as error:
             return pred, f"off: {error}", f"Data consistency is off: {error}"
-        values, share = soft_data_consistency(pred[0], scan[0], *transfer, kspaces)
+        values, share = soft_data_consistency(pred[0], scan[0], *transfer, kspaces, acquisition)
         done = f"{share:.2f} of the acquired k-space"
         if not remark:
             return values[None], done, ""
@@ -187,6 +207,22 @@ class DataConsistencyd(MapTransform):
         window = measured.window(scan.shape)
         filtered = bool(((window > 0) & (window < 1)).any())
         return _Transfer(window, None, FILTER_ERROR * filtered), measured.describe(names)
+
+
+def _check_sizes(pred: Tensor, image: Tensor, scan: Tensor, acquisition: SeparableAcquisition | None) -> None:
+    sizes, acquired = tuple(pred.shape[1:]), tuple(scan.shape[1:])
+    if acquisition is not None:
+        if (sizes, acquired) != (tuple(acquisition.shape), tuple(acquisition.scan_shape)):
+            raise ValueError(
+                f"{file_name(image)}: expected a prediction of {tuple(acquisition.shape)} voxels from a scan of "
+                f"{tuple(acquisition.scan_shape)}, got {sizes} and {acquired}. Apply data consistency before the "
+                "prediction is resampled, cropped or reoriented."
+            )
+    elif len(sizes) != len(acquired) or any(n % m for n, m in zip(sizes, acquired, strict=True)):
+        raise ValueError(
+            f"{file_name(image)}: expected a prediction of whole multiples of the image's size {acquired}, "
+            f"got {sizes}. Apply data consistency before the prediction is resampled, cropped or reoriented."
+        )
 
 
 def _check_brightness_and_place(acquired: Tensor, predicted: Tensor) -> None:
@@ -231,10 +267,3 @@ def _check_group(measured: Acquisition | None, group: Degradation, axes: Sequenc
                 f"{CONTRADICTION:g}, but its spectrum shows another ({one.family}), which differs by {difference:.2f}. "
                 "Estimate the degradation on scans like this one."
             )
-
-
-def _axis_names(image: Tensor) -> tuple[str, ...]:
-    """The codes of the volume's axes such as R, A, S; their numbers without an affine."""
-    if not isinstance(image, MetaTensor):
-        return tuple(str(axis) for axis in range(image.ndim - 1))
-    return tuple(map(str, aff2axcodes(np.asarray(image.affine))))

@@ -32,7 +32,7 @@ class Contrast(NamedTuple):
 
     Example:
         >>> inverted = Contrast((0.0, 0.5, 1.0, 0.5, 0.2))
-        >>> inverted.apply(torch.tensor([0.0, 0.5, 1.0]).expand(1, 1, 3))[0, 0].numpy().round(2).tolist()
+        >>> inverted.apply(torch.tensor([0.0, 0.5, 1.0]).expand(1, 1, 3))[0, 0].double().numpy().round(2).tolist()
         [0.0, 0.64, 0.2]
     """
 
@@ -55,7 +55,9 @@ class Contrast(NamedTuple):
         return part
 
 
-def draw_contrast(rng: np.random.Generator, changed: float = 0.6, biased: float = 0.5, strength: float = 0.15) -> Contrast:
+def draw_contrast(
+    rng: np.random.Generator, changed: float = 0.6, biased: float = 0.5, strength: float = 0.15
+) -> Contrast:
     """Draw a contrast: half of the changed ones are monotone, the others bend back, as inverted contrasts do.
 
     Args:

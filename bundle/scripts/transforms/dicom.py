@@ -6,6 +6,7 @@ stands for it. An enhanced file of many frames is a series of its own, unless it
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -169,7 +170,7 @@ def read_dicom(path: Path) -> Volume:
             if frame.path == file:
                 scaled = pixels[frame.index].astype(np.float64) * frame.slope + frame.intercept
                 values[..., place] = scaled.T
-    return Volume(values, LPS_TO_RAS @ affine, tuple(warnings))
+    return Volume(values, LPS_TO_RAS @ affine, tuple(warnings), json.dumps(frames[0].protocol))
 
 
 def _left_out(folder: Path) -> list[str]:

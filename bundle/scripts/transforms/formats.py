@@ -49,11 +49,13 @@ class Volume(NamedTuple):
         values: voxels ``(X, Y, Z)`` or, of a series of volumes, ``(X, Y, Z, ...)``.
         affine: from voxels to mm in the RAS frame.
         warnings: remarks for the user.
+        protocol: attributes of the header that say how the scan was acquired, as JSON; empty where there are none.
     """
 
     values: np.ndarray
     affine: np.ndarray
     warnings: tuple[str, ...] = ()
+    protocol: str = ""
 
 
 def first_bytes(path: PathLike) -> bytes:

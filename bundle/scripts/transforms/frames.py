@@ -23,6 +23,7 @@ MACROS = (
     "PlanePositionSequence",
     "PlaneOrientationSequence",
     "PixelMeasuresSequence",
+    "MRFOVGeometrySequence",
     "PixelValueTransformationSequence",
     "FrameContentSequence",
     "MREchoSequence",
@@ -51,6 +52,21 @@ DIFFERENCES = (
     "FrameAcquisitionNumber",
     "AcquisitionTime",
     "ContentTime",
+)
+# attributes that say how the scan was acquired, classic and enhanced
+PROTOCOL = (
+    "MRAcquisitionType",
+    "SliceThickness",
+    "SpacingBetweenSlices",
+    "PixelSpacing",
+    "ImageOrientationPatient",
+    "ImageType",
+    "AcquisitionMatrix",
+    "MRAcquisitionFrequencyEncodingSteps",
+    "MRAcquisitionPhaseEncodingStepsInPlane",
+    "PercentSampling",
+    "PercentPhaseFieldOfView",
+    "InPlanePhaseEncodingDirection",
 )
 MOSAIC_COUNT = (0x0019, 0x100A)  # Siemens: number of images in a mosaic
 NATIVE = {  # transfer syntaxes that pydicom decodes without a further package
@@ -81,6 +97,7 @@ class Frame(NamedTuple):
         intercept: units of the stored value 0.
         instance: the SOP instance UID of its file.
         labels: the attributes in which volumes of one series may differ.
+        protocol: the attributes that say how it was acquired.
     """
 
     path: Path
@@ -93,6 +110,7 @@ class Frame(NamedTuple):
     intercept: float
     instance: str
     labels: dict[str, str]
+    protocol: dict[str, Any]
 
 
 def read_frames(path: Path) -> list[Frame]:
@@ -174,6 +192,7 @@ def _frame(path: Path, header: Dataset, index: int, groups: Sequence[Dataset]) -
         intercept,
         str(header.get("SOPInstanceUID", path)),
         {keyword: str(value) for keyword in DIFFERENCES if (value := get(keyword)) is not None},
+        {keyword: _plain(value) for keyword in PROTOCOL if (value := get(keyword)) is not None},
     )
 
 
@@ -182,6 +201,11 @@ def _macros(groups: Sequence[Dataset]) -> Iterator[Dataset]:
     for group in reversed(groups):
         for keyword in MACROS:
             yield from (group.get(keyword) or [])[:1]
+
+
+def _plain(value: Any) -> Any:
+    """An attribute as a text, or as a list of texts."""
+    return str(value) if isinstance(value, str) or not hasattr(value, "__iter__") else [str(one) for one in value]
 
 
 def _numbers(value: Any) -> np.ndarray:

@@ -17,6 +17,7 @@ from monai.utils import ImageMetaKey, MetaKeys, SpaceKeys, ensure_tuple_rep
 from torch import Tensor
 
 from scripts.transforms.dicom import read_dicom
+from scripts.transforms.evidence import PROTOCOL
 from scripts.transforms.formats import HeaderError, Volume, describe, identify, partner
 from scripts.transforms.nifti import VOXEL_FILES, read_analyze, read_mgh, read_nifti
 from scripts.transforms.nrrd import read_metaimage, read_nrrd
@@ -131,6 +132,8 @@ def _as_tensor(volume: Volume, path: Path) -> MetaTensor:
         MetaKeys.SPACE: SpaceKeys.RAS,
         ImageMetaKey.FILENAME_OR_OBJ: str(path),
     }
+    if volume.protocol:
+        meta[PROTOCOL] = volume.protocol
     img = MetaTensor.ensure_torch_and_prune_meta(np.ascontiguousarray(values), meta)
     for text in volume.warnings:
         warn(img, text)
@@ -147,9 +150,12 @@ SMALLEST_BOX_SHARE = 0.1  # volume of a voxel over that of a box with its edges;
 class CheckVolume(Transform):
     """Refuse volumes that the networks cannot process. A valid volume passes unchanged.
 
-    A valid volume has three spatial axes of at least 8 voxels and one channel. Its voxels are finite and not all the
+    A valid volume has three spatial axes of enough voxels and one channel. Its voxels are finite and not all the
     same. Its spacing is finite and positive, and its axes span a volume. A volume that was probably clipped passes with
     a warning in its metadata.
+
+    Args:
+        smallest: voxels that each axis must have.
 
     Raises:
         ValueError: when called with another volume.
@@ -159,6 +165,9 @@ class CheckVolume(Transform):
         Traceback (most recent call last):
         ValueError: volume: expected one channel, got 2 of shape (16, 16, 16). Extract one volume of the series...
     """
+
+    def __init__(self, smallest: int = SMALLEST_SIZE) -> None:
+        self.smallest = smallest
 
     def __call__(self, img: Tensor) -> Tensor:
         """Check a channel-first volume, which should have the shape ``(1, H, W, D)``."""
@@ -176,8 +185,8 @@ class CheckVolume(Transform):
             yield "a volume of 3 spatial axes", f"{img.ndim - 1} of shape {shape[1:]}", "Use a 3-D acquisition."
         if shape[0] != 1:
             yield "one channel", f"{shape[0]} of shape {shape[1:]}", "Extract one volume of the series, or average it."
-        if min(shape[1:]) < SMALLEST_SIZE:
-            smallest = (SMALLEST_SIZE,) * 3
+        if min(shape[1:]) < self.smallest:
+            smallest = (self.smallest,) * 3
             yield f"at least {smallest} voxels", f"{shape[1:]}", "Use a larger field of view, or leave it out."
         values = plain(img)
         if bad := int((~torch.isfinite(values)).sum()):
@@ -216,6 +225,7 @@ class CheckVolumed(MapTransform):
 
     Args:
         keys: the volumes to check.
+        smallest: voxels that each axis must have.
         allow_missing_keys: whether a key may be absent.
 
     Example:
@@ -223,9 +233,9 @@ class CheckVolumed(MapTransform):
         torch.Size([1, 16, 16, 16])
     """
 
-    def __init__(self, keys: KeysCollection, allow_missing_keys: bool = False) -> None:
+    def __init__(self, keys: KeysCollection, smallest: int = SMALLEST_SIZE, allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.check = CheckVolume()
+        self.check = CheckVolume(smallest)
 
     def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
         d = dict(data)

@@ -13,14 +13,16 @@ from torch import Tensor
 from scripts.metrics.monitors import consistency_psnr
 from scripts.physics.interpolation import interpolate_cubic
 from scripts.physics.kspace import zero_fill
+from scripts.physics.output import interpolations_of
 from scripts.transforms.grid import DeclareHighResGrid
+from scripts.transforms.interpolate import acquisition_of
 from scripts.transforms.utils import factors_of, file_name, plain, spatial_dims, warn
 
 __all__ = ["InterpolateBaselinesd", "MeasureConsistencyd", "SplitDisagreementd"]
 
 
 class MeasureConsistencyd(MapTransform):
-    """Compare the truncated prediction with the scan, which reveals a network that contradicts the measurement.
+    """Compare the prediction, acquired again, with the scan. This reveals a network that contradicts the measurement.
 
     It writes the PSNR in dB to ``consistency_psnr`` in the metadata of the image. A value below ``least`` adds a
     warning to its ``warnings``. ``Invertd`` copies both to the metadata of the prediction. The transform belongs before
@@ -28,7 +30,8 @@ class MeasureConsistencyd(MapTransform):
 
     Args:
         keys: the prediction.
-        image_key: the acquired volume.
+        image_key: the acquired volume, or what the interpolation made of it.
+        acquired_key: the acquired volume of an interpolated image, where there is one.
         least: dB below which to warn.
         allow_missing_keys: whether the prediction may be absent.
 
@@ -44,23 +47,27 @@ class MeasureConsistencyd(MapTransform):
         self,
         keys: KeysCollection = "pred",
         image_key: Hashable = "image",
+        acquired_key: Hashable = "acquired",
         least: float = 30.0,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.image_key = image_key
+        self.acquired_key = acquired_key
         self.least = least
 
     def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
         d = dict(data)
         for key in self.key_iterator(d):
             image = d[self.image_key]
-            value = round(float(consistency_psnr(plain(d[key]), plain(image).to(d[key].device))), 2)
+            acquisition = acquisition_of(image)
+            scan = plain(image if acquisition is None else d[self.acquired_key]).to(d[key].device)
+            value = round(float(consistency_psnr(plain(d[key]), scan, acquisition)), 2)
             image.meta["consistency_psnr"] = value
             if not value >= self.least:
                 warn(
                     image,
-                    f"The truncated prediction agrees with the scan only to {value:.1f} dB (expected at least "
+                    f"The prediction, acquired again, agrees with the scan only to {value:.1f} dB (expected at least "
                     f"{self.least:g}): it contradicts the measurement.",
                 )
         return d
@@ -100,9 +107,13 @@ class SplitDisagreementd(MapTransform):
 class InterpolateBaselinesd(MapTransform):
     """Add the interpolations ``zero_filling`` and aligned ``tricubic``, on the grid of the prediction.
 
+    Without a scale factor the image is one that :class:`scripts.transforms.InterpolateAcquiredd` made. Its scan is then
+    interpolated at the true positions, also by ``windowed_sinc``.
+
     Args:
         keys: the low-resolution image.
-        scale_factor: whole number, one for all or one per spatial axis.
+        scale_factor: whole number, one for all or one per spatial axis; None for an interpolated image.
+        acquired_key: the acquired volume of an interpolated image.
         allow_missing_keys: whether a key may be absent.
 
     Raises:
@@ -115,16 +126,27 @@ class InterpolateBaselinesd(MapTransform):
     """
 
     def __init__(
-        self, keys: KeysCollection, scale_factor: Sequence[int] | int, allow_missing_keys: bool = False
+        self,
+        keys: KeysCollection,
+        scale_factor: Sequence[int] | int | None,
+        acquired_key: Hashable = "acquired",
+        allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        if any(factor < 1 or factor != int(factor) for factor in ensure_tuple(scale_factor)):
+        self.acquired_key = acquired_key
+        if scale_factor is not None and any(
+            factor < 1 or factor != int(factor) for factor in ensure_tuple(scale_factor)
+        ):
             raise ValueError(f"scale_factor must be a whole number of at least 1 along each axis, got {scale_factor}.")
         self.scale_factor = scale_factor
 
     def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
         d = dict(data)
         for key in self.key_iterator(d):
+            if self.scale_factor is None:
+                made = interpolations_of(acquisition_of(d[key]), plain(d[self.acquired_key]))
+                d |= {name: MetaTensor(values).copy_meta_from(d[key]) for name, values in made.items()}
+                continue
             x = tricubic = plain(d[key])
             factors = [int(factor) for factor in factors_of(self.scale_factor, d[key])]
             size = [n * factor for n, factor in zip(x.shape[1:], factors, strict=True)]

@@ -19,6 +19,9 @@ from monai.transforms import SaveImaged
 from monai.utils import ImageMetaKey, MetaKeys, convert_to_numpy
 from torch import Tensor, nn
 
+from scripts.physics.output import ACQUISITION
+from scripts.transforms.evidence import sidecar_of
+from scripts.transforms.interpolate import ASSUMED
 from scripts.transforms.naming import DESCRIPTIONS, EXTENSION, METADATA, DerivativeLayout, bundle_metadata
 from scripts.transforms.sources import (
     describe_dataset,
@@ -116,6 +119,7 @@ class Derivatives:
             "IntendedUse": bundle_metadata()["intended_use"],
             "Sources": [source_name(source)],
             "SourceSHA256": sha256(source_files(source)),
+            "SidecarSHA256": sha256(list(filter(None, [sidecar_of(source)]))),
             "SkullStripped": skull_stripped(source),
             "GeneratedBy": generated_by(),
             "WeightsSHA256": self._weights_hash,
@@ -231,9 +235,10 @@ def _measured(meta: Mapping[str, Any]) -> dict[str, Any]:
     spacings = [affine_to_spacing(meta[key]) for key in (MetaKeys.ORIGINAL_AFFINE, MetaKeys.AFFINE)]
     low_res, high_res = [np.round(np.asarray(spacing, dtype=float), 6).tolist() for spacing in spacings]
     record = {"SourceSpacing": low_res, "Spacing": high_res, "Warnings": meta.get("warnings", "").splitlines()}
-    for key, name in (("consistency_psnr", "ConsistencyPSNR"), ("data_consistency", "DataConsistencyDone")):
-        if key in meta:
-            record[name] = meta[key]
+    measures = {"consistency_psnr": "ConsistencyPSNR", "data_consistency": "DataConsistencyDone", ASSUMED: "Assumed"}
+    record |= {name: meta[key] for key, name in measures.items() if key in meta}
+    if ACQUISITION in meta:
+        record["Acquisition"] = json.loads(meta[ACQUISITION])
     return record
 
 

@@ -11,6 +11,7 @@ from monai.data import MetaTensor, get_track_meta
 from monai.data.utils import affine_to_spacing
 from monai.transforms import TraceableTransform
 from monai.utils import ImageMetaKey, convert_to_tensor
+from nibabel.orientations import aff2axcodes
 from torch import Tensor
 
 
@@ -25,6 +26,13 @@ def spacing(img: Tensor) -> np.ndarray:
     if not isinstance(img, MetaTensor):
         return np.ones(axes)
     return np.asarray(affine_to_spacing(img.affine, axes, suppress_zeros=False))  # 0 mm must not become 1 mm
+
+
+def axis_names(img: Tensor) -> tuple[str, ...]:
+    """The codes of the volume's axes such as R, A, S; their numbers without an affine."""
+    if not isinstance(img, MetaTensor):
+        return tuple(str(axis) for axis in range(img.ndim - 1))
+    return tuple(map(str, aff2axcodes(np.asarray(img.affine))))
 
 
 def warn(img: MetaTensor, text: str) -> None:

@@ -112,7 +112,7 @@ def typed_options(arguments: Sequence[str]) -> dict[str, str]:
 
 
 def check_scale_factor(value: Any) -> None:
-    """Refuse a scale factor that is not one whole number along each axis. An expression passes.
+    """Refuse a scale factor that is not one whole number along each axis. An expression passes, and so does None.
 
     Raises:
         ValueError: when it is something else, such as 2.
@@ -120,7 +120,7 @@ def check_scale_factor(value: Any) -> None:
     Example:
         >>> check_scale_factor([2, 2, 1])
     """
-    if isinstance(value, str) and value[:1] in SIGNS and value:
+    if value is None or (isinstance(value, str) and value[:1] in SIGNS and value):
         return
     listed = list(value) if isinstance(value, (list, tuple)) else [value] * 3
     whole = all(isinstance(factor, int) and not isinstance(factor, bool) and factor >= 1 for factor in listed)

@@ -1,0 +1,238 @@
+"""Output: the grid on which a scan of a given acquisition is restored, and what the result costs."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from monai.utils import ensure_tuple_rep
+from torch import Tensor
+
+from scripts.physics.encoding import Encoding, FrequencyEncoding, SliceSelection
+from scripts.physics.interpolation import lanczos_matrix
+from scripts.physics.protocol import INTERPOLATED, SAME, encoding_from_text, encoding_to_text
+from scripts.physics.separable import SeparableAcquisition
+
+__all__ = [
+    "ACQUISITION",
+    "Estimate",
+    "acquired_matrix",
+    "acquisition_from_record",
+    "acquisition_in",
+    "estimate",
+    "interpolations_of",
+    "is_truncation",
+    "output_acquisition",
+    "record_of",
+]
+
+
+ANISOTROPY = 1.3  # largest over smallest acquired spacing from which the output has the smallest one
+LARGEST_FACTOR = 8  # acquired spacing over output spacing
+FEWEST_SLICES = 5
+FEWEST_VOXELS = 8  # along a frequency-limited axis
+SNAP = 1e-3  # relative change of an output voxel that makes the field of view a whole number of voxels
+
+
+def acquired_matrix(shape: Sequence[int], stored: Sequence[float], encodings: Sequence[Encoding]) -> list[int]:
+    """The acquired matrix of a scan, which is smaller than the stored one where that was interpolated.
+
+    Args:
+        shape: of the stored scan.
+        stored: spacing of its voxels in mm.
+        encodings: of its axes.
+
+    Example:
+        >>> from scripts.physics.encoding import FrequencyEncoding
+        >>> acquired_matrix((256, 256, 20), (0.9, 0.9, 5.0), [FrequencyEncoding(1.2)] * 2 + [SliceSelection(5.0, 4.0)])
+        [192, 192, 20]
+    """
+    return [
+        round(size * mm / one.spacing)
+        if one.spacing >= INTERPOLATED * mm and not isinstance(one, SliceSelection)
+        else size
+        for size, mm, one in zip(shape, stored, encodings, strict=True)
+    ]
+
+
+def output_acquisition(
+    encodings: Sequence[Encoding], scan_shape: Sequence[int], spacing: Sequence[float] | float | None = None
+) -> SeparableAcquisition:
+    """The acquisition of a scan, seen from the output grid that suits it.
+
+    A voxel of the output grid lies on the centre of voxel 0 of the scan, and the grid covers the field of view. Voxels
+    are cubes: as large as the finest acquired spacing where the spacings differ by 1.3 or more, else half as large. A
+    voxel may change by a thousandth, so that a frequency-limited axis is a whole number of voxels.
+
+    Args:
+        encodings: of the axes, with the spacing of the scan.
+        scan_shape: of the scan.
+        spacing: of the output grid in mm, one number or one per axis; None for the rule above.
+
+    Raises:
+        ValueError: when a spacing is not positive, the factor is above 8, or the scan has too few slices.
+
+    Example:
+        >>> from scripts.physics.encoding import FrequencyEncoding
+        >>> axes = FrequencyEncoding(0.9), FrequencyEncoding(0.9), SliceSelection(5.0, 4.0)
+        >>> grid = output_acquisition(axes, (256, 256, 28))
+        >>> grid.shape, grid.start
+        ((256, 256, 157), (0, 0, 3))
+    """
+    acquired = [float(one.spacing) for one in encodings]
+    finest, coarsest = min(acquired), max(acquired)
+    if spacing is None:
+        spacing = finest if coarsest >= ANISOTROPY * finest * (1 - 1e-6) else finest / 2
+    wanted = [float(spacing)] * 3 if isinstance(spacing, (int, float)) else [float(mm) for mm in spacing]
+    if len(wanted) != 3 or not all(0 < mm < math.inf for mm in wanted):
+        raise ValueError(f"spacing must be a positive number of mm, or three of them, got {spacing}.")
+    if max(d / h for d, h in zip(acquired, wanted, strict=True)) > LARGEST_FACTOR * (1 + SAME):
+        least = math.ceil(100 * coarsest / LARGEST_FACTOR) / 100
+        raise ValueError(
+            f"expected a factor of at most {LARGEST_FACTOR} between acquired and output spacing, got "
+            f"{_by(acquired)} mm to {_by(wanted)} mm. Set --spacing {least:g} or more."
+        )
+    for one, size in zip(encodings, scan_shape, strict=True):
+        least, what = (
+            (FEWEST_SLICES, "slices") if isinstance(one, SliceSelection) else (FEWEST_VOXELS, "voxels along each axis")
+        )
+        if size < least:
+            raise ValueError(f"expected at least {least} {what}, got {size}. Use a larger field of view.")
+    axes = [_axis(*axis) for axis in zip(encodings, scan_shape, wanted, strict=True)]
+    shape, voxel, start = zip(*axes, strict=True)
+    return SeparableAcquisition(tuple(encodings), shape, voxel, tuple(scan_shape), start)
+
+
+def _axis(encoding: Encoding, size: int, voxel: float) -> tuple[int, float, int]:
+    """Voxels, their size in mm, and the position of sample 0, of the output grid along an axis."""
+    if isinstance(encoding, SliceSelection):
+        room = max(encoding.spacing, encoding.thickness) / voxel / 2 - 0.5  # half a slice, before and after
+        start = max(0, math.ceil(room - 1e-3))
+        return start + math.ceil((size - 1) * encoding.spacing / voxel + max(0, room) - 1e-3) + 1, voxel, start
+    whole = size * encoding.spacing
+    count = max(1, math.ceil(whole / voxel - 0.05))  # a twentieth of a voxel more is no voxel
+    return count, whole / count if abs(whole / count / voxel - 1) < SNAP else voxel, 0
+
+
+def is_truncation(acquisition: SeparableAcquisition) -> bool:
+    """Whether an acquisition is a plain truncation of k-space to a whole share of the output grid.
+
+    Example:
+        >>> from scripts.physics.encoding import FrequencyEncoding
+        >>> [is_truncation(output_acquisition([FrequencyEncoding(2.0)] * 3, (8, 8, 8), mm)) for mm in (1.0, 1.5)]
+        [True, False]
+    """
+    return all(
+        isinstance(one, FrequencyEncoding)
+        and one.filter is None
+        and place == 0
+        and size % count == 0
+        and math.isclose(size * mm, count * one.spacing, rel_tol=1e-9)
+        for one, size, mm, count, place in zip(
+            acquisition.encodings,
+            acquisition.shape,
+            ensure_tuple_rep(acquisition.voxel, 3),
+            acquisition.scan_shape,
+            ensure_tuple_rep(acquisition.start, 3),
+            strict=True,
+        )
+    )
+
+
+def _by(values: Sequence[float]) -> str:
+    return " x ".join(f"{value:.4g}" for value in values)
+
+
+def record_of(acquisition: SeparableAcquisition) -> dict[str, Any]:
+    """The acquisition as plain texts and numbers, from which :func:`acquisition_from_record` makes it again."""
+    return {
+        "Axes": [encoding_to_text(one) for one in acquisition.encodings],
+        "OutputShape": [int(n) for n in acquisition.shape],
+        "OutputVoxel": [float(mm) for mm in acquisition.voxel],
+        "ScanShape": [int(n) for n in acquisition.scan_shape],
+        "Start": [float(place) for place in acquisition.start],
+    }
+
+
+def acquisition_from_record(record: Mapping[str, Any]) -> SeparableAcquisition:
+    """The acquisition of a record, see :func:`record_of`.
+
+    Example:
+        >>> from scripts.physics.encoding import FrequencyEncoding
+        >>> grid = output_acquisition([FrequencyEncoding(2.0)] * 3, (8, 8, 8))
+        >>> acquisition_from_record(record_of(grid)) == grid
+        True
+    """
+    return SeparableAcquisition(
+        tuple(encoding_from_text(text) for text in record["Axes"]),
+        tuple(record["OutputShape"]),
+        tuple(record["OutputVoxel"]),
+        tuple(record["ScanShape"]),
+        tuple(record["Start"]),
+    )
+
+
+ACQUISITION = "acquisition"  # key of a volume's metadata: the record as JSON, which can be collated
+
+
+def acquisition_in(metadata: Mapping[str, Any]) -> SeparableAcquisition | None:
+    """The acquisition that the metadata of an interpolated scan, or of its prediction, hold; None without one.
+
+    Example:
+        >>> acquisition_in({}) is None
+        True
+    """
+    return acquisition_from_record(json.loads(metadata[ACQUISITION])) if ACQUISITION in metadata else None
+
+
+def interpolations_of(acquisition: SeparableAcquisition, y: Tensor) -> dict[str, Tensor]:
+    """Interpolations of a scan to its output grid, each of one kind along all axes, at the true positions.
+
+    Args:
+        acquisition: of the scan.
+        y: the scan, ``(..., *scan_shape)``.
+
+    Returns:
+        ``tricubic`` by Keys, ``windowed_sinc`` by Lanczos, and ``zero_filling``.
+    """
+    spacings = [one.spacing for one in acquisition.encodings]
+    cubic = replace(acquisition, encodings=[SliceSelection(mm, mm) for mm in spacings])
+    filled = replace(acquisition, encodings=[FrequencyEncoding(mm) for mm in spacings])
+    sinc = y
+    axes = (acquisition.shape, ensure_tuple_rep(acquisition.voxel, 3), ensure_tuple_rep(acquisition.start, 3), spacings)
+    for size, voxel, start, mm in zip(*axes, strict=True):
+        places = (torch.arange(size, dtype=torch.float64) - start) * voxel / mm
+        matrix = lanczos_matrix(places, sinc.shape[-3]).to(sinc)
+        sinc = torch.tensordot(sinc, matrix, dims=([sinc.ndim - 3], [1]))  # moves the axis to the end
+    return {"tricubic": cubic.interpolate(y), "windowed_sinc": sinc, "zero_filling": filled.interpolate(y)}
+
+
+class Estimate(NamedTuple):
+    """What a result costs: its voxels, memory in GB, and seconds of one processor core."""
+
+    voxels: int
+    gigabytes: float
+    seconds: float
+
+
+BASE_GIGABYTES = 1.1  # of the program itself
+BYTES_PER_VOXEL = 40.0  # of the output grid
+SECONDS_PER_MILLION = 2.0  # voxels of the output grid, measured in float32
+
+
+def estimate(shape: Sequence[int]) -> Estimate:
+    """Estimate the cost of a result of the default network. A GPU, or several cores, need less time.
+
+    Args:
+        shape: of the output grid.
+
+    Example:
+        >>> estimate((200, 200, 200)).voxels
+        8000000
+    """
+    voxels = math.prod(shape)
+    return Estimate(voxels, BASE_GIGABYTES + BYTES_PER_VOXEL * voxels / 1e9, SECONDS_PER_MILLION * voxels / 1e6)

@@ -1,0 +1,263 @@
+"""Interpolate: a scan of any acquisition on its output grid, with a record of how the scan was acquired."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Hashable, Mapping, Sequence
+
+import numpy as np
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from monai.utils import MetaKeys
+from torch import Tensor
+
+from scripts.physics.description import acquisition_vector
+from scripts.physics.encoding import Encoding, FrequencyEncoding, SliceSelection
+from scripts.physics.kspace import truncate
+from scripts.physics.output import (
+    ACQUISITION,
+    acquired_matrix,
+    acquisition_in,
+    estimate,
+    output_acquisition,
+    record_of,
+)
+from scripts.physics.protocol import Assumption, assume_acquisition, encoding_from_text
+from scripts.physics.separable import SeparableAcquisition
+from scripts.transforms.acquire import scan_to_grid
+from scripts.transforms.evidence import PROTOCOL, evidence_of, spectrum_evidence
+from scripts.transforms.utils import (
+    as_float,
+    axis_names,
+    file_name,
+    on_grid,
+    on_same_field_of_view,
+    plain,
+    spacing,
+    spatial_dims,
+)
+
+__all__ = ["ASSUMED", "InterpolateAcquiredd", "SimulateAcquiredd", "acquisition_of", "named_option"]
+
+logger = logging.getLogger(__name__)
+
+ASSUMED = "assumed"  # key of the metadata: the line for the user
+
+
+def named_option(acquisition: Sequence[str] | str | None) -> tuple[Encoding | None, ...]:
+    """The encodings of the option ``acquisition``.
+
+    Args:
+        acquisition: one text per axis, or one for all, see :func:`scripts.physics.protocol.encoding_from_text`.
+
+    Raises:
+        ValueError: when there are not three texts, or one has another form.
+
+    Example:
+        >>> named_option(["unknown", "unknown", "slices 5.0/4.0"])[2].thickness
+        4.0
+    """
+    named = "unknown" if acquisition is None else acquisition
+    texts = [named] * 3 if isinstance(named, str) else list(named)
+    if len(texts) != 3:
+        raise ValueError(f"acquisition must have one text for each of the three axes, got {acquisition}.")
+    return tuple(encoding_from_text(text) for text in texts)
+
+
+def acquisition_of(img: Tensor) -> SeparableAcquisition | None:
+    """The acquisition of an interpolated scan, see :func:`scripts.physics.output.acquisition_in`."""
+    return acquisition_in(img.meta) if isinstance(img, MetaTensor) else None
+
+
+class InterpolateAcquiredd(MapTransform):
+    """Find out how a scan was acquired, and interpolate it to its output grid.
+
+    The sources are the option, the DICOM header, the BIDS sidecar, the scan's spectrum and its spacings, in this order,
+    see :mod:`scripts.physics.protocol`. A matrix that was interpolated is first truncated to the acquired matrix. Then
+    frequency-limited axes are zero-filled, and slices are interpolated by Keys' cubic at their true positions.
+
+    The scan as it was acquired goes to ``acquired_key``, and the vector that describes its acquisition to
+    ``acquisition``. The metadata of the image hold a record of the acquisition and one line about it, which is logged.
+    The transform is not traced: ``Invertd`` returns to the orientation and the units of the user, and keeps this grid.
+
+    Args:
+        keys: the scan.
+        acquired_key: where to keep the scan as it was acquired.
+        acquisition: the option, see :func:`named_option`.
+        spacing: of the output grid in mm, one number or one per axis; None for what suits the scan.
+        largest: voxels of the output grid, at most.
+        allow_missing_keys: whether the scan may be absent.
+
+    Raises:
+        ValueError: when the option is none. When called, if the scan is not for a network, see
+            :func:`~scripts.physics.protocol.assume_acquisition` and
+            :func:`~scripts.physics.protocol.output_acquisition`, or the output grid has too many voxels.
+
+    Example:
+        >>> import torch
+        >>> scan = MetaTensor(torch.rand(1, 20, 20, 8), affine=torch.diag(torch.tensor([0.9, 0.9, 4.5, 1.0])))
+        >>> data = InterpolateAcquiredd("image")({"image": scan})
+        >>> data["image"].shape, data["acquired"].shape
+        (torch.Size([1, 20, 20, 40]), torch.Size([1, 20, 20, 8]))
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = "image",
+        acquired_key: Hashable = "acquired",
+        acquisition: Sequence[str] | str | None = None,
+        spacing: Sequence[float] | float | None = None,
+        largest: int = 400**3,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.acquired_key = acquired_key
+        self.option = named_option(acquisition)
+        self.spacing = spacing
+        self.largest = largest
+
+    def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            stored = as_float(d[key])
+            try:
+                assumption = self._assume(stored)
+                matrix = acquired_matrix(stored.shape[1:], spacing(stored), assumption.encodings)
+                scan = _truncated(stored, matrix)
+                encodings = [
+                    one._replace(spacing=float(mm)) for one, mm in zip(assumption.encodings, spacing(scan), strict=True)
+                ]
+                grid = output_acquisition(encodings, matrix, self.spacing)
+                line = _line(assumption._replace(encodings=tuple(encodings)), grid, stored)
+                self._check_size(grid)
+            except ValueError as error:
+                raise ValueError(f"{file_name(stored)}: {error}") from error
+            cost = estimate(grid.shape)
+            logger.info(
+                "%s: %s. About %.1f million voxels, %.1f GB of memory, %.0f s of one processor core.",
+                *(file_name(stored), line, cost.voxels / 1e6, cost.gigabytes, cost.seconds),
+            )
+            d[self.acquired_key], d[key] = scan, _interpolated(scan, grid, line)
+            d[ACQUISITION] = acquisition_vector(grid.encodings, grid.voxel)
+        return d
+
+    def _assume(self, img: Tensor) -> Assumption:
+        """Ask the spectrum only where option and headers are silent."""
+        evidence = evidence_of(img)
+        known = {one.through for one in evidence if one.kind is not None}
+        silent = [
+            axis
+            for axis in range(3)
+            if self.option[axis] is None and axis not in known and all(one.acquired[axis] is None for one in evidence)
+        ]
+        if silent:
+            evidence.append(spectrum_evidence(img, silent))
+        return assume_acquisition(spacing(img).tolist(), self.option, evidence)
+
+    def _check_size(self, grid: SeparableAcquisition) -> None:
+        cost = estimate(grid.shape)
+        if cost.voxels > self.largest:
+            least = math.ceil(100 * max(grid.voxel) * (cost.voxels / self.largest) ** (1 / 3)) / 100
+            raise ValueError(
+                f"expected an output grid of at most {self.largest} voxels, got {_by(grid.shape)}, which would need "
+                f"about {cost.gigabytes:.0f} GB of memory. Set --spacing {least:g} or more, or a higher --largest."
+            )
+
+
+class SimulateAcquiredd(MapTransform):
+    """Acquire a high-resolution scan in any way, and interpolate it to its own grid, for an evaluation.
+
+    It leaves the keys of :class:`InterpolateAcquiredd`, whose output grid is that of the high-resolution scan. The
+    spacing of a frequency-limited axis becomes the nearest one that divides the field of view.
+
+    Args:
+        keys: the high-resolution scan.
+        acquired_key: where to keep the scan as it was acquired.
+        acquisition: one text per axis, see :func:`named_option`; ``unknown`` leaves an axis as it is.
+        allow_missing_keys: whether the scan may be absent.
+
+    Raises:
+        ValueError: see :func:`named_option`.
+
+    Example:
+        >>> import torch
+        >>> data = {"image": MetaTensor(torch.rand(1, 16, 16, 40), affine=torch.eye(4))}
+        >>> data = SimulateAcquiredd(acquisition=["frequency 2.0", "unknown", "slices 5.0/4.0"])(data)
+        >>> data["image"].shape, data["acquired"].shape
+        (torch.Size([1, 16, 16, 40]), torch.Size([1, 8, 16, 8]))
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection = "image",
+        acquired_key: Hashable = "acquired",
+        acquisition: Sequence[str] | str | None = None,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.acquired_key = acquired_key
+        self.option = named_option(acquisition)
+
+    def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            volume, mm = as_float(d[key]), spacing(d[key]).tolist()
+            encodings = [_dividing(*axis) for axis in zip(self.option, volume.shape[1:], mm, strict=True)]
+            grid = SeparableAcquisition.of_volume(encodings, volume.shape[1:], tuple(mm))
+            scan = on_grid(grid.acquire(plain(volume)), volume, scan_to_grid(grid))
+            line = _line(Assumption(tuple(encodings), ("simulated",) * 3), grid, scan)
+            d[self.acquired_key], d[key] = scan, _interpolated(scan, grid, line)
+            d[ACQUISITION] = acquisition_vector(grid.encodings, grid.voxel)
+        return d
+
+
+def _dividing(encoding: Encoding | None, size: int, mm: float) -> Encoding:
+    if isinstance(encoding, SliceSelection):
+        return encoding
+    encoding = encoding or FrequencyEncoding(mm)
+    return encoding._replace(spacing=size * mm / max(1, round(size * mm / encoding.spacing)))
+
+
+def _interpolated(scan: Tensor, grid: SeparableAcquisition, line: str) -> Tensor:
+    """The scan on its output grid. The metadata of both hold the acquisition and the line about it."""
+    image = on_grid(grid.interpolate(plain(scan)), scan, np.linalg.inv(scan_to_grid(grid)))
+    for volume in (scan, image):
+        if isinstance(volume, MetaTensor):
+            volume.meta.pop(PROTOCOL, None)
+            volume.meta |= {ACQUISITION: json.dumps(record_of(grid)), ASSUMED: line}
+            volume.meta[MetaKeys.SPATIAL_SHAPE] = np.asarray(volume.shape[1:])
+    return image
+
+
+def _truncated(img: Tensor, matrix: Sequence[int]) -> Tensor:
+    if list(img.shape[1:]) == list(matrix):
+        return on_same_field_of_view(plain(img), img)
+    return on_same_field_of_view(truncate(plain(img), matrix, spatial_dims(img)), img)
+
+
+def _by(values: Sequence[float], form: str = "g") -> str:
+    return " x ".join(f"{value:{form}}" for value in values)
+
+
+def _line(assumption: Assumption, grid: SeparableAcquisition, stored: Tensor) -> str:
+    """What was assumed and from where, in one line."""
+    axes = list(zip(assumption.encodings, assumption.sources, axis_names(stored), strict=True))
+    plain_axes = [(one, source) for one, source, _ in axes if not isinstance(one, SliceSelection)]
+    slices = [(one, source, name) for one, source, name in axes if isinstance(one, SliceSelection)]
+    parts = []
+    if plain_axes:
+        sources = " and ".join(dict.fromkeys(source for _, source in plain_axes))
+        where = " in plane" if slices else ""
+        parts.append(f"{_by([one.spacing for one, _ in plain_axes], '.3g')} mm{where} ({sources})")
+    parts += [
+        f"slices of {one.thickness:.3g} mm every {one.spacing:.3g} mm along {name} ({source})"
+        for one, source, name in slices
+    ]
+    if tuple(grid.scan_shape) != tuple(stored.shape[1:]):
+        parts.append(f"stored {_by(stored.shape[1:])} voxels, acquired {_by(grid.scan_shape)}")
+    voxel = [f"{mm:.3g}" for mm in grid.voxel]
+    size = f"{voxel[0]} mm isotropic" if len(set(voxel)) == 1 else f"{' x '.join(voxel)} mm"
+    return f"assumed: {', '.join(parts)}; output {size}, {_by(grid.shape)} voxels"

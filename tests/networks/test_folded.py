@@ -1,0 +1,142 @@
+"""The network for any acquisition: folding, exactness, how far it sees, and how it is told what it restores."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from scripts.networks import FoldedNet, VolumetricNet
+from scripts.networks.folded import fold, to_even, unfold
+from scripts.physics.kspace import zero_fill
+from torch import Tensor, nn
+
+TINY = {"num_features": 8, "num_groups": 2, "num_blocks": 1}
+
+
+def trained(seed: int = 0, **options) -> FoldedNet:
+    """A network none of whose layers is zero, in double precision."""
+    network = FoldedNet(**{**TINY, **options}, seed=seed).double().eval()
+    torch.manual_seed(seed)
+    for layer in (network.decoder[-1], network.modulation[-1]):
+        nn.init.normal_(layer.weight, std=0.1)
+    return network
+
+
+def noise(*shape: int) -> Tensor:
+    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+
+def test_the_default_has_about_as_many_parameters_as_today_s_network():
+    assert sum(parameter.numel() for parameter in FoldedNet().parameters()) == 418_600
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 8), (7, 8, 9), (5, 5, 5), (2, 1, 3)])
+@pytest.mark.parametrize("told", [False, True])
+def test_an_untrained_network_returns_the_interpolation_exactly(shape, told):
+    x = torch.rand(2, 1, *shape)
+    assert torch.equal(FoldedNet(**TINY)(x, torch.randn(2, 9) if told else None), x)
+
+
+def test_folding_puts_the_voxels_of_a_block_into_channels():
+    x = torch.arange(4 * 4 * 4.0).reshape(1, 1, 4, 4, 4)
+    assert torch.equal(fold(x)[0, :, 1, 0, 1], x[0, 0, 2:4, 0:2, 2:4].flatten())
+    assert torch.equal(unfold(fold(x)), x)
+    assert fold(x).is_contiguous(memory_format=torch.channels_last_3d)
+
+
+def test_odd_sizes_repeat_their_last_slice():
+    x = noise(1, 1, 5, 6, 7)
+    network = trained()
+    assert torch.equal(network(x), network(to_even(x))[:, :, :5, :6, :7])
+
+
+def test_a_shift_by_two_voxels_commutes_and_by_one_voxel_changes_only_what_the_folding_sees():
+    network, x = trained(), noise(1, 1, 44, 4, 4)
+    inner = slice(network.reach + 1, 44 - network.reach - 3)
+    by_two, by_one = (network(x.roll(-shift, 2)).roll(shift, 2)[:, :, inner] for shift in (2, 1))
+    whole = network(x)[:, :, inner]
+    assert torch.allclose(by_two, whole, atol=1e-12)
+    residual = (whole - x[:, :, inner]).std()
+    assert 0 < (by_one - whole).std() < 2 * residual  # another restoration of the same size, on the same grid
+
+
+def test_an_output_voxel_sees_as_far_as_reach_says_and_no_further():
+    network = trained()
+    size = 2 * network.reach + 5
+    sees = []
+    for at in (network.reach + 1, network.reach + 2):  # both phases of the folding
+        x = noise(1, 1, size, 2, 2).requires_grad_()
+        network(x)[0, 0, at].sum().backward()
+        seen = x.grad[0, 0].abs().amax((1, 2)).nonzero().flatten()
+        sees += [int(at - seen.min()), int(seen.max() - at)]
+    assert max(sees) == network.reach
+
+
+@pytest.mark.parametrize("shape", [(64, 6, 5), (41, 8, 8)])
+def test_parts_give_the_result_of_one_pass(shape):
+    network, x, told = trained(), noise(1, 1, *shape), noise(1, 9)
+    whole = network(x, told)
+    network.voxels_per_pass = 1
+    assert torch.allclose(network(x, told), whole, atol=1e-12)
+
+
+def test_encoder_and_decoder_make_the_forward():
+    network, x, told = trained(), noise(2, 1, 6, 7, 8), noise(2, 9)
+    features = network.encode(x, told)
+    assert features.shape == (2, 8, 3, 4, 4)
+    assert torch.allclose(network.decode(features, x, told), network(x, told), atol=1e-12)
+    assert torch.allclose(network.decode(network.encode(x), x), network(x), atol=1e-12)
+
+
+def test_each_volume_of_a_batch_is_restored_by_its_own_acquisition():
+    network, x, told = trained(), noise(2, 1, 6, 6, 6), noise(2, 9)
+    apart = torch.cat([network(x[i : i + 1], told[i : i + 1]) for i in range(2)])
+    assert torch.allclose(network(x, told), apart, atol=1e-12)
+    assert not torch.allclose(network(x, told.flip(0)), apart, atol=1e-6)
+
+
+def test_a_blind_network_and_an_untrained_perceptron_do_the_same():
+    network, x = trained(), noise(1, 1, 6, 6, 6)
+    nn.init.zeros_(network.modulation[-1].weight)
+    assert torch.equal(network(x, noise(1, 9)), network(x))
+
+
+def test_the_perceptron_learns_from_the_second_step_on():
+    network = trained()
+    nn.init.zeros_(network.modulation[-1].weight)
+    network(noise(1, 1, 6, 6, 6), noise(1, 9)).square().mean().backward()
+    assert network.modulation[-1].weight.grad.abs().max() > 0
+
+
+def test_scripting_changes_nothing():
+    network, x, told = trained(), noise(1, 1, 5, 6, 7), noise(1, 9)
+    scripted = torch.jit.script(network)
+    assert torch.allclose(scripted(x, told), network(x, told), atol=1e-12)
+    assert torch.allclose(scripted(x), network(x), atol=1e-12)
+
+
+def test_reduced_precision_leaves_the_interpolation_in_float32():
+    network, x = FoldedNet(**TINY), torch.rand(1, 1, 6, 6, 6)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(network(x, torch.zeros(1, 9)), x)
+
+
+def test_what_is_no_volume_is_refused():
+    with pytest.raises(ValueError, match=r"\(B, 1, H, W, D\), got \[1, 2, 4, 4, 4\]"):
+        FoldedNet(**TINY)(torch.rand(1, 2, 4, 4, 4))
+
+
+def test_a_description_of_another_length_is_refused():
+    with pytest.raises(ValueError, match=r"shape \[1, 9\].*got \[1, 6\]"):
+        FoldedNet(**TINY)(torch.rand(1, 1, 4, 4, 4), torch.zeros(1, 6))
+
+
+def test_weights_of_the_network_for_a_fixed_factor_are_a_start_that_does_the_same():
+    given = VolumetricNet(**TINY).double()
+    nn.init.normal_(given.decoder[-1].weight, std=0.1)
+    low_res = noise(1, 1, 7, 7, 5)  # odd sizes have no unpaired harmonic
+    interpolated = zero_fill(low_res, (14, 14, 10), (2, 3, 4))
+    network = FoldedNet(**TINY).double()
+    network.load_state_dict(network.grown(given.state_dict()))
+    residual = given(low_res) - given.interpolation(low_res[:, 0].movedim(-1, 1)).movedim(1, -1)[:, None]
+    assert torch.allclose(network(interpolated, noise(1, 9)) - interpolated, residual, atol=1e-6)
+    assert network.grown(network.state_dict()).keys() == network.state_dict().keys()

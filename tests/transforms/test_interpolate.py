@@ -1,0 +1,239 @@
+"""Interpolate: what header, sidecar and spectrum say, in any order of the axes, and the volume that follows."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from conftest import head_like
+from dicom_objects import dataset, write_enhanced, write_series
+from monai.data import MetaTensor
+from monai.inferers import SlidingWindowInferer
+from monai.transforms import Orientation
+from scripts.inferers import SlabInferer
+from scripts.inferers.slab import described
+from scripts.physics.encoding import FrequencyEncoding, SliceSelection
+from scripts.physics.kspace import truncate, zero_fill
+from scripts.transforms import (
+    DataConsistencyd,
+    InterpolateAcquiredd,
+    LoadImageStrictd,
+    MeasureConsistencyd,
+    SimulateAcquiredd,
+)
+from scripts.transforms.evidence import evidence_of
+from scripts.transforms.interpolate import acquisition_of, named_option
+
+SHAPE = (20, 24, 9)
+VALUES = np.random.default_rng(0).integers(0, 4000, SHAPE).astype(np.uint16)
+DIM = (1, 2, 3)
+
+
+def loaded(path, axcodes: str | None = None) -> MetaTensor:
+    image = LoadImageStrictd("image")({"image": str(path)})["image"][None]
+    return image if axcodes is None else Orientation(axcodes, labels=None)(image)
+
+
+def write_nifti(path, sidecar: dict, shape=SHAPE, spacing=(1.0, 1.0, 4.0)):
+    values = np.random.default_rng(1).uniform(0, 1000, shape).astype(np.float32)
+    nib.save(nib.Nifti1Image(values, np.diag([*spacing, 1.0])), path)
+    path.with_suffix(".json").write_text(json.dumps(sidecar), encoding="utf-8")
+    return path
+
+
+def write_2d(folder):
+    def edit(image, _):
+        image.MRAcquisitionType, image.SliceThickness, image.SpacingBetweenSlices = "2D", 1.5, 2.0
+        image.AcquisitionMatrix, image.InPlanePhaseEncodingDirection = [0, 24, 15, 0], "ROW"
+        image.PercentPhaseFieldOfView, image.PercentSampling = 100, 80
+
+    return write_series(folder / "series", VALUES, edit)
+
+
+@pytest.mark.parametrize("axcodes", [None, "ASR", "PIL", "SAR"])
+def test_a_dicom_header_is_understood_in_any_order_of_the_axes(tmp_path, axcodes):
+    """Voxels of 1.5 x 1.25 x 2 mm: 15 of 20 columns were acquired as phase, and all rows."""
+    image = loaded(write_2d(tmp_path), axcodes)
+    codes = nib.aff2axcodes(image.affine.numpy())
+    right, superior = (next(a for a, code in enumerate(codes) if code in pair) for pair in ("RL", "SI"))
+    (found,) = evidence_of(image)
+    assert found.source == "header"
+    assert (found.kind, found.through, found.thickness) == ("2D", superior, 1.5)
+    assert found.acquired[right] == pytest.approx(2.0)
+    assert found.acquired[3 - right - superior] == pytest.approx(1.25)
+    data = InterpolateAcquiredd()({"image": image})
+    axes = acquisition_of(data["image"]).encodings
+    assert axes[superior] == SliceSelection(2.0, 1.5)
+    assert axes[right] == FrequencyEncoding(2.0)
+    assert data["acquired"].shape[right + 1] == 15
+    assert "protocol" not in data["image"].meta
+    assert "header" in data["image"].meta["assumed"]
+
+
+def test_an_enhanced_header_says_the_same(tmp_path):
+    def edit(groups, _):
+        groups.MRFOVGeometrySequence = [
+            dataset(
+                InPlanePhaseEncodingDirection="COLUMN",
+                MRAcquisitionFrequencyEncodingSteps=20,
+                MRAcquisitionPhaseEncodingStepsInPlane=16,
+                PercentPhaseFieldOfView=100.0,
+                PercentSampling=100.0,
+            )
+        ]
+
+    path = write_enhanced(tmp_path / "scan.dcm", VALUES, range(9), edit)
+    (found,) = evidence_of(loaded(path))
+    assert found.thickness == 2.0
+    assert found.through == 2
+    assert found.acquired == [pytest.approx(1.5), pytest.approx(1.25 * 24 / 16), None]
+
+
+def test_a_sidecar_of_a_converter_is_understood(tmp_path):
+    sidecar = {
+        "MRAcquisitionType": "2D",
+        "SliceThickness": 3,
+        "PercentPhaseFOV": 120,
+        "BaseResolution": 20,
+        "AcquisitionMatrixPE": 18,
+        "ReconMatrixPE": 24,
+        "InPlanePhaseEncodingDirectionDICOM": "COL",
+    }
+    for axcodes, through in ((None, 2), ("ASR", 1)):
+        image = loaded(write_nifti(tmp_path / "scan.nii", sidecar), axcodes)
+        (found,) = evidence_of(image)
+        assert (found.source, found.kind, found.through, found.thickness) == ("sidecar", "2D", through, 3.0)
+        assert found.acquired[0 if axcodes else 1] == pytest.approx(24 / 18)
+
+
+def test_a_3d_volume_that_a_converter_turned_has_its_directions_from_the_sidecar(tmp_path):
+    """Sagittal partitions of 1.2 mm: dcm2niix turns such a volume, so that its third axis is superior."""
+    sidecar = {"MRAcquisitionType": "3D", "SliceThickness": 1.2, "ImageOrientationPatientDICOM": [0, 1, 0, 0, 0, -1]}
+    path = write_nifti(tmp_path / "scan.nii", sidecar, (12, 20, 22), (1.2, 1.0, 1.0))
+    (found,) = evidence_of(loaded(path))
+    assert found.through == 0
+    unknown = {"MRAcquisitionType": "3D", "SliceThickness": 1.2}
+    (found,) = evidence_of(loaded(write_nifti(tmp_path / "scan.nii", unknown, (12, 20, 22), (1.2, 1.0, 1.0))))
+    assert found.through is None
+
+
+@pytest.mark.parametrize("content", ["[1, 2]", "{", '{"SliceThickness": "n/a", "MRAcquisitionType": null}'])
+def test_an_unusable_sidecar_says_nothing(tmp_path, content):
+    path = write_nifti(tmp_path / "scan.nii", {})
+    path.with_suffix(".json").write_text(content, encoding="utf-8")
+    data = InterpolateAcquiredd()({"image": loaded(path)})
+    assert acquisition_of(data["image"]).encodings[2] == SliceSelection(4.0, 4.0)
+
+
+def test_the_header_outweighs_the_sidecar(tmp_path):
+    image = loaded(write_2d(tmp_path))
+    sidecar = write_nifti(tmp_path / "scan.nii", {"MRAcquisitionType": "3D", "SliceThickness": 2.0})
+    image.meta["filename_or_obj"] = str(sidecar)
+    assert [one.source for one in evidence_of(image)] == ["header", "sidecar"]
+    data = InterpolateAcquiredd()({"image": image})
+    assert acquisition_of(data["image"]).encodings[2] == SliceSelection(2.0, 1.5)
+
+
+def test_the_spectrum_shows_an_interpolated_matrix(caplog):
+    caplog.set_level(logging.INFO)
+    scan = head_like(shape=(48, 64, 44)).float()[None]
+    scan = scan + 0.02 * scan.std() * torch.randn(scan.shape, generator=torch.Generator().manual_seed(1))
+    stored = MetaTensor(zero_fill(scan, (64, 64, 44), DIM), affine=torch.diag(torch.tensor([0.75, 1.0, 1.0, 1.0])))
+    data = InterpolateAcquiredd()({"image": stored})
+    assert data["acquired"].shape == scan.shape
+    torch.testing.assert_close(data["acquired"].as_tensor(), truncate(stored.as_tensor(), (48, 64, 44), DIM))
+    assert "spectrum" in data["image"].meta["assumed"]
+    assert "stored 64 x 64 x 44 voxels, acquired 48 x 64 x 44" in caplog.text
+    assert "million voxels" in caplog.text
+
+
+def test_the_interpolation_of_whole_factors_is_zero_filling():
+    scan = torch.rand(1, 16, 12, 10)
+    image = InterpolateAcquiredd()({"image": MetaTensor(scan, affine=torch.diag(torch.tensor([2.0, 2, 2, 1])))})[
+        "image"
+    ]
+    torch.testing.assert_close(image.as_tensor(), zero_fill(scan, (32, 24, 20), DIM), rtol=0, atol=1e-5)
+    assert image.applied_operations == []
+
+
+def test_an_option_is_one_text_or_three():
+    assert named_option("unknown") == named_option(None) == (None, None, None)
+    with pytest.raises(ValueError, match="one text for each of the three axes"):
+        named_option(["frequency 1.0"])
+
+
+def interpolated(spacing, shape, **options):
+    affine = torch.diag(torch.tensor([*spacing, 1.0], dtype=torch.float64))
+    volume = head_like(shape=shape).float()[None]
+    return InterpolateAcquiredd(**options)({"image": MetaTensor(volume - volume.min(), affine=affine)})
+
+
+@pytest.mark.parametrize("mode", ["hard", "soft", "auto"])
+def test_whole_factors_keep_the_results_of_data_consistency(mode):
+    data = interpolated((2.0, 2.0, 2.0), (40, 36, 34))
+    pred = data["image"] + 0.02 * torch.randn(data["image"].shape, generator=torch.Generator().manual_seed(2))
+    old = DataConsistencyd(mode=mode)({"image": data["acquired"].as_tensor(), "pred": pred.as_tensor()})["pred"]
+    new = DataConsistencyd(mode=mode)({**data, "pred": pred})["pred"]
+    torch.testing.assert_close(new.as_tensor(), old, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("spacing", "shape"), [((1.0, 1.0, 3.7), (20, 22, 12)), ((1.3, 1.3, 1.0), (31, 20, 24))], ids=["slices", "1.3"]
+)
+def test_hard_consistency_gives_the_scan_back_for_any_acquisition(spacing, shape):
+    data = interpolated(spacing, shape)
+    pred = data["image"] + 0.1 * torch.randn(data["image"].shape, generator=torch.Generator().manual_seed(2))
+    before = MeasureConsistencyd()({**data, "pred": pred})["image"].meta["consistency_psnr"]
+    restored = DataConsistencyd(mode="hard")({**data, "pred": pred})
+    after = MeasureConsistencyd()(restored)["image"].meta["consistency_psnr"]
+    assert restored["image"].meta["data_consistency"] == "hard"
+    assert after > before + 20
+
+
+def test_automatic_consistency_leaves_slices_alone_and_says_so():
+    data = interpolated((1.0, 1.0, 4.0), (36, 34, 12))
+    pred = data["image"].clone()
+    out = DataConsistencyd(mode="auto")({**data, "pred": pred})
+    assert torch.equal(out["pred"], pred)
+    assert out["image"].meta["data_consistency"].startswith("off: the scan has slices")
+    assert "warnings" not in out["image"].meta
+    soft = DataConsistencyd(mode="soft")({**data, "pred": pred})
+    assert soft["image"].meta["data_consistency"].endswith("of the acquired k-space")
+
+
+def test_a_prediction_of_another_size_is_refused():
+    data = interpolated((1.0, 1.0, 4.0), (20, 22, 12))
+    with pytest.raises(
+        ValueError, match=r"expected a prediction of \(20, 22, 49\) voxels from a scan of \(20, 22, 12\)"
+    ):
+        DataConsistencyd(mode="hard")({**data, "pred": data["image"][:, 1:]})
+
+
+def test_the_description_of_a_batch_turns_with_the_volume():
+    data = interpolated((1.0, 1.0, 4.0), (20, 22, 12))
+    (vector,) = described(data["image"][None])
+    torch.testing.assert_close(vector[0], data["acquisition"])
+    told = []
+
+    def network(volume, acquisition):
+        told.append(acquisition[0].tolist())
+        return volume
+
+    SlabInferer(SlidingWindowInferer((-1, -1, -1)), orientations=[(0, 1, 2), (1, 2, 0)])(data["image"][None], network)
+    parts = [vector[0, 3 * axis : 3 * axis + 3].tolist() for axis in range(3)]
+    assert told == [[one for axis in order for one in parts[axis]] for order in ((0, 1, 2), (1, 2, 0))]
+    assert described(torch.rand(1, 1, 8, 8, 8)) == ()
+
+
+def test_a_simulated_acquisition_has_the_grid_of_its_reference():
+    volume = MetaTensor(head_like(shape=(20, 21, 40)).float()[None], affine=torch.diag(torch.tensor([1.0, 1, 1, 1])))
+    data = SimulateAcquiredd(acquisition=["frequency 2.0", "unknown", "slices 4.0/3.0 box"])({"image": volume})
+    assert data["image"].shape == volume.shape
+    torch.testing.assert_close(data["image"].affine, volume.affine.double())
+    acquisition = acquisition_of(data["image"])
+    assert acquisition.encodings == (FrequencyEncoding(2.0), FrequencyEncoding(1.0), SliceSelection(4.0, 3.0, "box"))
+    torch.testing.assert_close(data["acquired"].as_tensor(), acquisition.acquire(volume.as_tensor()))
