@@ -227,5 +227,6 @@ def _shares(stacks: Sequence[Sequence[str]]) -> list[float]:
 
 def _stack(trunk: str, *overlays: str) -> list[str]:
     """The files in the order that the bundle requires."""
-    ordered = sorted(overlays, key=lambda name: KINDS.index(name.partition("/")[0]))
+    # networks/fixed_factor.yaml is the base of baselines and other networks
+    ordered = sorted(overlays, key=lambda name: (name != FIXED_FACTOR, KINDS.index(name.partition("/")[0])))
     return [f"{CONFIGS}/{name}" for name in (trunk, *ordered)]

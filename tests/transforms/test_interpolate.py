@@ -237,3 +237,19 @@ def test_a_simulated_acquisition_has_the_grid_of_its_reference():
     acquisition = acquisition_of(data["image"])
     assert acquisition.encodings == (FrequencyEncoding(2.0), FrequencyEncoding(1.0), SliceSelection(4.0, 3.0, "box"))
     torch.testing.assert_close(data["acquired"].as_tensor(), acquisition.acquire(volume.as_tensor()))
+
+
+@pytest.mark.parametrize("interpolated_matrix", [True, False])
+def test_a_sidecar_that_the_spectrum_contradicts_is_followed_with_a_warning(tmp_path, interpolated_matrix):
+    scan = head_like(shape=(40, 48, 36)).float()
+    scan = scan - scan.min() + 0.02 * scan.std() * torch.randn(scan.shape, generator=torch.Generator().manual_seed(1))
+    if interpolated_matrix:
+        scan = zero_fill(truncate(scan, (40, 36, 36), (0, 1, 2)), (40, 48, 36), (0, 1, 2))
+    nib.save(nib.Nifti1Image(scan.numpy(), np.eye(4)), tmp_path / "scan.nii")
+    sidecar = {"MRAcquisitionType": "2D", "SliceThickness": 1.0, "InPlanePhaseEncodingDirectionDICOM": "COL"}
+    (tmp_path / "scan.json").write_text(json.dumps({**sidecar, "AcquisitionMatrixPE": 36, "ReconMatrixPE": 48}))
+    image = InterpolateAcquiredd()({"image": loaded(tmp_path / "scan.nii")})["image"]
+    assert acquisition_of(image).scan_shape == (40, 36, 36)
+    assert ("says that 36 of 48 voxels were acquired along the A axis" in image.meta.get("warnings", "")) == (
+        not interpolated_matrix
+    )

@@ -14,6 +14,7 @@ from monai.transforms import MapTransform
 from monai.utils import MetaKeys
 from torch import Tensor
 
+from scripts.physics.acquisition import filled_band
 from scripts.physics.description import acquisition_vector
 from scripts.physics.encoding import Encoding, FrequencyEncoding, SliceSelection
 from scripts.physics.kspace import truncate
@@ -38,12 +39,14 @@ from scripts.transforms.utils import (
     plain,
     spacing,
     spatial_dims,
+    warn,
 )
 
 __all__ = ["ASSUMED", "InterpolateAcquiredd", "SimulateAcquiredd", "acquisition_of", "named_option"]
 
 logger = logging.getLogger(__name__)
 
+DETAIL = 1.1  # end of k-space over that of the acquired matrix from which header and spectrum contradict each other
 ASSUMED = "assumed"  # key of the metadata: the line for the user
 
 
@@ -142,6 +145,8 @@ class InterpolateAcquiredd(MapTransform):
             )
             d[self.acquired_key], d[key] = scan, _interpolated(scan, grid, line)
             d[ACQUISITION] = acquisition_vector(grid.encodings, grid.voxel)
+            if isinstance(stored, MetaTensor) and (remark := _contradiction(stored, matrix, assumption.sources)):
+                warn(d[key], remark)
         return d
 
     def _assume(self, img: Tensor) -> Assumption:
@@ -230,6 +235,22 @@ def _interpolated(scan: Tensor, grid: SeparableAcquisition, line: str) -> Tensor
             volume.meta |= {ACQUISITION: json.dumps(record_of(grid)), ASSUMED: line}
             volume.meta[MetaKeys.SPATIAL_SHAPE] = np.asarray(volume.shape[1:])
     return image
+
+
+def _contradiction(stored: Tensor, matrix: Sequence[int], sources: Sequence[str]) -> str:
+    """A remark if the scan has detail beyond the acquired matrix that header or sidecar give; else empty."""
+    sizes = list(zip(stored.shape[1:], matrix, sources, strict=True))
+    claimed = [a for a, (size, kept, source) in enumerate(sizes) if kept < size and source in ("header", "sidecar")]
+    shares = filled_band(plain(stored)[0], claimed)
+    wrong = [a for a in claimed if shares[a] is not None and shares[a] > DETAIL * sizes[a][1] / sizes[a][0]]
+    if not wrong:
+        return ""
+    size, kept, source = sizes[wrong[0]]
+    name = axis_names(stored)[wrong[0]]
+    return (
+        f"The {source} says that {kept} of {size} voxels were acquired along the {name} axis, but the spectrum does not "
+        "end there. If detail is lost, give the acquired spacing by --acquisition."
+    )
 
 
 def _truncated(img: Tensor, matrix: Sequence[int]) -> Tensor:
