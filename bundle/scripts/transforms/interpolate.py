@@ -248,8 +248,8 @@ def _contradiction(stored: Tensor, matrix: Sequence[int], sources: Sequence[str]
     size, kept, source = sizes[wrong[0]]
     name = axis_names(stored)[wrong[0]]
     return (
-        f"The {source} says that {kept} of {size} voxels were acquired along the {name} axis, but the spectrum does not "
-        "end there. If detail is lost, give the acquired spacing by --acquisition."
+        f"The {source} says that {kept} of {size} voxels were acquired along the {name} axis, but the spectrum does "
+        "not end there. If detail is lost, give the acquired spacing by --acquisition."
     )
 
 
