@@ -209,3 +209,32 @@ def test_a_description_that_exists_stays_and_other_scans_get_none(tmp_path):
         SaveImageDerivatived("pred", Derivatives(output, tmp_path / folder))({"pred": pred})
     assert not (tmp_path / "plain_out/dataset_description.json").exists()
     assert (tmp_path / "raw_out/dataset_description.json").read_bytes() == b""
+
+
+def describe(root: Path, **fields) -> None:
+    (root / "dataset_description.json").write_text(json.dumps({"Name": "x", "BIDSVersion": "1.9.0", **fields}))
+
+
+@pytest.mark.parametrize(
+    ("fields", "raw"),
+    [({}, True), ({"DatasetType": "raw"}, True), ({"DatasetType": "derivative"}, False), ({"GeneratedBy": []}, False)],
+)
+def test_derived_scans_are_taken_from_a_derivative_alone(tmp_path, fields, raw):
+    name = "sub-1/anat/sub-1_space-MNI_desc-preproc_T1w.nii"
+    touch(tmp_path, name)
+    describe(tmp_path, **fields)
+    reason = "the entity space marks a derivative, not a raw scan"
+    assert outcomes(tmp_path) == {name: reason if raw else "scan"}
+
+
+@pytest.mark.parametrize("name", ["sub-1/anat/sub-2_T1w.nii", "sub-1/ses-1/anat/sub-1_ses-2_T1w.nii"])
+def test_a_name_that_contradicts_its_folder_is_left_out(tmp_path, name):
+    touch(tmp_path, name)
+    describe(tmp_path)
+    assert "its name is not" in outcomes(tmp_path)[name]
+
+
+def test_bidsignore_excludes_a_dataset_inside(tmp_path):
+    touch(tmp_path, "sub-1/anat/sub-1_T1w.nii", "old/sub-2/anat/sub-2_T1w.nii")
+    (tmp_path / ".bidsignore").write_text("old/\n")
+    assert outcomes(tmp_path) == {"sub-1/anat/sub-1_T1w.nii": "scan", "old": ".bidsignore excludes it"}

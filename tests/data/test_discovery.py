@@ -157,3 +157,33 @@ def test_a_folder_that_is_a_series_is_a_scan(tmp_path):
 
 
 # The same of BIDS: tests/data/test_bids.py
+
+
+def test_parts_of_one_series_in_two_folders_are_faults(tmp_path):
+    write_dicom_series(tmp_path / "a", VALUES)
+    (tmp_path / "b").mkdir()
+    for file in sorted((tmp_path / "a").iterdir())[2:]:
+        file.rename(tmp_path / "b" / file.name)
+    assert outcomes(tmp_path) == {"a": "fault", "b": "fault"}
+    fault = inference_datalist(tmp_path)[0]["fault"]
+    assert "expected all slices of its series, got others in" in fault
+    assert outcomes(tmp_path / "a") == {".": "scan"}
+
+
+def test_copies_and_echoes_of_a_series_are_scans(tmp_path):
+    for name in ("a", "b"):  # the same positions
+        write_dicom_series(tmp_path / name, VALUES)
+    assert outcomes(tmp_path) == {"a": "scan", "b": "scan"}
+
+
+def test_a_link_that_leads_nowhere_is_named_whatever_its_ending(tmp_path):
+    touch(tmp_path, "a.nii")
+    for name in ("sub-03", "b.dcm", "notes.txt"):
+        os.symlink("/nowhere", tmp_path / name)
+    found = outcomes(tmp_path)
+    assert found == {"a.nii": "scan", "b.dcm": "fault", "sub-03": "a link to /nowhere, where nothing is"}
+
+
+@pytest.mark.parametrize("name", ["study.zip", "sub-1.tar.gz", "001.dcm.gz"])
+def test_an_archive_is_left_out_by_name(tmp_path, name):
+    assert outcomes(touch(tmp_path, "a.nii", name))[name] == "an archive. Unpack it if it holds scans"

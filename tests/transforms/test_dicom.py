@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -120,11 +121,11 @@ def jitter(image, z):
     image.ImageOrientationPatient = [1, 1e-6 * (z % 3), 0, 0, 1, 1e-6 * (z % 2)]
 
 
-def echoes_by_slice(image, z):
-    image.EchoTime, image.AcquisitionNumber = 3 + z % 2, 1 + z // 4
+def acquisitions(image, z):
+    image.EchoTime, image.AcquisitionNumber = "3.0" if z % 2 else "3", 1 + z // 4
 
 
-@pytest.mark.parametrize("edit", [thickness_as_text, no_thickness, jitter, echoes_by_slice])
+@pytest.mark.parametrize("edit", [thickness_as_text, no_thickness, jitter, acquisitions])
 def test_one_uid_with_an_even_grid_is_one_series(tmp_path, edit):
     assert assert_is_the_volume(write_series(tmp_path / "series", VALUES, edit), affine=AFFINE) == ""
 
@@ -145,7 +146,11 @@ def repeated(keyword, values):
 
 @pytest.mark.parametrize(
     ("keyword", "values"),
-    [("EchoTime", (3, 9)), ("TemporalPositionIdentifier", (1, 2)), ("ImageType", (["O", "P", "M"], ["O", "P", "P"]))],
+    [
+        ("EchoTime", (3, 9)),
+        ("TemporalPositionIdentifier", (1, 2)),
+        ("ImageType", (["O", "P", "M"], ["O", "P", "M", "ND"])),
+    ],
 )
 def test_several_volumes_in_a_series_are_refused_with_their_difference(tmp_path, keyword, values):
     write_series(tmp_path / "series", stacked(VALUES, VALUES + 1), repeated(keyword, values))
@@ -343,3 +348,48 @@ def test_enhanced_files_beside_each_other_are_volumes_of_their_own(tmp_path):
         assert_is_the_volume(tmp_path / name, values=values)
     assert list(dicom_series(tmp_path)) == ["1.2.3.1", "1.2.3.1 b.dcm"]
     assert [named_path(tmp_path / name).name for name in ("a.dcm", "b.dcm")] == ["a", "b"]
+
+
+def phase(image, z):
+    image.ImageType = ["ORIGINAL", "PRIMARY", "P" if z % 2 else "M"]
+
+
+@pytest.mark.parametrize("share", [1, 2])
+def test_phase_images_are_refused_also_among_others(tmp_path, share):
+    write_series(tmp_path / "series", VALUES, lambda image, z: phase(image, z * (3 - share) + 1))
+    with pytest.raises(ValueError, match="expected a magnitude, got the image type P"):
+        read(tmp_path / "series")
+
+
+def test_the_phase_of_an_enhanced_image_is_refused(tmp_path):
+    def edit(groups, _number):
+        groups.MRImageFrameTypeSequence = [dataset(ComplexImageComponent="PHASE")]
+
+    with pytest.raises(ValueError, match="expected a magnitude, got the image type PHASE"):
+        read(write_enhanced(tmp_path / "scan.dcm", VALUES, range(SHAPE[2]), edit))
+
+
+def test_one_word_as_image_type_is_no_phase(tmp_path):
+    write_series(tmp_path / "series", VALUES, lambda image, z: setattr(image, "ImageType", "DERIVED"))
+    assert assert_is_the_volume(tmp_path / "series") == ""
+
+
+def modality(image, _z):
+    image.Modality = "CT"
+
+
+def echo(image, z):
+    image.EchoTime = 3 + z % 2
+
+
+def padding(image, z):
+    image.PixelPaddingValue = int(VALUES[0, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("edit", "remark"),
+    [(modality, "modality is CT"), (echo, r"differ in EchoTime \(3, 4 ms\)"), (padding, "hold the padding value")],
+)
+def test_what_is_doubtful_has_a_remark_and_exact_values(tmp_path, edit, remark):
+    write_series(tmp_path / "series", VALUES, edit)
+    assert re.search(remark, assert_is_the_volume(tmp_path / "series"))

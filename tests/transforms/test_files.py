@@ -50,7 +50,7 @@ def test_results_mirror_the_folders_of_the_input():
         ("sub-1", "sub-1/ses-2/anat"),
         ("sub-1/ses-2", "sub-1/ses-2/anat"),
         ("sub-1/ses-2/anat", "sub-1/ses-2/anat"),
-        ("sub-1/ses-2/anat/sub-1_ses-2_T1w.nii", "."),
+        ("sub-1/ses-2/anat/sub-1_ses-2_T1w.nii", "sub-1/ses-2/anat"),
     ],
 )
 def test_results_of_a_part_of_a_bids_dataset_lie_where_those_of_the_whole_do(part, expected):
@@ -132,3 +132,13 @@ def test_references_come_from_the_test_folder_or_from_all_scans(tmp_path):
     touch(tmp_path, "source/a.nii", "test/b.nii")
     assert reference_datalist(tmp_path, "") == [dict.fromkeys(("image", "label"), str(tmp_path / "test/b.nii"))]
     assert reference_datalist(tmp_path / "source", "")[0]["label"] == str(tmp_path / "source/a.nii")
+
+
+@pytest.mark.parametrize("names", [("source", "target"), ("HR", "LR"), ("source", "validation")])
+def test_groups_without_the_section_are_not_evaluated_together(tmp_path, names):
+    for name in names:
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.nii").touch()
+    with pytest.raises(ValueError, match=r"expected a folder test/ with the HR scans .* choose another --section"):
+        reference_datalist(tmp_path, "")
+    assert len(reference_datalist(tmp_path / names[0], "")) == 1

@@ -179,6 +179,7 @@ def test_a_config_of_one_s_own_may_follow(tmp_path):
         ("ckpt_pth", "ckpt_path"),
         ("architecture::num_feature", "architecture::num_features"),
         ("num_features", "architecture::num_features"),
+        ("scale", "scale_factor"),
     ],
 )
 def test_a_misspelt_option_is_an_error_that_names_the_nearest(wrong, right):

@@ -235,7 +235,7 @@ def with_nan(path):
 
 BAD = {
     "truncated": (truncated, "cannot be read"),
-    "not_an_image": (lambda path: path.write_text("hello"), "cannot be read"),
+    "not_an_image": (lambda path: path.write_text("hello"), "export it again"),
     "slice": (lambda path: save(path, np.eye(16)), "3 spatial axes"),
     "series": (lambda path: save(path, np.random.default_rng(0).random((16, 16, 16, 4))), "one channel"),
     "nan": (with_nan, "finite voxels"),

@@ -5,6 +5,7 @@ Written by version 1.11 of the specification, https://bids-specification.readthe
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections import Counter
@@ -41,8 +42,10 @@ NO_ANATOMY = {
     **dict.fromkeys(("phasediff", "phase1", "phase2"), "a field map"),
 }
 NO_ANATOMY["UNIT1"] = "a ratio of two MP2RAGE images, whose background is noise"
+DERIVED = ("space", "res", "den", "label", "desc", "hemi", "seg", "atlas", "scale")  # entities of derivatives alone
 NAME = re.compile(r"(?P<entities>sub-[a-zA-Z0-9]+(?:_[a-zA-Z0-9]+-[a-zA-Z0-9+]+)*)_(?P<suffix>[a-zA-Z0-9]+)")
 INSIDE = re.compile(r"(?:sub|ses)-[a-zA-Z0-9]+|anat")  # folders between the dataset and its anatomy
+FOLDER = re.compile(r"(?:^|/)(sub|ses)-([^/]+)")
 CHOICE = "first session, then the commonest acquisition of the dataset, then the last run, then the first echo"
 APART = ("sub", "ses", "run", "echo", "part")  # entities that do not name an acquisition
 
@@ -85,6 +88,7 @@ class Dataset:
         self.root = Path(os.path.abspath(root))
         file = self.root / ".bidsignore"
         self._ignored = _ignoring(file.read_text("utf-8", "replace") if file.is_file() else "")
+        self._raw = _is_raw(self.root / "dataset_description.json")
 
     @classmethod
     def around(cls, folder: PathLike) -> Dataset | None:
@@ -93,6 +97,10 @@ class Dataset:
         while INSIDE.fullmatch(root.name) and not is_dataset(root):
             root = root.parent
         return cls(root) if is_dataset(root) else None
+
+    def ignores(self, folder: PathLike) -> bool:
+        """Whether the .bidsignore excludes a folder below the root."""
+        return self._ignored(Path(os.path.abspath(folder)).relative_to(self.root).as_posix() + "/")
 
     def left_out(self, path: PathLike) -> str:
         """Why a file is not raw magnitude anatomy of this dataset. Empty if it is."""
@@ -106,7 +114,23 @@ class Dataset:
             return reason
         if file.parent.name != "anat":
             return "it is not in a folder anat/"
+        folders = dict(FOLDER.findall(file.parent.relative_to(self.root).as_posix()))
+        other = next((key for key, value in folders.items() if name[0].get(key) != value), None)
+        if other:
+            return f"its folder is {other}-{folders[other]}, its name is not"
+        if self._raw and (derived := [key for key in DERIVED if key in name[0]]):
+            return f"the entity {derived[0]} marks a derivative, not a raw scan"
         return "" if name[1] in ANATOMY else f"{name[1]} is no suffix of anatomical images"
+
+
+def _is_raw(description: Path) -> bool:
+    """Whether a dataset_description.json describes raw data: by its type, or because it names no pipeline."""
+    try:
+        known = json.loads(description.read_text(encoding="utf-8"))
+        derived = {"GeneratedBy", "PipelineDescription"} & known.keys()
+        return known.get("DatasetType", "derivative" if derived else "raw") == "raw"
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def is_dataset(folder: Path) -> bool:

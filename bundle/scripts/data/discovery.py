@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -11,14 +11,15 @@ from typing import NamedTuple
 from monai.config import PathLike
 
 from scripts.data.bids import ASIDE, Dataset, is_dataset, natural, not_magnitude
-from scripts.transforms.dicom import dicom_series
+from scripts.transforms.dicom import are_parts, dicom_series
 from scripts.transforms.formats import identify, partner
-from scripts.transforms.naming import ENDINGS, is_own_result
+from scripts.transforms.naming import ENDINGS, SERIES_ENDINGS, is_own_result
 from scripts.utils.errors import explain
 
 __all__ = ["Found", "discover"]
 
 IMAGES, HEADERS = (".img", ".img.gz"), (".hdr", ".hdr.gz")  # the two files of a pair are one scan
+ARCHIVES = (".dcm.gz", ".ima.gz", ".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")
 UNREAD = (".mnc", ".brik", ".brik.gz", ".par", ".nii.bz2", ".nii.xz", ".nii.zst", ".nii.zip")
 UNWALKED = (".git", ".datalad")  # their files are those that the links in the dataset lead to
 
@@ -67,6 +68,7 @@ class _Search:
         self.root, self.skip = root, skip
         self.read: dict[str, Path] = {}  # real path: the path under which it was read first
         self.datasets: dict[Path, Dataset | None] = {}
+        self.series: dict[str, list[tuple[Path, list[Path]]]] = {}  # UID: each place with its images
 
     def run(self) -> Iterator[Found]:
         folders, links = [self.root], []
@@ -81,7 +83,7 @@ class _Search:
             self.read[real] = folder
             try:
                 entries = sorted(folder.iterdir())
-                inner = [entry for entry in entries if entry.is_dir()]
+                inner = {entry: None for entry in entries if entry.is_dir()}
             except OSError as error:
                 yield Found(folder, fault=f"{folder}: expected a folder that can be read, got {explain(error)}.")
                 continue
@@ -90,17 +92,18 @@ class _Search:
             folders += [entry for entry in kept if not entry.is_symlink()]
             links += [entry for entry in kept if entry.is_symlink()]
             series = []
-            for file in (entry for entry in entries if entry not in set(inner)):
+            for file in (entry for entry in entries if entry not in inner):
                 kind = _kind(file)
                 if kind == "dicom" and not file.name.startswith("."):
                     series.append(file)
                 elif kind is not None:
                     candidates.append(file)
-            yield from self._series(folder, series)
+            yield from self._read_series(folder, series)
+        yield from self._series()
         for file in sorted(candidates, key=lambda path: (path.is_symlink(), path)):
             yield self._judge(file)
 
-    def _folders(self, entries: list[Path], parent: Path) -> tuple[list[Path], list[Found]]:
+    def _folders(self, entries: Iterable[Path], parent: Path) -> tuple[list[Path], list[Found]]:
         """The folders to search, and those left out that hold scans."""
         dataset = self._dataset(parent)
         kept, left_out = [], []
@@ -111,6 +114,8 @@ class _Search:
                 reason = "a hidden folder"
             elif dataset and dataset.root == Path(os.path.abspath(parent)) and entry.name in ASIDE:
                 reason = f"BIDS keeps no raw scans in {entry.name}/. To process it, give it as dataset_dir"
+            elif dataset and dataset.ignores(entry):
+                reason = ".bidsignore excludes it"
             else:
                 kept.append(entry)
                 continue
@@ -127,8 +132,8 @@ class _Search:
                 self.datasets[folder] = Dataset(folder) if is_dataset(folder) else self._dataset(folder.parent)
         return self.datasets[folder]
 
-    def _series(self, folder: Path, files: list[Path]) -> Iterator[Found]:
-        """The DICOM series of a folder."""
+    def _read_series(self, folder: Path, files: list[Path]) -> Iterator[Found]:
+        """Remember the DICOM series of a folder. What is no scan is found at once."""
         if not files:
             return
         try:
@@ -143,15 +148,28 @@ class _Search:
             reason = "its DICOM files hold no series of images"
         if reason:
             yield Found(folder, left_out=reason)
-        elif series:
-            paths = [folder] if len(series) == 1 else [min(images) for images in series.values()]
-            yield from map(Found, paths)
+        for uid, images in () if reason else series.items():
+            place = folder if len(series) == 1 else min(images)
+            self.series.setdefault(uid, []).append((place, images))
+
+    def _series(self) -> Iterator[Found]:
+        """The DICOM series. Parts of one series in several folders are faults, because each is half a volume."""
+        for found in self.series.values():
+            parts = len(found) > 1 and are_parts([images for _, images in found])
+            for place, images in found:
+                folder = images[0].parent
+                others = sorted({str(other[0].parent) for _, other in found} - {str(folder)})
+                fault = f"{folder}: expected all slices of its series, got others in {', '.join(others[:2])}. Put them "
+                fault += "into one folder, or give one folder as dataset_dir."
+                yield Found(place, fault if parts else "")
 
     def _judge(self, file: Path) -> Found:
         """Whether a file is a scan to process."""
         leave_out = partial(Found, file, "")
         if file.name.startswith("."):
             return leave_out("a hidden file")
+        if not file.exists() and not file.name.casefold().endswith((*ENDINGS, *SERIES_ENDINGS)):
+            return leave_out(f"a link to {os.readlink(file)}, where nothing is")
         if is_own_result(file):
             return leave_out("a result of this bundle")
         dataset = self._dataset(file.parent)
@@ -159,6 +177,8 @@ class _Search:
             return leave_out(reason)
         if file.name.casefold().endswith(UNREAD):
             return leave_out("this format is not read. Convert it to NIfTI")
+        if file.name.casefold().endswith(ARCHIVES) and file.exists() and identify(file) is None:
+            return leave_out("an archive. Unpack it if it holds scans")
         if not file.exists():
             return Found(
                 file,
@@ -177,12 +197,13 @@ def _kind(file: Path) -> str | None:
     if not (file.is_file() or file.is_symlink()):
         return None
     name = file.name.casefold()
-    known = name.endswith((*ENDINGS, *UNREAD))
+    known = name.endswith((*ENDINGS, *UNREAD, *ARCHIVES))
+    lost = not file.exists() and (not file.suffix or name.endswith(SERIES_ENDINGS))  # it may be a folder or DICOM
     try:
         content = identify(file) if file.is_file() else None
     except OSError:
         content = None
-    if content is not None or not known:
+    if content is not None or not (known or lost):
         return content
     if file.name.startswith(".") or (name.endswith(IMAGES) and partner(file, HEADERS)):
         return None

@@ -86,7 +86,14 @@ def reference_datalist(
     if root.suffix.casefold() == ".json":
         items = unpaired_datalist(root)[section]
     else:
-        listed = inference_datalist(group_folders(root).get(section, root))
+        folders = group_folders(root)
+        if folders and section not in folders:
+            raise ValueError(
+                f"{root}: expected a folder {section}/ with the HR scans to evaluate on, got the groups "
+                f"{[folder.name for folder in folders.values()]}. Add it, choose another --section, or give the folder "
+                "of the scans as dataset_dir."
+            )
+        listed = inference_datalist(folders.get(section, root))
         for item in listed:
             if "fault" in item:
                 raise ValueError(item["fault"])

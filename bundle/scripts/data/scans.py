@@ -74,7 +74,8 @@ def match_spacing(scans: Sequence[Scan], spacing: np.ndarray, tolerance: float) 
         return [scan._replace(volume=match(scan.volume)) for scan in scans]
     except ValueError as error:
         raise ValueError(
-            f"{error} The source needs at most the target's median spacing over the scale factor."
+            f"{error} The source needs at most the target's median spacing over the scale factor. If the target's "
+            "scans are HR as well, as in a BIDS dataset, add --degrade_target True."
         ) from error
 
 

@@ -25,7 +25,7 @@ from scripts.utils.atomic import write_text_atomically
 from scripts.utils.distributed import rank, world_size
 from scripts.utils.errors import explain, one_line
 
-__all__ = ["Outcome", "ScanEvaluator", "report_all_outcomes", "report_outcomes"]
+__all__ = ["Outcome", "ScanEvaluator", "recorded", "report_all_outcomes", "report_outcomes"]
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ class ScanEvaluator(SupervisedEvaluator):
         elif LEFT_OUT in batchdata:
             self._finish(Outcome(scan, "left out", remarks=batchdata[LEFT_OUT][0]))
         elif RECORD in batchdata:
-            self._finish(_recorded(scan, "kept", json.loads(batchdata[RECORD][0])))
+            self._finish(recorded(scan, "kept", json.loads(batchdata[RECORD][0])))
         else:
             self._predict(scan, batchdata)
         engine.state.output = {}
@@ -130,7 +130,7 @@ class ScanEvaluator(SupervisedEvaluator):
                 item = apply_transform(transform, item)
         except Exception as error:
             return _failed(scan, error)
-        return _recorded(scan, "done", item[CommonKeys.PRED].meta[RECORD])
+        return recorded(scan, "done", item[CommonKeys.PRED].meta[RECORD])
 
     def _finish(self, *outcomes: Outcome) -> None:
         """Wait for the scan that is being postprocessed, and record its outcome and those of the scans after it."""
@@ -147,7 +147,8 @@ def _failed(scan: str, error: Exception) -> Outcome:
     return Outcome(scan, "failed", remarks=explain(error))
 
 
-def _recorded(scan: str, result: str, record: Mapping[str, Any]) -> Outcome:
+def recorded(scan: str, result: str, record: Mapping[str, Any]) -> Outcome:
+    """The outcome of a scan whose result has a record, see :class:`scripts.transforms.saving.Derivatives`."""
     remarks = one_line(" ".join(record.get("Warnings", [])))
     return Outcome(scan, result, record.get("ConsistencyPSNR", ""), remarks, record.get("Assumed", ""))
 
@@ -182,7 +183,13 @@ def report_outcomes(outcomes: Sequence[Outcome], output_dir: PathLike) -> None:
 
 def _remark(outcome: Outcome) -> str:
     """The remark, with the scan's path if it lacks it."""
-    return outcome.remarks if outcome.scan in outcome.remarks else f"{outcome.scan}: {outcome.remarks}"
+    named = one_line(outcome.scan, len(outcome.scan)) in outcome.remarks
+    return outcome.remarks if named else f"{_printable(outcome.scan)}: {outcome.remarks}"
+
+
+def _printable(path: str) -> str:
+    """A path in one line. Signs that would break the line are written as in Python."""
+    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in path)
 
 
 def _rows(outcomes: Sequence[Outcome]) -> list[str]:
@@ -190,7 +197,7 @@ def _rows(outcomes: Sequence[Outcome]) -> list[str]:
     rows = [("result", "consistency (dB)", "scan", "remarks")]
     for outcome in outcomes:
         psnr = outcome.consistency_psnr
-        rows.append((outcome.result, psnr if psnr == "" else f"{psnr:.1f}", outcome.scan, outcome.remarks))
+        rows.append((outcome.result, psnr if psnr == "" else f"{psnr:.1f}", _printable(outcome.scan), outcome.remarks))
     counts = Counter(outcome.result for outcome in outcomes)
     total = ", ".join(f"{counts[result]} {result}" for result in RESULTS)
     width = max(len(row[2]) for row in rows)

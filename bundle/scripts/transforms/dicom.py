@@ -20,7 +20,7 @@ from scripts.transforms.frames import REMEDY, Frame, read_frames, stored_pixels
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
 
-__all__ = ["dicom_series", "named_path", "read_dicom", "series_files"]
+__all__ = ["are_parts", "dicom_series", "named_path", "read_dicom", "series_files"]
 
 
 LARGEST_UNEVENNESS = 0.05  # share of the distance between slices
@@ -30,6 +30,7 @@ SMALLEST_STEP = 1e-3  # mm; closer slices have one position
 DICOM_ENDINGS = (".dcm", ".ima", ".dicom")
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 HEADER = ["SeriesInstanceUID", "SeriesNumber", "SeriesDescription", "NumberOfFrames", "ConcatenationUID", "Rows"]
+PLACE = ["ImagePositionPatient", "ImageOrientationPatient"]
 
 
 def dicom_series(folder: Path) -> dict[str, list[Path]]:
@@ -70,11 +71,27 @@ def _is_multi_frame(header: Dataset) -> bool:
     return int(header.get("NumberOfFrames") or 1) > 1
 
 
+def are_parts(groups: Sequence[Sequence[Path]]) -> bool:
+    """Whether files of one series, which lie in several folders, are parts of one volume.
+
+    They are no copies and no echoes, which share positions, and no planes of several orientations.
+
+    Args:
+        groups: the files in each folder.
+    """
+    places = [[[_header(file).get(keyword) for keyword in PLACE] for file in files] for files in groups]
+    if any(None in place for group in places for place in group):  # enhanced images have no such attributes
+        return False
+    axes = np.asarray([place[1] for group in places for place in group], dtype=float)
+    positions = [{tuple(np.round(np.asarray(place[0], float), 3)) for place in group} for group in places]
+    return bool(np.ptp(axes, axis=0).max() < LARGEST_TURN) and len(set.union(*positions)) == sum(map(len, positions))
+
+
 def _header(path: Path) -> Dataset:
     import pydicom
 
     try:
-        return pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=HEADER)
+        return pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=HEADER + PLACE)
     except OSError:
         raise
     except Exception:  # damaged bytes raise anything
@@ -159,7 +176,9 @@ def read_dicom(path: Path) -> Volume:
     frames, doubled = _without_copies(frames)
     warnings += [f"{doubled} DICOM files are copies of others and were left out."] if doubled else []
     frames, affine = _on_one_grid(path, frames)
+    warnings += _doubts(frames)
     values = np.empty((*frames[0].size, len(frames)), np.float32)
+    padded = 0
     for file in dict.fromkeys(frame.path for frame in frames):
         try:
             pixels = stored_pixels(file)
@@ -170,7 +189,31 @@ def read_dicom(path: Path) -> Volume:
             if frame.path == file:
                 scaled = pixels[frame.index].astype(np.float64) * frame.slope + frame.intercept
                 values[..., place] = scaled.T
+                padding = _number(frame, "PixelPaddingValue")
+                if padding is not None and padding * frame.slope + frame.intercept:
+                    padded += int((pixels[frame.index] == padding).sum())
+    if padded:
+        warnings.append(f"{padded / values.size:.1%} of its voxels hold the padding value, which is no measurement.")
     return Volume(values, LPS_TO_RAS @ affine, tuple(warnings), json.dumps(frames[0].protocol))
+
+
+def _doubts(frames: Sequence[Frame]) -> list[str]:
+    """Remarks on slices that are not MR, or probably not of one image."""
+    modality = frames[0].labels.get("Modality", "MR")
+    remarks = [] if modality == "MR" else [f"Its modality is {modality}; the networks know MR."]
+    for key in ("EchoTime", "EffectiveEchoTime", "InversionTime"):
+        times = [value for frame in frames if (value := _number(frame, key)) is not None]
+        found = sorted({float(f"{time:.3g}") for time in times})
+        if len(found) > 1:
+            remarks.append(f"Its slices differ in {key} ({', '.join(map('{:g}'.format, found[:4]))} ms).")
+    return remarks
+
+
+def _number(frame: Frame, key: str) -> float | None:
+    try:
+        return float(frame.labels[key])
+    except (KeyError, ValueError):
+        return None
 
 
 def _left_out(folder: Path) -> list[str]:

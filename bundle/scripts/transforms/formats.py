@@ -19,7 +19,7 @@ HEAD = 4096  # bytes that identify a format
 GZIP = b"\x1f\x8b"
 NIFTI = {348: (344, (b"n+1\0", b"ni1\0")), 540: (4, (b"n+2\0", b"ni2\0"))}  # header size: place and values of the magic
 MGH_TYPES = (0, 1, 2, 3, 4, 10)  # voxel types, as in FreeSurfer's mri.h
-META_IMAGE = re.compile(rb"\A\s*[A-Za-z]+\s*=.*?^\s*NDims\s*=", re.S | re.M)
+META_IMAGE = re.compile(rb"\A(?=\s*[A-Za-z]+\s*=).*?^\s*NDims\s*=", re.S | re.M)
 VALUE_TYPES = frozenset(b"AE AS CS DA DS DT IS LO LT OB OW PN SH ST TM UI UL US UT".split())  # of DICOM's first groups
 NO_SCANS = {  # first bytes: what such a file is, and what to do
     b"\x93NUMPY": "bare numbers of NumPy, which have no geometry. Save it as NIfTI",
@@ -142,6 +142,8 @@ def describe(path: Path) -> str:
     head = first_bytes(path)
     if not head:
         return f"{'a damaged gzip' if path.stat().st_size else 'an empty'} file. Copy it again"
+    if head[128:132] == b"DICM" or head.startswith(b"NRRD"):
+        return "a DICOM or NRRD file that gzip compressed. Unpack it"
     known = (text for start, text in NO_SCANS.items() if head.lstrip().startswith(start))
     return next(
         known, f"a file that begins with {head[:16]!r}. It may be truncated or of another format: export it again"

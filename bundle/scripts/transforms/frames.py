@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from scripts.transforms.formats import HeaderError
+from scripts.utils.itk import import_itk
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -52,6 +53,8 @@ DIFFERENCES = (
     "FrameAcquisitionNumber",
     "AcquisitionTime",
     "ContentTime",
+    "Modality",
+    "PixelPaddingValue",
 )
 # attributes that say how the scan was acquired, classic and enhanced
 PROTOCOL = (
@@ -68,6 +71,7 @@ PROTOCOL = (
     "PercentPhaseFieldOfView",
     "InPlanePhaseEncodingDirection",
 )
+NO_MAGNITUDE = {"P", "PHASE", "PHASE MAP", "I", "IMAGINARY"}  # components of a complex image, in any attribute
 MOSAIC_COUNT = (0x0019, 0x100A)  # Siemens: number of images in a mosaic
 NATIVE = {  # transfer syntaxes that pydicom decodes without a further package
     "1.2.840.10008.1.2",
@@ -176,6 +180,10 @@ def _frame(path: Path, header: Dataset, index: int, groups: Sequence[Dataset]) -
         raise HeaderError(
             f"{place}: expected a positive PixelSpacing, got {geometry['PixelSpacing'].tolist()}. {REMEDY}"
         )
+    types = [get(key) for key in ("ImageType", "FrameType")]
+    kinds = {part.upper() for value in types if value and not isinstance(value, str) for part in list(value)[2:]}
+    if found := NO_MAGNITUDE & {*kinds, str(get("ComplexImageComponent")).upper()}:
+        raise HeaderError(f"{place}: expected a magnitude, got the image type {min(found)}. Use the magnitude.")
     if get("ModalityLUTSequence"):
         raise HeaderError(f"{place}: expected a rescale slope, got a table of values (Modality LUT). {REMEDY}")
     slope, intercept = (_scale(place, get, *names) for names in (("RescaleSlope", 1.0), ("RescaleIntercept", 0.0)))
@@ -246,8 +254,9 @@ def stored_pixels(path: Path) -> np.ndarray:
 
 def _by_itk(data: Dataset) -> np.ndarray:
     """Decode compressed pixels by ITK, from a copy without position and rescaling, which ITK would apply."""
-    import itk
     import pydicom
+
+    itk = import_itk()
 
     frames = int(data.get("NumberOfFrames") or 1)
     meta = pydicom.dataset.FileMetaDataset()

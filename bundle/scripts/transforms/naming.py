@@ -19,6 +19,7 @@ __all__ = [
     "ENDINGS",
     "EXTENSION",
     "METADATA",
+    "SERIES_ENDINGS",
     "DerivativeLayout",
     "bids_root",
     "bundle_metadata",
@@ -124,7 +125,7 @@ class DerivativeLayout(FolderLayoutBase):
     Args:
         output_dir: the folder to write to.
         dataset_dir: the input's folder, whose inner structure is kept. Of a BIDS dataset it may be the folder of a
-            subject, a session or ``anat``. A scan from elsewhere goes to ``output_dir`` itself.
+            subject, a session or ``anat``, or one scan. A scan from elsewhere goes to ``output_dir`` itself.
         description: kind of the results, see :data:`DESCRIPTIONS`. It ends with "sr", by which results are recognised.
 
     Example:
@@ -148,8 +149,9 @@ class DerivativeLayout(FolderLayoutBase):
         source = named_path(Path(os.path.abspath(subject)))
         folder = Path(os.path.abspath(self.dataset_dir or os.devnull))
         inner: PathLike = ""
-        if folder in source.parents:
+        if folder in (source, *source.parents):
             root = bids_root(source)
             whole = root is not None and root in folder.parents  # a part of a dataset counts as the whole one
+            folder = source.parent if folder == source else folder
             inner = source.parent.relative_to(root if whole else folder)
         return self.output_dir / inner / f"{derivative_name(source.name, self.description)}{EXTENSION}"

@@ -120,10 +120,9 @@ class _StrictLoader(Transform):
 
 
 def _as_tensor(volume: Volume, path: Path) -> MetaTensor:
-    """The volume with the metadata as MONAI's loader names them, without trailing axes of one voxel."""
+    """The volume with the metadata as MONAI's loader names them, without further axes of one voxel."""
     values = volume.values
-    while values.ndim > 3 and values.shape[-1] == 1:
-        values = values[..., 0]
+    values = values.reshape(*values.shape[:3], *(n for n in values.shape[3:] if n != 1))
     meta = {
         MetaKeys.AFFINE: volume.affine.copy(),
         MetaKeys.ORIGINAL_AFFINE: volume.affine.copy(),
@@ -193,6 +192,8 @@ class CheckVolume(Transform):
             yield "finite voxels", f"{bad} that are NaN or infinite", "Replace them, by 0 where nothing was measured."
         if values.min() == values.max():
             yield "an image", f"the constant {float(values.min()):g}", "Check how the file was written."
+        elif ((values == values.min()) | (values == values.max())).all():
+            yield "an image", f"a mask of {float(values.min()):g} and {float(values.max()):g}", "Leave it out."
         mm = spacing(img)
         if not all(math.isfinite(h) and h > 0 for h in mm):
             yield "a positive, finite voxel spacing", f"{np.round(mm, 4).tolist()} mm", "Correct the header's affine."

@@ -17,6 +17,7 @@ from monai.utils import MetaKeys, convert_to_tensor
 from scripts.transforms.grid import DeclareHighResGrid
 from scripts.transforms.utils import as_float, file_name, plain
 from scripts.utils.atomic import write_text_atomically
+from scripts.utils.itk import import_itk
 
 __all__ = ["RigidRegisterd", "register_rigid"]
 
@@ -100,8 +101,7 @@ def register_rigid(fixed: MetaTensor, moving: MetaTensor) -> np.ndarray:
     Returns:
         matrix ``(4, 4)`` that takes each point of ``fixed``, in mm (RAS), to the same anatomy in ``moving``.
     """
-    import itk
-
+    itk = import_itk()
     images = [_itk_image(img) for img in (fixed, moving)]
     kind = type(images[0])
     transform = itk.Euler3DTransform[itk.D].New()
@@ -132,8 +132,7 @@ def register_rigid(fixed: MetaTensor, moving: MetaTensor) -> np.ndarray:
 
 def _itk_image(img: MetaTensor):
     """An ITK image (float32) of a channel-first volume, in the world of its affine."""
-    import itk
-
+    itk = import_itk()
     affine = RAS_TO_LPS @ np.asarray(img.affine, dtype=float)
     mm = np.linalg.norm(affine[:3, :3], axis=0)
     image = itk.image_from_array(np.ascontiguousarray(plain(img)[0].cpu().float().numpy().T))

@@ -158,9 +158,9 @@ def option_names(content: Mapping[str, Any], parent: str = "") -> Iterator[str]:
 
 
 def _nearest(name: str, known: Collection[str]) -> str | None:
-    """The known name that ends like a name, or else resembles it most."""
+    """The known name that ends like a name or begins with it, or else resembles it most."""
     last = name.rpartition("::")[2]
-    same = [other for other in known if other.rpartition("::")[2] == last]
+    same = [other for other in known if other.rpartition("::")[2] == last or other.startswith(name)]
     return next(iter(same or difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)), None)
 
 
