@@ -21,6 +21,7 @@ __all__ = [
     "log_adversarial_loss",
     "log_discriminator_loss",
     "patch_nce",
+    "relative_error",
     "ssim_loss",
     "structural_similarity",
 ]
@@ -28,6 +29,7 @@ __all__ = [
 SSIM_FORMS = ("abs", "square", "one_minus_square")
 WINDOW_SIZE = 11  # pixels, of SSIM
 SIGMA = 1.5  # pixels, standard deviation of that window
+SMALLEST_ERROR = 0.002  # of an interpolation; below it there is nothing to learn, and a weight would grow without bound
 
 
 def in_float32(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -50,6 +52,28 @@ def absolute_error(x: Tensor, y: Tensor) -> Tensor:
         tensor(0.2500)
     """
     return F.l1_loss(x, y)
+
+
+@in_float32
+def relative_error(made: Tensor, given: Tensor, start: Tensor, weight: Tensor, power: int = 1) -> Tensor:
+    r"""Mean over samples of $\sum w |\hat y - y|^p / \sum w |x - y|^p$: the share of an error that is left.
+
+    Args:
+        made: $\hat y$, ``(B, ...)``.
+        given: $y$, which it should equal.
+        start: $x$, whose error counts as 1. No gradient reaches it.
+        weight: $w$, 0 where nothing counts.
+        power: $p$, 1 or 2.
+
+    Example:
+        >>> start, given = torch.ones(2, 1, 4, 4, 4), torch.zeros(2, 1, 4, 4, 4)
+        >>> float(relative_error(0.5 * start, given, start, torch.ones_like(start)))
+        0.5
+    """
+    voxels = tuple(range(1, made.ndim))
+    error, most = (((x - given).abs() ** power * weight).sum(voxels) for x in (made, start.detach()))
+    least = SMALLEST_ERROR**power * weight.sum(voxels).clamp(min=1)
+    return (error / torch.maximum(most, least)).mean()
 
 
 def _gaussian_band(size: int, reference: Tensor) -> Tensor:

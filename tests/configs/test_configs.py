@@ -25,9 +25,10 @@ STACKS = {name: [f"{part}.yaml" for part in stack(name.removesuffix(".yaml"))] f
 TRAINING = [name for name, files in STACKS.items() if files[0] == "train.yaml"]
 EVALUATION = [name for name in FILES if name not in TRAINING]
 TRAINING.remove("launch/label.yaml")  # tests/workflows/test_monai_label.py trains it as a server does
-STAGES = {
-    "methods/dasr.yaml": ["methods/dasr_degradation.yaml"]
-}  # trainings that leave behind what another starts from
+STAGES = {  # trainings that leave behind what another starts from
+    "methods/dasr.yaml": ["methods/dasr_degradation.yaml"],
+    "methods/distillation.yaml": ["methods/any_acquisition.yaml"],
+}
 # whose point is another network than the trunk's, of another kind, size or seed
 OTHER_NETWORKS = [
     "networks/paper_network.yaml",
@@ -37,6 +38,7 @@ OTHER_NETWORKS = [
     "methods/kspace_pairs.yaml",
     "methods/supervised_oracle.yaml",
     "methods/any_acquisition.yaml",
+    "methods/distillation.yaml",
     "data/pooled.yaml",
     "recipes/any_acquisition_weights.yaml",
     "recipes/shipped_weights.yaml",

@@ -5,9 +5,20 @@ from __future__ import annotations
 from .blind_sr import BlindSR
 from .cyclegan import CycleGAN
 from .dasr import DASR, DASRDegradation
+from .distillation import Distillation
 from .pseudo_sr import PseudoSR
 from .restoration import Restoration
 from .supervised import Supervised
 from .udean import UDEAN
 
-__all__ = ["DASR", "UDEAN", "BlindSR", "CycleGAN", "DASRDegradation", "PseudoSR", "Restoration", "Supervised"]
+__all__ = [
+    "DASR",
+    "UDEAN",
+    "BlindSR",
+    "CycleGAN",
+    "DASRDegradation",
+    "Distillation",
+    "PseudoSR",
+    "Restoration",
+    "Supervised",
+]

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from monai.utils import CommonKeys
 from torch import Tensor
 
-from .base import Objective, Terms
+from scripts.losses import relative_error
 
-CROP = (1, 2, 3, 4)
-SMALLEST_ERROR = 0.002  # of the interpolation; a smaller one leaves nothing to learn and would weigh too much
+from .base import Objective, Terms
 
 
 class Restoration(Objective):
@@ -35,10 +34,5 @@ class Restoration(Objective):
         return {CommonKeys.PRED: pred, **{key: batch[key] for key in (CommonKeys.IMAGE, CommonKeys.LABEL, "weight")}}
 
     def generator_loss(self, images: Mapping[str, Tensor]) -> Terms:
-        label, weight = images[CommonKeys.LABEL].float(), images["weight"]
-        count = weight.sum(CROP).clamp(min=1)
-        error, given = (
-            ((images[key].float() - label).abs() * weight).sum(CROP) / count
-            for key in (CommonKeys.PRED, CommonKeys.IMAGE)
-        )
-        return {"relative_l1": (error / given.clamp(min=SMALLEST_ERROR)).mean()}
+        made, given, start = (images[key] for key in (CommonKeys.PRED, CommonKeys.LABEL, CommonKeys.IMAGE))
+        return {"relative_l1": relative_error(made, given, start, images["weight"])}
