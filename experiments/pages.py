@@ -23,6 +23,7 @@ from experiments.bundle import CONFIGS, read_configs
 PAGES = (
     "README.md",
     "bundle/docs/README.md",
+    "docs/acquisitions.md",
     "docs/applications.md",
     "docs/method.md",
     "docs/reliability.md",

@@ -1,8 +1,9 @@
-"""Documentation: the example of adding_a_method.md is true, and every page speaks in short sentences."""
+"""Documentation: the examples of the pages are true, and every page speaks in short sentences."""
 
 from __future__ import annotations
 
 import importlib
+import json
 import re
 import runpy
 import shutil
@@ -12,9 +13,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import BUNDLE, REPOSITORY
+from conftest import BUNDLE, REPOSITORY, head_phantom, write_scan
 from ignite.engine import Events
+from monai.transforms import Compose, EnsureChannelFirstd, Orientationd
 from scripts import objectives
+from scripts.physics.kspace import zero_fill
+from scripts.transforms import InterpolateAcquiredd, LoadImageStrictd
 
 from experiments import pages
 
@@ -35,6 +39,7 @@ OLD_NAMES = "docs/from_the_first_version.md"
 LONGEST_SENTENCE = 35  # words
 LONGEST_PARAGRAPH = 5  # lines
 LONGEST_README = 90  # lines
+LONGEST_ACQUISITIONS = 150
 NOT_PROSE = re.compile(
     r"<!-- begin .*?<!-- end -->|^```.*?^```|^\$\$.*?\$\$$|^\s*\|.*?$|^#.*?$|^<!--.*?-->", re.M | re.S
 )
@@ -133,3 +138,46 @@ def test_the_gain_over_zero_filling_is_a_sentence(tmp_path):
         "2x2x2 on ds000011 (n = 2): +0.50 ± 0.71 dB with data consistency (1 of 2 subjects above zero-filling), "
         "+0.50 ± 0.00 dB without (2 of 2)."
     )
+
+
+ACQUISITIONS = read("docs/acquisitions.md")
+LOGGED = re.findall(r"^my_scans/([\w.]+): (assumed: .*)$", ACQUISITIONS, re.M)
+SCANS = {  # of the page: shape along right, anterior, superior; spacing in mm; acquired shape; sidecar
+    "isotropic.nii.gz": ((80, 96, 88), (2.0, 2.0, 2.0), None, None),
+    "fine.nii.gz": ((112, 128, 120), (1.3, 1.3, 1.3), None, None),
+    "gap.nii.gz": ((160, 192, 24), (0.9, 0.9, 5.0), None, {"MRAcquisitionType": "2D", "SliceThickness": 4.0}),
+    "interpolated.nii.gz": ((160, 192, 28), (0.9, 0.9, 4.0), (120, 144, 28), None),
+}
+OPTIONS = [{}, {}, {}, {}, {"acquisition": ["unknown", "slices 5.0/4.5 box", "unknown"], "spacing": 1}]
+
+
+@pytest.mark.parametrize("index", range(len(OPTIONS)))
+def test_the_log_says_the_lines_of_the_page(index, tmp_path, monkeypatch, caplog):
+    assert len(LOGGED) == len(OPTIONS)
+    name, line = LOGGED[index]
+    shape, spacing, acquired, sidecar = SCANS[name]
+    monkeypatch.chdir(tmp_path)
+    phantom = zero_fill(head_phantom(index, acquired or shape), shape, (0, 1, 2))
+    path = write_scan(Path("my_scans", name), phantom, spacing)
+    if sidecar:
+        path.with_name("gap.json").write_text(json.dumps(sidecar), encoding="utf-8")
+    prepare = [LoadImageStrictd("image"), EnsureChannelFirstd("image"), Orientationd("image", "ASR", labels=None)]
+    scan = Compose(prepare)({"image": str(path)})
+    with caplog.at_level("INFO"):
+        InterpolateAcquiredd("image", **OPTIONS[index])(scan)
+    assert caplog.messages == [f"my_scans/{name}: {line}"]
+
+
+def test_the_tests_of_the_theorems_exist():
+    named = re.findall(r"`(test_\w+)` \|$", ACQUISITIONS, re.M)
+    written = {
+        name
+        for path in (REPOSITORY / "tests").rglob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.M)
+    }
+    assert len(named) == 7
+    assert set(named) <= written
+
+
+def test_the_page_about_acquisitions_is_short():
+    assert len(ACQUISITIONS.splitlines()) <= LONGEST_ACQUISITIONS

@@ -160,7 +160,7 @@ def results_page() -> str:
         _shipped_table(),
         "No training and no choice has seen these subjects. K-space truncation degrades their scans. Scores are those\n"
         "of deep tissue, with data consistency as in inference. The [model card](../bundle/docs/README.md)\n"
-        "has the other measures.",
+        "has the other measures. [acquisitions.md](acquisitions.md#what-it-gains) has other acquisitions.",
         f"## {matrix.content['title']}",
         f"{_prose(DECISIONS)}\n\n{decisions_table(results)}",
         _table(_tables(matrix, results)[0]),

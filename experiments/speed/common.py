@@ -125,11 +125,11 @@ def save(name: str, record: Mapping[str, Any], text: str) -> None:
     """Write ``NAME.json`` and, for the page, ``NAME.md`` under experiments/results/speed/."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-    (RESULTS / f"{name}.md").write_text(f"{text}\n{_measured_on(record['machine'])}\n", encoding="utf-8")
+    (RESULTS / f"{name}.md").write_text(f"{text}\n{measured_on(record['machine'])}\n", encoding="utf-8")
     print(text)
 
 
-def _measured_on(machine: Mapping[str, Any]) -> str:
+def measured_on(machine: Mapping[str, Any]) -> str:
     gpu = f"{machine['GPU']}, beside " if machine["GPU"] else ""
     return (
         f"- on {gpu}{machine['processor']}, {machine['threads']} of {machine['cores']} cores "

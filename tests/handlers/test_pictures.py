@@ -115,3 +115,25 @@ def test_the_handler_turns_volumes_upright_and_names_pages_by_subject(saved, tmp
     assert titles[1] == "super-resolution\n120.00 dB"
     expected = pictures._plane(ball()[pictures._foreground(ball())], axis=0)
     np.testing.assert_array_equal(saved[0].axes[1].get_images()[0].get_array(), expected)
+
+
+@pytest.mark.parametrize(("spacing", "start"), [(2, 0), (5, 3), (3.3, 2)])
+def test_thick_slices_are_drawn_at_their_places(saved, tmp_path, spacing, start):
+    label = torch.from_numpy(ball())[None]
+    places = start + spacing * torch.arange(int((44 - start - 1) / spacing) + 1)
+    affine = torch.diag(torch.tensor([1.0, 1.0, spacing, 1.0]).double())
+    affine[2, 3] = start
+    scan = MetaTensor(places.float().expand(1, 40, 48, -1).clone(), affine=affine)
+    blocks = pictures._as_blocks(scan, MetaTensor(label, affine=torch.eye(4).double()))
+    inside = torch.arange(start, int(places[-1]) + 1)
+    assert (blocks[0, 0, 0, inside] - inside).abs().max() <= spacing / 2 + 1e-5  # its value is its place
+    item = {
+        "image": MetaTensor(label, affine=torch.eye(4).double()),
+        "acquired_scan": scan,
+        "label": MetaTensor(label, affine=torch.eye(4).double(), meta={"filename_or_obj": "in/sub-01_T1w.nii.gz"}),
+        "pred": MetaTensor(label, affine=torch.eye(4).double()),
+    }
+    ComparisonPictureHandler(tmp_path, {"pred": "super-resolution"})(
+        SimpleNamespace(state=SimpleNamespace(output=[item]))
+    )
+    assert saved[0].axes[0].get_title() == f"low resolution\n1 × 1 × {spacing:g} mm"

@@ -27,6 +27,13 @@ TINY = "--max_iterations 2 --iterations_per_epoch 2 --train::warmup_iterations 1
 TINY += " --architecture::discriminator_features 4 --val_interval 2 --slab_axes [2]"
 ONE_MORE = TINY.replace("--max_iterations 2", "--max_iterations 4")  # to continue from the two
 MADE = {  # by each section, among others
+    "Any scan, isotropic": [
+        "isotropic/one_desc-sr.nii.gz",
+        "isotropic/inner/two_desc-sr.nii.gz",
+        "corrected/slices_desc-sr.nii.gz",
+        "interpolated/slices_desc-sr.nii.gz",
+    ],
+    "Any DICOM series, isotropic": ["from_dicom/my_series_desc-sr.nii.gz"],
     "Inspect my data": ["mine/inspection/report.md", "mine/inspection/spectra.png"],
     "Train on my two folders, and continue": ["mine/model.pt", "mine/best_model.pt", "lines/model.pt"],
     "Train from nothing, in two stages": ["first_stage/model.pt", "second_stage/model.pt"],
@@ -35,14 +42,12 @@ MADE = {  # by each section, among others
         "adapted/degradation/report.md",
         "adapted/super_resolved/one_desc-sr.nii.gz",
     ],
-    "Super-resolve a folder": [
-        "super_resolved/one_desc-sr.nii.gz",
+    "Average, or take other weights": [
         "averaged/inner/two_desc-sr.nii.gz",
         "large/one_desc-sr.nii.gz",
         "all_scans/one_desc-sr.nii.gz",
     ],
-    "Super-resolve a DICOM series": ["from_dicom/my_series_desc-sr.nii.gz"],
-    "Evaluate": ["evaluation/summary.md", "evaluation/sub-09_T1w_comparison.png"],
+    "Evaluate": ["evaluation/summary.md", "evaluation/sub-09_T1w_comparison.png", "slices/summary.md"],
     "Compare methods": ["cyclegan/evaluation/summary.md", "zssr/summary.md"],
     "2x2x1": ["in_plane/shipped/one_desc-sr.nii.gz", "in_plane/super_resolved/one_desc-sr.nii.gz"],
     "Several GPUs": ["two_gpus/model.pt"],
@@ -87,6 +92,7 @@ def workplace(tmp_path, phantom_dataset) -> Path:
     write_scan(tmp_path / "my_data/test/sub-09_T1w.nii.gz", head_phantom(9), (1.0, 1.0, 1.0))
     for name in ("my_scans/one.nii.gz", "my_scans/inner/two.nii", "my_thick_scans/one.nii.gz"):
         write_scan(tmp_path / name, head_phantom(0, (16, 34, 32)), (2.0, 2.0, 2.0))
+    write_scan(tmp_path / "my_slices" / "slices.nii.gz", head_phantom(0, (30, 34, 8)), (1.0, 1.0, 5.0))
     write_dicom_series(tmp_path / "my_series", np.random.default_rng(0).integers(100, 900, (20, 32, 24)))
     return tmp_path
 

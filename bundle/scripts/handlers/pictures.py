@@ -177,10 +177,13 @@ class ComparisonPictureHandler:
     def __call__(self, engine: Engine) -> None:
         self.output_dir.mkdir(parents=True, exist_ok=True)
         for item in engine.state.output:
-            self._save(item["image"], item["label"], {title: item[key] for key, title in self.methods.items()})
+            image = item["image"]
+            scan = item.get("acquired_scan")  # of an interpolated image
+            acquired = _upright(image, image.meta["low_res_affine"]) if scan is None else _upright(scan, scan.affine)
+            self._save(acquired, item["label"], {title: item[key] for key, title in self.methods.items()})
 
-    def _save(self, image: MetaTensor, label: MetaTensor, methods: Mapping[str, Tensor]) -> None:
-        acquired, reference = _upright(image, image.meta["low_res_affine"]), _upright(label, label.affine)
+    def _save(self, acquired: MetaTensor, label: MetaTensor, methods: Mapping[str, Tensor]) -> None:
+        reference = _upright(label, label.affine)
         low_res = f"low resolution\n{_in_mm(affine_to_spacing(acquired.affine).tolist())}"
         volumes = {name: _upright(volume, label.affine) for name, volume in methods.items()}
         subject = re.sub(r"\.nii(\.gz)?$", "", Path(label.meta[ImageMetaKey.FILENAME_OR_OBJ]).name)
@@ -199,8 +202,11 @@ def _upright(volume: Tensor, affine: Tensor) -> MetaTensor:
     return Orientation("RAS", labels=None)(placed)
 
 
-def _as_blocks(low_res: Tensor, reference: Tensor) -> Tensor:
-    """Repeat each voxel of the acquisition over the reference's voxels that it covers."""
-    for dim in range(1, low_res.ndim):
-        low_res = low_res.repeat_interleave(reference.shape[dim] // low_res.shape[dim], dim=dim)
-    return low_res
+def _as_blocks(low_res: MetaTensor, reference: MetaTensor) -> Tensor:
+    """Give each voxel of the reference the value of the nearest voxel of the acquisition, the lower one of two."""
+    to_scan, blocks = torch.linalg.inv(low_res.affine) @ reference.affine, low_res.as_tensor()
+    for axis, size in enumerate(reference.shape[1:]):
+        places = to_scan[axis, axis] * torch.arange(size) + to_scan[axis, 3]
+        nearest = (places - 0.5 - 1e-6).ceil().long().clamp(0, blocks.shape[axis + 1] - 1)
+        blocks = blocks.index_select(axis + 1, nearest)
+    return blocks
