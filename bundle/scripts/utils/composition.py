@@ -17,7 +17,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from scripts.utils.arguments import check_scale_factor, use_typed_paths
+from scripts.utils.arguments import check_booleans, check_scale_factor, use_typed_paths
 
 __all__ = ["check_composition", "check_options", "check_order", "option_names"]
 
@@ -40,7 +40,7 @@ def check_composition(composition: Sequence[str], config_dir: str) -> None:
         ValueError: when a file stands in the wrong place, lacks what it requires or belongs to another trunk. The
             message holds the right line.
         ValueError: when nothing uses an option. The message names the nearest one.
-        ValueError: when a path or the scale factor is none, see :mod:`scripts.utils.arguments`.
+        ValueError: when a path, a truth value or the scale factor is none, see :mod:`scripts.utils.arguments`.
     """
     content = {name: _read(Path(config_dir), name) for name in composition}
     parser = _running_parser()
@@ -60,6 +60,7 @@ def check_composition(composition: Sequence[str], config_dir: str) -> None:
                     f"a run must have one trunk, got {trunk} and {composition[0]}. {_line(composition)}"
                 ) from None
         raise
+    check_booleans(config)
     check_scale_factor(config.get("scale_factor", [1, 1, 1]))
     use_typed_paths(parser)
 
