@@ -167,7 +167,7 @@ def test_analyze_is_refused_unless_it_is_accepted(tmp_path, name):
     nib.save(nib.AnalyzeImage(VALUES, np.diag([2.0, 2.0, 3.0, 1.0])), tmp_path / "scan.hdr")
     if name == "SCAN.HDR":
         (tmp_path / "scan.hdr").rename(tmp_path / name)
-    with pytest.raises(ValueError, match=r"expected a format with an orientation, got Analyze 7\.5.*--analyze true"):
+    with pytest.raises(ValueError, match=r"expected a format with an orientation, got Analyze 7\.5.*--analyze True"):
         read(tmp_path / name)
     values, affine, warnings = read(tmp_path / name, analyze=True)
     np.testing.assert_array_equal(values, VALUES)

@@ -14,7 +14,7 @@ from conftest import BUNDLE, CONFIGS, head_phantom, write_scan
 from hypothesis import given
 from hypothesis import strategies as st
 from monai.bundle import ConfigParser
-from scripts.utils.arguments import PATHS, check_scale_factor, typed_options, use_typed_paths
+from scripts.utils.arguments import PATHS, check_booleans, check_scale_factor, typed_options, use_typed_paths
 
 PROGRAM = "lib/monai/bundle/__main__.py"
 # rewritten by python-fire, by MONAI, or by nobody
@@ -168,3 +168,18 @@ def test_the_command_line_refuses_before_anything_is_read(tmp_path):
     assert ended.returncode == 1
     assert "Write ./@study for a file or folder of this name." in ended.stderr.strip().splitlines()[-1]
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("typed", ["true", "false", "FALSE"])
+def test_a_truth_value_that_the_command_line_made_a_text_is_refused(typed):
+    """The text "false" would count as true."""
+    options = fire.Fire(lambda **options: options, command=["--overwrite", typed], serialize=lambda _: "")
+    with pytest.raises(ValueError, match=rf"overwrite must be True or False, got the text '{typed}'. Write it with"):
+        check_booleans(options)
+    with pytest.raises(ValueError, match="acquisition::hamming must be"):
+        check_booleans({"acquisition": {"hamming": typed}})
+
+
+@pytest.mark.parametrize("typed", ["True", "False"])
+def test_a_truth_value_is_accepted(typed):
+    check_booleans(fire.Fire(lambda **options: options, command=["--overwrite", typed], serialize=lambda _: ""))

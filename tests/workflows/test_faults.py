@@ -144,7 +144,7 @@ def test_a_killed_worker_ends_the_training_with_what_to_do(phantom_dataset, unin
     os.kill(workers(process.pid)[0], signal.SIGKILL)
     _, stderr = process.communicate(timeout=120)
     assert process.returncode == 1
-    assert "use fewer num_workers" in stderr.strip().splitlines()[-1]
+    assert "Use fewer num_workers" in stderr.strip().splitlines()[-1]
     tally("training", "a worker killed", "refused")
 
 

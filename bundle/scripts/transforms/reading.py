@@ -114,7 +114,7 @@ class _StrictLoader(Transform):
         if kind == "analyze" and not self.analyze:
             raise HeaderError(
                 f"{path}: expected a format with an orientation, got Analyze 7.5, which has none. Convert it to NIfTI "
-                "and check left and right. Or let inference accept it, by --analyze true."
+                "and check left and right. Or let inference accept it, by --analyze True."
             )
         return READERS[kind](path)
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-__all__ = ["check_scale_factor", "path_of", "typed_options", "use_typed_paths"]
+__all__ = ["check_booleans", "check_scale_factor", "path_of", "typed_options", "use_typed_paths"]
 
 PATHS = ("dataset_dir", "output_dir", "ckpt_path", "init_weights", "resume", "degradation")
 FOLDERS = PATHS[:2]
@@ -109,6 +109,22 @@ def typed_options(arguments: Sequence[str]) -> dict[str, str]:
             key, equals, text = word.lstrip("-").partition("=")
             found[key.replace("-", "_")] = text if equals or FLAG.match(after) else after
     return found
+
+
+def check_booleans(config: Mapping[str, Any], parent: str = "") -> None:
+    """Refuse the texts "true" and "false". The command line makes them of ``--option false``, and they count as true.
+
+    Raises:
+        ValueError: when a value is such a text.
+
+    Example:
+        >>> check_booleans({"overwrite": True, "acquisition": {"hamming": False}})
+    """
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            check_booleans(value, f"{parent}{key}::")
+        elif isinstance(value, str) and value.casefold() in ("true", "false"):
+            raise ValueError(f"{parent}{key} must be True or False, got the text {value!r}. Write it with a capital.")
 
 
 def check_scale_factor(value: Any) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from scripts.utils.arguments import check_scale_factor, use_typed_paths
+from scripts.utils.arguments import check_booleans, check_scale_factor, use_typed_paths
 
 __all__ = ["check_composition", "check_options", "check_order", "option_names"]
 
@@ -41,7 +41,7 @@ def check_composition(composition: Sequence[str], config_dir: str) -> None:
         ValueError: when a file stands in the wrong place, lacks what it requires or belongs to another trunk. The
             message holds the right line.
         ValueError: when nothing uses an option. The message names the nearest one.
-        ValueError: when a path or the scale factor is none, see :mod:`scripts.utils.arguments`. When there is a scale
+        ValueError: when a path, a truth value or the scale factor is none, see :mod:`scripts.utils.arguments`. When there is a scale
             factor, but no network for one.
     """
     content = {name: _read(Path(config_dir), name) for name in composition}
@@ -65,6 +65,7 @@ def check_composition(composition: Sequence[str], config_dir: str) -> None:
     if composition[0] != "train" and config.get("scale_factor") is not None and FIXED_FACTOR not in composition:
         right = _in_order([*composition, FIXED_FACTOR], requires)
         raise ValueError(f"a scale_factor must have {FIXED_FACTOR}, got {_words(composition)}. {_line(right)}")
+    check_booleans(config)
     check_scale_factor(config.get("scale_factor", [1, 1, 1]))
     use_typed_paths(parser)
 
