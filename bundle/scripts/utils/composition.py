@@ -41,8 +41,8 @@ def check_composition(composition: Sequence[str], config_dir: str) -> None:
         ValueError: when a file stands in the wrong place, lacks what it requires or belongs to another trunk. The
             message holds the right line.
         ValueError: when nothing uses an option. The message names the nearest one.
-        ValueError: when a path, a truth value or the scale factor is none, see :mod:`scripts.utils.arguments`. When there is a scale
-            factor, but no network for one.
+        ValueError: when a path, a truth value or the scale factor is none, see :mod:`scripts.utils.arguments`.
+        ValueError: when there is a scale factor, but no network for one.
     """
     content = {name: _read(Path(config_dir), name) for name in composition}
     parser = _running_parser()
