@@ -32,16 +32,16 @@ __all__ = [
 ANATOMY = ("T1w", "T2w", "PDw", "T2starw", "FLAIR", "inplaneT1", "inplaneT2", "PDT2", "angio", "T2star", "FLASH", "PD")
 ASIDE = ("derivatives", "sourcedata", "code")  # folders below a dataset that hold no raw scans
 NO_ANATOMY = {
+    "UNIT1": "a ratio of two MP2RAGE images, whose background is noise",
     **dict.fromkeys(("mask", "defacemask"), "a mask"),
     **dict.fromkeys(("dseg", "probseg"), "a segmentation"),
-    **dict.fromkeys(("UNIT1", "MP2RAGE", "IRT1", "MEGRE", "MESE", "VFA", "MPM", "MTS", "MTR"), "a part of a series"),
+    **dict.fromkeys(("MP2RAGE", "IRT1", "MEGRE", "MESE", "VFA", "MPM", "MTS", "MTR"), "a part of a series"),
     **dict.fromkeys(("T1map", "T2map", "T2starmap", "R1map", "R2map", "R2starmap", "PDmap"), "a computed map"),
     **dict.fromkeys(("MTRmap", "MTsat", "T1rho", "MWFmap", "MTVmap", "Chimap", "S0map", "M0map"), "a computed map"),
     **dict.fromkeys(("bold", "cbv", "sbref", "phase", "dwi", "asl", "m0scan", "epi", "pet"), "no anatomical image"),
     **dict.fromkeys(("fieldmap", "magnitude", "magnitude1", "magnitude2"), "a field map"),
     **dict.fromkeys(("phasediff", "phase1", "phase2"), "a field map"),
 }
-NO_ANATOMY["UNIT1"] = "a ratio of two MP2RAGE images, whose background is noise"
 DERIVED = ("space", "res", "den", "label", "desc", "hemi", "seg", "atlas", "scale")  # entities of derivatives alone
 NAME = re.compile(r"(?P<entities>sub-[a-zA-Z0-9]+(?:_[a-zA-Z0-9]+-[a-zA-Z0-9+]+)*)_(?P<suffix>[a-zA-Z0-9]+)")
 INSIDE = re.compile(r"(?:sub|ses)-[a-zA-Z0-9]+|anat")  # folders between the dataset and its anatomy

@@ -12,13 +12,12 @@ from monai.config import PathLike
 
 from scripts.data.bids import ASIDE, Dataset, is_dataset, natural, not_magnitude
 from scripts.transforms.dicom import are_parts, dicom_series
-from scripts.transforms.formats import identify, partner
+from scripts.transforms.formats import HEADER_FILES, VOXEL_FILES, identify, partner
 from scripts.transforms.naming import ENDINGS, SERIES_ENDINGS, is_own_result
 from scripts.utils.errors import explain
 
 __all__ = ["Found", "discover"]
 
-IMAGES, HEADERS = (".img", ".img.gz"), (".hdr", ".hdr.gz")  # the two files of a pair are one scan
 ARCHIVES = (".dcm.gz", ".ima.gz", ".zip", ".tar", ".tar.gz", ".tgz", ".7z", ".rar")
 UNREAD = (".mnc", ".brik", ".brik.gz", ".par", ".nii.bz2", ".nii.xz", ".nii.zst", ".nii.zip")
 UNWALKED = (".git", ".datalad")  # their files are those that the links in the dataset lead to
@@ -205,7 +204,7 @@ def _kind(file: Path) -> str | None:
         content = None
     if content is not None or not (known or lost):
         return content
-    if file.name.startswith(".") or (name.endswith(IMAGES) and partner(file, HEADERS)):
+    if file.name.startswith(".") or (name.endswith(VOXEL_FILES) and partner(file, HEADER_FILES)):
         return None
     return "named"
 

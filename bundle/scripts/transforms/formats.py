@@ -12,11 +12,22 @@ from typing import NamedTuple
 import numpy as np
 from monai.config import PathLike
 
-__all__ = ["HeaderError", "Volume", "content", "describe", "first_bytes", "identify", "partner"]
+__all__ = [
+    "HEADER_FILES",
+    "VOXEL_FILES",
+    "HeaderError",
+    "Volume",
+    "content",
+    "describe",
+    "first_bytes",
+    "identify",
+    "partner",
+]
 
 
 HEAD = 4096  # bytes that identify a format
 GZIP = b"\x1f\x8b"
+HEADER_FILES, VOXEL_FILES = (".hdr", ".hdr.gz"), (".img", ".img.gz")  # the endings of the two files of a pair
 NIFTI = {348: (344, (b"n+1\0", b"ni1\0")), 540: (4, (b"n+2\0", b"ni2\0"))}  # header size: place and values of the magic
 MGH_TYPES = (0, 1, 2, 3, 4, 10)  # voxel types, as in FreeSurfer's mri.h
 META_IMAGE = re.compile(rb"\A(?=\s*[A-Za-z]+\s*=).*?^\s*NDims\s*=", re.S | re.M)
@@ -161,7 +172,7 @@ def partner(path: Path, endings: tuple[str, ...]) -> Path | None:
         >>> import tempfile
         >>> file = Path(tempfile.mkdtemp(), "SCAN.IMG")
         >>> file.touch()
-        >>> partner(file.with_name("SCAN.HDR"), (".img", ".img.gz")).name
+        >>> partner(file.with_name("SCAN.HDR"), VOXEL_FILES).name
         'SCAN.IMG'
     """
     stem = re.sub(r"(\.gz)?$", "", path.name, flags=re.I)

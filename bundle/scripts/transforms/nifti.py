@@ -9,7 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from scripts.transforms.formats import HeaderError, Volume, content, partner
+from scripts.transforms.formats import VOXEL_FILES, HeaderError, Volume, content, partner
 
 __all__ = ["read_analyze", "read_mgh", "read_nifti"]
 
@@ -17,7 +17,6 @@ __all__ = ["read_analyze", "read_mgh", "read_nifti"]
 MM_PER_UNIT = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}  # NIfTI's unit codes: unknown, m, mm, micrometre
 CODES = range(6)  # of NIfTI's sform and qform
 LARGEST_DISAGREEMENT = 0.1  # voxels between sform and qform without a warning
-VOXEL_FILES = (".img", ".img.gz")
 SINGLE = (b"n+1\0", b"n+2\0")
 
 

@@ -18,15 +18,14 @@ from torch import Tensor
 
 from scripts.transforms.dicom import read_dicom
 from scripts.transforms.evidence import PROTOCOL
-from scripts.transforms.formats import HeaderError, Volume, describe, identify, partner
-from scripts.transforms.nifti import VOXEL_FILES, read_analyze, read_mgh, read_nifti
+from scripts.transforms.formats import HEADER_FILES, VOXEL_FILES, HeaderError, Volume, describe, identify, partner
+from scripts.transforms.nifti import read_analyze, read_mgh, read_nifti
 from scripts.transforms.nrrd import read_metaimage, read_nrrd
 from scripts.transforms.utils import file_name, plain, spacing, warn
 
 __all__ = ["CheckVolume", "CheckVolumed", "LoadImageStrictd"]
 
 
-HEADER_FILES = (".hdr", ".hdr.gz")  # of a pair
 READERS = {
     "nifti": read_nifti,
     "mgh": read_mgh,

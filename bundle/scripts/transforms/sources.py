@@ -13,7 +13,7 @@ from typing import Any
 from monai.config import PathLike
 
 from scripts.transforms.dicom import series_files
-from scripts.transforms.formats import HeaderError, first_bytes, identify, partner
+from scripts.transforms.formats import HEADER_FILES, VOXEL_FILES, HeaderError, first_bytes, identify, partner
 from scripts.transforms.naming import bids_root, bundle_metadata, stem_of
 from scripts.utils.atomic import write_text_atomically
 
@@ -23,7 +23,7 @@ BIDS_VERSION = "1.10.0"
 DESCRIPTION = "dataset_description.json"
 NO_BIDS = ("summary.csv",)  # files of a run that BIDS does not know
 SOURCE = "source"  # name of the source dataset in BIDS URIs
-PARTNERS = {".hdr": (".img", ".img.gz"), ".img": (".hdr", ".hdr.gz")}
+PARTNERS = {HEADER_FILES: VOXEL_FILES, VOXEL_FILES: HEADER_FILES}
 DATA_FILE = re.compile(rb"^\s*(?:ElementDataFile\s*=|data ?file:)\s*([^\r\n]+?)\s*$", re.M | re.I)
 
 
@@ -40,7 +40,7 @@ def source_files(path: PathLike) -> list[Path]:
             return series_files(path)
         except HeaderError:
             return sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
-    endings = PARTNERS.get(Path(re.sub(r"\.gz$", "", path.name.casefold())).suffix)
+    endings = next((PARTNERS[own] for own in PARTNERS if path.name.casefold().endswith(own)), None)
     other = partner(path, endings) if endings else None
     if path.suffix.casefold() in (".nhdr", ".mhd") and (match := DATA_FILE.search(first_bytes(path))):
         other = path.parent / match[1].decode("utf-8", "surrogateescape")
@@ -80,11 +80,8 @@ def skull_stripped(path: PathLike) -> bool:
         (True, False)
     """
     path = Path(path)
-    try:
-        record = json.loads(path.with_name(f"{stem_of(path.name)}.json").read_text(encoding="utf-8"))
-        return bool(record["SkullStripped"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return "_desc-brain" in path.name
+    record = _read(path.with_name(f"{stem_of(path.name)}.json"))
+    return bool(record.get("SkullStripped", "_desc-brain" in path.name))
 
 
 def describe_dataset(output_dir: Path, source: PathLike) -> None:
