@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from scripts.data.crops import crop_slab, draw_slab, draw_start, is_informative, learned_slices, slab_axis_last
+from scripts.data.crops import crop_slab, draw_slab, draw_start, is_informative, slab_axis_last
 from scripts.data.datasets import UnpairedSlabDataset
 from scripts.data.samplers import IterationSampler
+from scripts.networks.slabs import compared_slabs
 from scripts.physics.kspace import truncate
 from scripts.transforms import ScaleIntensityRobustd
 from torch.utils.data import DataLoader
@@ -88,7 +89,7 @@ def test_the_learned_slices_of_a_sample_are_the_sample_without_context(scale_fac
     load = synthetic(high_res_spacing=tuple(2 / s for s in scale_factor))
     narrow, wide = (slab_dataset(load=load, scale_factor=scale_factor, context=c)[0] for c in (0, 4))
     assert wide["image"].shape[0] == 11
-    learned = learned_slices(3, wide["image"][None], reals=wide["reals"][None])
+    learned = compared_slabs(3, 0, wide["image"][None], reals=wide["reals"][None])
     for key, slab in learned.items():
         assert torch.equal(slab[0], narrow[key])
 

@@ -39,7 +39,7 @@ def test_passes_change_nothing(size, slices):
     """Also where the last one brings a single slice, or the volume is thinner than what the convolutions reach."""
     low_res = volume(*size)
     net = trained(network(voxels_per_pass=slices * size[1] * size[2], slab_size=size[2]))
-    whole = net.slab(low_res[:, 0].movedim(-1, 1)).movedim(1, -1).unsqueeze(1)
+    whole = net.restore(low_res[:, 0].movedim(-1, 1)).movedim(1, -1).unsqueeze(1)
     assert net.reach + 1 == 9
     torch.testing.assert_close(net(low_res), whole, atol=1e-5, rtol=1e-5)
 
@@ -47,16 +47,16 @@ def test_passes_change_nothing(size, slices):
 @torch.no_grad()
 def test_a_slab_is_a_small_volume():
     net, slab = trained(network()), torch.rand(2, 6, 8, 8)
-    torch.testing.assert_close(net.slab(slab), net(slab.movedim(1, -1).unsqueeze(1))[:, 0].movedim(-1, 1))
+    torch.testing.assert_close(net.restore(slab), net(slab.movedim(1, -1).unsqueeze(1))[:, 0].movedim(-1, 1))
 
 
 @torch.no_grad()
 def test_slices_of_context_are_interpolated_and_not_learned():
     net, slab = trained(network()), torch.rand(1, 12, 8, 8)
-    learned = net.slab(slab) - net.interpolation(slab)
+    learned = net.restore(slab) - net.interpolation(slab)
     assert learned[:, :6].abs().max() < 1e-6
     assert learned[:, 18:].abs().max() < 1e-6
-    torch.testing.assert_close(learned[:, 6:18], (net.slab(slab[:, 3:9]) - net.interpolation(slab[:, 3:9])))
+    torch.testing.assert_close(learned[:, 6:18], (net.restore(slab[:, 3:9]) - net.interpolation(slab[:, 3:9])))
 
 
 @torch.no_grad()
@@ -169,7 +169,7 @@ def test_a_feature_sits_on_the_high_resolution_voxel_of_its_own():
 def test_a_slab_of_the_degradation_is_a_small_volume():
     net, slab = degradation(), torch.rand(2, 12, 16, 16)
     nn.init.normal_(net.decoder[-1].weight, std=0.05)
-    torch.testing.assert_close(net.slab(slab), net(slab.movedim(1, -1).unsqueeze(1))[:, 0].movedim(-1, 1))
+    torch.testing.assert_close(net.degrade(slab), net(slab.movedim(1, -1).unsqueeze(1))[:, 0].movedim(-1, 1))
 
 
 def test_a_volume_that_does_not_divide_is_refused():

@@ -71,7 +71,7 @@ def head_in_air(*shape: int) -> Tensor:
 def test_a_flat_estimate_is_the_plain_truncation(network, scale_factor):
     plain, flat = network(scale_factor), network(scale_factor, estimate=estimate("box"))
     slab, volume = uniform(2, 3 * scale_factor[2], 16, 20), uniform(1, 1, 16, 20, 6 * scale_factor[2])
-    torch.testing.assert_close(flat.slab(slab), plain.slab(slab), atol=2e-6, rtol=0)
+    torch.testing.assert_close(flat.degrade(slab), plain.degrade(slab), atol=2e-6, rtol=0)
     torch.testing.assert_close(flat(volume), plain(volume), atol=2e-6, rtol=0)
     assert list(flat.state_dict()) == list(plain.state_dict())
 
@@ -112,7 +112,7 @@ def test_each_axis_of_a_volume_and_of_a_slab_has_its_own_transfer(network, axis)
     left = ("box", "hamming", "tukey")[axis]
     expected = FILTERS[left].at(np.array([12 / size[axis]]))[0] * volume[::2, ::2, ::2]
     torch.testing.assert_close(net(volume[None, None])[0, 0], expected, atol=2e-3, rtol=0)
-    torch.testing.assert_close(net.slab(volume.movedim(-1, 0)[None])[0].movedim(0, -1), expected, atol=2e-3, rtol=0)
+    torch.testing.assert_close(net.degrade(volume.movedim(-1, 0)[None])[0].movedim(0, -1), expected, atol=2e-3, rtol=0)
 
 
 @pytest.mark.parametrize("network", [DegradationNet, VolumetricDegradationNet])
@@ -131,11 +131,11 @@ def test_the_noise_is_as_strong_as_was_estimated_and_new_each_time(network, filt
     net = network(estimate=estimate("hamming", noise_std=0.2, filtered_noise=filtered))
     slab = torch.zeros(2, 42, 64, 64)
     torch.manual_seed(0)
-    first, second = net.slab(slab), net.slab(slab)
+    first, second = net.degrade(slab), net.degrade(slab)
     assert float(first.std()) == pytest.approx(0.2 * share, rel=0.03)
     assert abs(float(torch.corrcoef(torch.stack([first.flatten(), second.flatten()]))[0, 1])) < 0.05
     torch.manual_seed(0)
-    assert torch.equal(net.slab(slab), first)
+    assert torch.equal(net.degrade(slab), first)
     assert float(net(torch.zeros(1, 1, 64, 64, 48)).std()) == pytest.approx(0.2 * share, rel=0.1)
 
 

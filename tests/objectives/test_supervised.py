@@ -26,8 +26,8 @@ WEIGHTS = {"restoration_l1": 1.0, "restoration_ssim": 0.5}
 
 
 def supervised(skip: bool = False, margin: int = 0) -> Supervised:
-    generators = {"network": tiny_network(skip=skip)}
-    return Supervised(weights=WEIGHTS, generators=generators, ssim_form="one_minus_square", margin=margin)
+    generators = {"network": tiny_network(skip=skip, margin=margin)}
+    return Supervised(weights=WEIGHTS, generators=generators, ssim_form="one_minus_square")
 
 
 def pair(slabs: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -81,7 +81,7 @@ def test_overfitting_one_batch_passes_aligned_tricubic():
     slabs = paired_slabs()
     objective = supervised(skip=True)
     overfit(objective, pair(slabs))
-    assert gain_over_tricubic(slabs, objective.network.slab) > 1.0
+    assert gain_over_tricubic(slabs, objective.network.restore) > 1.0
 
 
 # The data

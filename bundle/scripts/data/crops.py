@@ -14,9 +14,7 @@ __all__ = [
     "draw_slab",
     "draw_start",
     "is_informative",
-    "learned_slices",
     "slab_axis_last",
-    "without_margin",
 ]
 
 REDRAWS = 20  # attempts to find a slab with anatomy
@@ -107,43 +105,3 @@ def draw_slab(
         tensor (d + 2 * context, h, w).
     """
     return crop_slab(volume, draw_informative_start(volume, size, step, rng), size, context)
-
-
-def learned_slices(slab_size: int, image: Tensor, **images: Tensor) -> dict[str, Tensor]:
-    """Keep the middle slices of slabs, which the networks learn. The other slices are context.
-
-    Args:
-        slab_size: slices of the networks' slabs.
-        image: LR slab (B, d, h, w). Its middle ``slab_size`` slices are kept.
-        images: slabs of the same extent. The same part of each is kept.
-
-    Example:
-        >>> learned_slices(3, torch.zeros(1, 5, 8, 8), label=torch.zeros(1, 10, 16, 16))["label"].shape
-        torch.Size([1, 6, 16, 16])
-    """
-    slabs = {"image": image, **images}
-    kept = {name: slab.shape[1] * slab_size // image.shape[1] for name, slab in slabs.items()}
-    return {name: slab.narrow(1, (slab.shape[1] - kept[name]) // 2, kept[name]) for name, slab in slabs.items()}
-
-
-def without_margin(margin: int, dims: Sequence[int], image: Tensor, **images: Tensor) -> dict[str, Tensor]:
-    """Cut the borders off slabs.
-
-    Args:
-        margin: LR voxels to cut off on either side.
-        dims: the dimensions along which to cut.
-        image: LR slab (B, d, h, w).
-        images: slabs of the same extent on finer grids. The same part of each is kept.
-
-    Raises:
-        ValueError: when nothing would be left.
-    """
-    if 2 * margin >= min(image.shape[dim] for dim in dims):
-        raise ValueError(f"margin must be less than half of the slab {list(image.shape[1:])}, got {margin}. Lower it.")
-    slabs = {"image": image, **images}
-    for dim in dims:
-        size = slabs["image"].shape[dim]
-        for name, slab in slabs.items():
-            cut = margin * slab.shape[dim] // size
-            slabs[name] = slab.narrow(dim, cut, slab.shape[dim] - 2 * cut)
-    return slabs

@@ -18,6 +18,7 @@ from .slabs import (
     central,
     channels_last,
     channels_to_volume,
+    compared_slabs,
     per_pass,
     slab_to_small_volume,
     surround,
@@ -125,9 +126,13 @@ class VolumetricNet(nn.Module):
         slab = surround(volume[:, 0].movedim(-1, 1), low_res.shape[1] * self.factors[2])
         return slab + self.interpolation(low_res) if self.skip else slab
 
-    def slab(self, low_res: Tensor) -> Tensor:
+    def restore(self, low_res: Tensor) -> Tensor:
         """LR slab ``(B, S, H, W)`` to all slices of the SR slab ``(B, S * s_z, s * H, s * W)``."""
         return self.decode(self.encode(low_res), low_res)
+
+    def compared(self, **images: Tensor) -> dict[str, Tensor]:
+        """The parts of published slabs that terms compare, see :func:`.slabs.compared_slabs`."""
+        return compared_slabs(self.slab_size, 0, **images)
 
     def grown(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The weights of a network of fewer groups, extended so that this network computes the same.
