@@ -56,7 +56,7 @@ def validation_metrics(referenced: bool) -> dict[str, IgniteMetricHandler]:
     }
     compared = {name: (function, [key, "label"]) for name, (function, key) in with_reference.items()}
     compared = compared if referenced else {}
-    compared |= {name: (function, ["pred", "image"]) for name, function in without.items()}
+    compared |= {name: (function, ["pred", "acquired_scan"]) for name, function in without.items()}
     return {
         name: IgniteMetricHandler(VolumeMetric(function), output_transform=from_engine(keys))
         for name, (function, keys) in compared.items()

@@ -121,7 +121,12 @@ class ZSSRInferer(Inferer):
     def _draw(self, image: Tensor, label: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """A batch of slabs of both volumes at the same places."""
         size = [min(n, w) for n, w in zip(image.shape, self.slab, strict=True)]
-        starts = np.stack([draw_informative_start(image, size, (1, 1, 1), rng) for _ in range(self.batch_size)])
+
+        def draw() -> list[int]:
+            look = lambda start: crop_slab(image, start, size)  # noqa: E731
+            return draw_informative_start(image.shape, size, (1, 1, 1), rng, look)
+
+        starts = np.stack([draw() for _ in range(self.batch_size)])
         low_res = [crop_slab(image, start, size, self.context) for start in starts.tolist()]
         high_res_size = np.multiply(size, self.scale_factor).tolist()
         context = self.context * self.scale_factor[2]

@@ -109,8 +109,11 @@ class CleanedSuperResolutionNet(nn.Module):
         """The parts of published images that terms compare, see the SR network."""
         return self.super_resolution.compared(**images)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """LR volume ``(B, 1, H, W, D)`` to SR volume ``(B, 1, s * H, s * W, s_z * D)``."""
+    def forward(self, x: Tensor, acquisition: Tensor | None = None) -> Tensor:
+        """LR volume ``(B, 1, H, W, D)`` to SR volume, on the output grid.
+
+        Both networks learn one factor, so that ``acquisition`` says nothing new.
+        """
         return self.super_resolution(self.cleaner(x))
 
 
