@@ -58,7 +58,7 @@ def tiny_samples(overlays: Sequence[str]) -> dict[str, Any]:
     """The size of the samples that the phantoms have room for."""
     if "networks/slabs.yaml" in overlays:
         return {"patch_size": [32, 32], "architecture::slab_size": 5}
-    return {"crop_size": 24 if "methods/any_acquisition.yaml" in overlays else [64, 64, 10]}
+    return {"crop_size": [24] * 3 if "methods/any_acquisition.yaml" in overlays else [64, 64, 10]}
 
 
 def requires(name: str) -> list[str | list[str]]:

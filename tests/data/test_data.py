@@ -301,9 +301,7 @@ def test_an_empty_group_is_refused(key):
 
 
 def test_a_volume_below_the_patch_is_refused_by_name():
-    with pytest.raises(
-        ValueError, match=r"low-0: `image` .*\[32, 32, 3\].*got \[20, 24, 12\].*smaller patch_size or slab_size"
-    ):
+    with pytest.raises(ValueError, match=r"low-0: `image` .*\[32, 32, 3\].*got \[20, 24, 12\].*smaller patch_size or"):
         slab_dataset(patch_size=(32, 32))
 
 

@@ -21,7 +21,7 @@ from .folded_degradation import FoldedDegradationNet, FoldedTranslationNet, Inte
 from .projection import PatchProjectionHead, ProjectionHead
 from .super_resolution import SuperResolutionNet
 from .translation import CleanedSuperResolutionNet, TranslatedDegradation, TranslationNet
-from .volumetric import VolumetricDegradationNet, VolumetricNet
+from .volumetric import VolumetricNet
 
 __all__ = [
     "CleanedSuperResolutionNet",
@@ -41,7 +41,6 @@ __all__ = [
     "TranslationNet",
     "Tricubic",
     "VGGDiscriminator",
-    "VolumetricDegradationNet",
     "VolumetricNet",
     "ZeroFilling",
 ]

@@ -102,13 +102,8 @@ def channels_last(volume: Tensor) -> Tensor:
     return volume.contiguous(memory_format=torch.channels_last_3d)
 
 
-def slab_to_small_volume(slab: Tensor) -> Tensor:
-    """``(B, S, H, W)`` to ``(B, 1, H, W, S)``, a slab as 3-D networks see it."""
-    return channels_last(slab.movedim(1, -1).unsqueeze(1))
-
-
 def volume_to_channels(volume: Tensor) -> Tensor:
-    """``(B, C, H, W, S)`` to ``(B, C * S, H, W)``, the features of a slab as 2-D networks see them.
+    """``(B, C, H, W, S)`` to ``(B, C * S, H, W)``, a crop or its features as 2-D networks see them.
 
     Example:
         >>> volume_to_channels(torch.rand(1, 4, 8, 8, 3)).shape
@@ -117,9 +112,9 @@ def volume_to_channels(volume: Tensor) -> Tensor:
     return volume.movedim(-1, 2).flatten(1, 2)
 
 
-def channels_to_volume(features: Tensor, slab_size: int) -> Tensor:
-    """Inverse of :func:`volume_to_channels`, for slabs of ``slab_size`` slices."""
-    return channels_last(features.unflatten(1, (-1, slab_size)).movedim(2, -1))
+def channels_to_volume(features: Tensor, slices: int) -> Tensor:
+    """Inverse of :func:`volume_to_channels`, for features of ``slices`` slices."""
+    return channels_last(features.unflatten(1, (-1, slices)).movedim(2, -1))
 
 
 def compared_slabs(slab_size: int, margin: int, image: Tensor, **images: Tensor) -> dict[str, Tensor]:
