@@ -306,7 +306,7 @@ def test_the_last_model_loads_into_the_network_of_inference(train_stack, tmp_pat
     workflow = train_stack()
     trained(workflow)
     weights = torch.load(tmp_path / "model.pt", weights_only=True)
-    parser = composed(("inference.yaml", "networks/fixed_factor.yaml"))
+    parser = composed(["inference.yaml"])
     parser.update({f"architecture::{key}": workflow.parser["architecture"][key] for key in SHARED_ARCHITECTURE})
     parser["bundle_root"] = str(CONFIGS.parent)
     parser.get_parsed_content("network_def").load_state_dict(weights)

@@ -52,6 +52,9 @@ class Sampled(nn.Module):
         steps = [slice(None, None, factor) for factor in self.network.factors]
         return self.network(volume)[(..., *steps)]
 
+    def add_noise(self, low_res: Tensor) -> Tensor:
+        return self.network.add_noise(low_res)
+
     def degrade(self, slab: Tensor) -> Tensor:
         return self(slab.movedim(1, -1)[:, None])[:, 0].movedim(-1, 1)
 
@@ -88,7 +91,7 @@ def test_a_flat_estimate_is_the_plain_truncation(network, scale_factor):
 
 
 @BOTH
-@pytest.mark.parametrize(("options", "accuracy"), [({"hamming": True}, 1e-3), ({"elliptical": True}, 1e-2)])
+@pytest.mark.parametrize(("options", "accuracy"), [({"hamming": True}, 2e-3), ({"elliptical": True}, 1e-2)])
 @torch.no_grad()
 def test_untrained_it_is_the_degradation_that_was_estimated(network, options, accuracy):
     """Up to what the other continuation beyond the borders does: little, unless the edge of k-space is sharp."""

@@ -20,7 +20,7 @@ AXES = (2, 3, 4)  # of a crop (B, 1, H, W, D)
 
 
 def kept_harmonics(period: int, factor: int) -> int:
-    """How many samples of k-space an LR scan has along an axis; below the output grid's own band an odd number.
+    """How many harmonics an interpolated LR scan has along an axis; below the output grid's own band an odd number.
 
     An even number has one unpaired harmonic, which is not symmetric about the border where a crop is mirrored.
 
@@ -38,17 +38,18 @@ def acquire_mirrored(x: Tensor, scale_factor: Sequence[int]) -> Tensor:
 
     Example:
         >>> acquire_mirrored(torch.ones(1, 1, 8, 8, 5), (2, 2, 1)).shape
-        torch.Size([1, 1, 7, 7, 10])
+        torch.Size([1, 1, 8, 8, 10])
     """
     for axis, factor in zip(AXES, scale_factor, strict=True):
         period = 2 * x.shape[axis]
-        x = truncate(torch.cat([x, x.flip(axis)], axis), [kept_harmonics(period, factor)], [axis])
+        x = truncate(torch.cat([x, x.flip(axis)], axis), [max(1, round(period / factor))], [axis])
     return x
 
 
-def interpolate_period(y: Tensor, size: Sequence[int]) -> Tensor:
+def interpolate_period(y: Tensor, scale_factor: Sequence[int], size: Sequence[int]) -> Tensor:
     """Zero-fill one period of an LR scan, and keep the crop of ``size``. See :func:`acquire_mirrored`."""
-    x = zero_fill(y, [2 * n for n in size], AXES)
+    kept = [kept_harmonics(2 * n, factor) for n, factor in zip(size, scale_factor, strict=True)]
+    x = zero_fill(truncate(y, kept, AXES), [2 * n for n in size], AXES)
     return x[:, :, : size[0], : size[1], : size[2]]
 
 
@@ -159,14 +160,14 @@ class FoldedDegradationNet(LowResolutionNet):
         if self.estimate is None:
             return limit_band(high_res, self.factors)
         low_res = weighted(acquire_mirrored(high_res, self.factors), AXES, self.estimate)
-        return interpolate_period(low_res, high_res.shape[2:])
+        return interpolate_period(low_res, self.factors, high_res.shape[2:])
 
     def add_noise(self, low_res: Tensor) -> Tensor:
         """The interpolated crop with the estimated noise, if any. It arises in the scan, so it is interpolated, too."""
         if self.estimate is None or self.estimate.noise_std == 0:
             return low_res
         silent = torch.zeros_like(acquire_mirrored(low_res, self.factors))
-        return low_res + interpolate_period(add_noise(silent, AXES, self.estimate), low_res.shape[2:])
+        return low_res + interpolate_period(add_noise(silent, AXES, self.estimate), self.factors, low_res.shape[2:])
 
     def degrade(self, high_res: Tensor) -> Tensor:
         """HR crop ``(B, 1, H, W, D)`` to the LR crop, interpolated to the same grid."""
@@ -267,7 +268,7 @@ class InterpolatedDownsampling(nn.Module):
         y = self.downsampling(high_res)
         for axis in AXES:
             y = torch.cat([y, y.flip(axis)], axis)
-        return interpolate_period(y, size)
+        return interpolate_period(y, self.factors, size)
 
     def forward(self, x: Tensor) -> Tensor:
         """As :meth:`degrade`."""
