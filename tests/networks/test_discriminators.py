@@ -13,7 +13,7 @@ import yaml
 from conftest import BUNDLE
 from monai.bundle import ConfigParser
 from monai.transforms import Compose, DivisiblePad, EnsureChannelFirst, LoadImage, Orientation
-from scripts.data.crops import draw_slab
+from scripts.data.crops import Slabs
 from scripts.losses import discriminator_loss, log_discriminator_loss
 from scripts.networks import FrequencySeparatedDiscriminator, VGGDiscriminator
 from scripts.transforms import KSpaceTruncate, ScaleIntensityRobust
@@ -95,7 +95,8 @@ def batch(volumes: Sequence[Tensor], size: Sequence[int], count: int, seed: Sequ
     slabs = []
     for index in range(count):
         rng = np.random.default_rng((*seed, index))
-        slabs.append(draw_slab(volumes[rng.integers(len(volumes))], size, (1, 1, 1), rng))
+        volume, cut = volumes[rng.integers(len(volumes))], Slabs((1, 1, 1), size[:2], size[2])
+        slabs.append(cut.cut(volume, True, cut.draw(volume, True, rng)))
     return torch.stack(slabs)
 
 
