@@ -36,6 +36,7 @@ SETTINGS = {
     "architecture::num_groups": "groups",
     "architecture::num_blocks": "blocks of a group",
     "architecture::skip": "skip by interpolation",
+    "crop_size": "crop (output voxels)",
     "patch_size": "patch (LR voxels)",
     "batch_size": "batch",
     "slab_axes": "slab axes",

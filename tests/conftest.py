@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -38,9 +39,7 @@ TINY_NETWORK = {"num_features": 16, "reduction": 4, "num_groups": 1, "num_blocks
 TINY_TRAINING = {
     "device": "$torch.device('cpu')",
     "amp_dtype": None,
-    "patch_size": [32, 32],
     "batch_size": 2,
-    "architecture::slab_size": 5,
     "slab_axes": [2],
     "groups": None,
     "init_weights": None,
@@ -53,6 +52,13 @@ TINY_TRAINING = {
     "train::warmup_iterations": 1,
     "validate::inferer::inferer::roi_size": [40, 40, -1],
 }
+
+
+def tiny_samples(overlays: Sequence[str]) -> dict[str, Any]:
+    """The size of the samples that the phantoms have room for."""
+    if "networks/slabs.yaml" in overlays:
+        return {"patch_size": [32, 32], "architecture::slab_size": 5}
+    return {"crop_size": [24] * 3 if "methods/any_acquisition.yaml" in overlays else [64, 64, 10]}
 
 
 def requires(name: str) -> list[str | list[str]]:
@@ -146,6 +152,7 @@ def train_stack(phantom_dataset, phantom_bids_dataset, tmp_path) -> Callable[...
     def make(*overlays: str, scale_factor: Sequence[int] = (2, 2, 2), **overrides) -> ConfigWorkflow:
         settings = {
             **TINY_TRAINING,
+            **tiny_samples(overlays),
             "bundle_root": str(BUNDLE),
             "output_dir": str(tmp_path),
             "scale_factor": list(scale_factor),

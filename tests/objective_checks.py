@@ -21,8 +21,10 @@ from torch import Tensor, nn
 Images = Mapping[str, Tensor]
 
 
-def tiny_network(scale_factor: Sequence[int] = (2, 2, 2), skip: bool = False, seed: int = 10) -> SuperResolutionNet:
-    return SuperResolutionNet(scale_factor, slab_size=3, skip=skip, seed=seed, **TINY_NETWORK)
+def tiny_network(
+    scale_factor: Sequence[int] = (2, 2, 2), skip: bool = False, margin: int = 0, seed: int = 10
+) -> SuperResolutionNet:
+    return SuperResolutionNet(scale_factor, slab_size=3, skip=skip, margin=margin, seed=seed, **TINY_NETWORK)
 
 
 def tiny_degradation(scale_factor: Sequence[int] = (2, 2, 2), skip: bool = False, seed: int = 20) -> DegradationNet:

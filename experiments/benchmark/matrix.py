@@ -20,6 +20,7 @@ from experiments.benchmark.stacks import (
     EVALUATIONS,
     MISALIGNED,
     OWN_PAIRS,
+    SLABS,
     TRAININGS,
     TRUNK,
     TUNINGS,
@@ -88,7 +89,7 @@ class Row:
     def stages(self) -> list[Stage]:
         """The trainings of the system in their order; none for a system without training."""
         stacks = TRAININGS.get(self.system, ())
-        others = [*self._backbone]
+        others = [SLABS, *self._backbone] if self._backbone else []
         others += [MISALIGNED] if self.assignment == "misaligned" and self.system not in OWN_PAIRS else []
         return [
             Stage(number, _stack(TRUNK, *stack, *others), share)
@@ -101,7 +102,7 @@ class Row:
 
     @property
     def _backbone(self) -> list[str]:
-        return [] if self.network == OURS else [BACKBONES[self.network]]
+        return [] if self.network == OURS else [*BACKBONES[self.network]]
 
 
 @dataclass(frozen=True)

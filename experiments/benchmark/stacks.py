@@ -12,6 +12,7 @@ __all__ = [
     "MISALIGNED",
     "OWN_PAIRS",
     "SHIPPED",
+    "SLABS",
     "TRAININGS",
     "TRUNK",
     "TUNINGS",
@@ -66,11 +67,12 @@ EVALUATIONS: dict[str, tuple[str, ...]] = {
 }
 ESTIMATING = ("linear_inverse_estimated",)  # they need the degradation of `run estimating`
 
-# The file behind a trunk for another backbone, in training and in evaluation.
-BACKBONES = {
-    "paper_network": "networks/paper_network.yaml",
-    "slab_network": "networks/slab_network.yaml",
-    "without_skip": "networks/without_skip.yaml",
+# The files behind a trunk for another backbone, in training and in evaluation. A training on slabs needs one more.
+SLABS = "networks/slabs.yaml"
+BACKBONES: dict[str, tuple[str, ...]] = {
+    "paper_network": ("networks/paper_network.yaml",),
+    "slab_network": ("networks/slab_network.yaml",),
+    "without_skip": ("networks/slab_network.yaml", "networks/without_skip.yaml"),
 }
 
 # The files behind train.yaml for each training of the shipped weights. The second starts from the first, the others

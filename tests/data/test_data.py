@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from scripts.data.crops import crop_slab, draw_slab, draw_start, is_informative, learned_slices, slab_axis_last
-from scripts.data.datasets import UnpairedSlabDataset
+from scripts.data.crops import Crops, Slabs, crop_slab, draw_start, is_informative, slab_axis_last
+from scripts.data.datasets import UnpairedDataset
 from scripts.data.samplers import IterationSampler
-from scripts.physics.kspace import truncate
+from scripts.networks.slabs import compared_slabs
+from scripts.physics.kspace import truncate, zero_fill
 from scripts.transforms import ScaleIntensityRobustd
 from torch.utils.data import DataLoader
 
@@ -43,10 +44,11 @@ def synthetic(
     return load
 
 
-def slab_dataset(items: list[dict] = ITEMS, load: Callable | None = None, **settings) -> UnpairedSlabDataset:
-    arguments = {"scale_factor": (2, 2, 2), "num_iterations": 5, "patch_size": (8, 8), "batch_size": 4}
-    arguments = {**arguments, "progress": False, **settings}
-    return UnpairedSlabDataset(items, load or synthetic(), **arguments)
+def slab_dataset(items: list[dict] = ITEMS, load: Callable | None = None, **settings) -> UnpairedDataset:
+    geometry = {"scale_factor": (2, 2, 2), "patch_size": (8, 8)}
+    geometry |= {key: settings.pop(key) for key in ("scale_factor", "patch_size", "context") if key in settings}
+    arguments = {"num_iterations": 5, "batch_size": 4, "progress": False, "cut": Slabs(**geometry), **settings}
+    return UnpairedDataset(items, load or synthetic(), **arguments)
 
 
 def same(one: dict, other: dict) -> bool:
@@ -88,7 +90,7 @@ def test_the_learned_slices_of_a_sample_are_the_sample_without_context(scale_fac
     load = synthetic(high_res_spacing=tuple(2 / s for s in scale_factor))
     narrow, wide = (slab_dataset(load=load, scale_factor=scale_factor, context=c)[0] for c in (0, 4))
     assert wide["image"].shape[0] == 11
-    learned = learned_slices(3, wide["image"][None], reals=wide["reals"][None])
+    learned = compared_slabs(3, 0, wide["image"][None], reals=wide["reals"][None])
     for key, slab in learned.items():
         assert torch.equal(slab[0], narrow[key])
 
@@ -146,14 +148,16 @@ def test_empty_slabs_are_drawn_again():
     volume = torch.zeros(64, 64, 8)
     volume[16:48, 16:48] = 1
     rng = np.random.default_rng(0)
-    assert all(is_informative(draw_slab(volume, (8, 8, 3), (1, 1, 1), rng)) for _ in range(50))
+    for cut in (Slabs((2, 2, 2), (8, 8), 3), Crops((2, 2, 2), (16, 16, 6))):
+        samples = (cut.cut(volume, True, cut.draw(volume, True, rng)) for _ in range(20))
+        assert all(is_informative(sample) for sample in samples)
 
 
 def test_a_volume_of_nearly_nothing_yields_its_most_varied_slab():
     volume = torch.zeros(8, 8, 30)
     volume[..., 15] = 0.02
-    slab = draw_slab(volume, (8, 8, 3), (1, 1, 1), np.random.default_rng(0))
-    assert slab.max() > 0
+    cut = Slabs((2, 2, 2), (8, 8), 3)
+    assert cut.cut(volume, True, cut.draw(volume, True, np.random.default_rng(0))).max() > 0
 
 
 # Randomness
@@ -224,6 +228,38 @@ def test_an_item_may_hold_both_groups():
     assert (sample["image_subject"][:3], sample["reals_subject"][:4]) == ("low", "high")
 
 
+# Crops
+
+
+def crop_dataset(size: tuple = (16, 16, 7), scale_factor: tuple = (2, 2, 2), **settings) -> UnpairedDataset:
+    load = synthetic(high_res_spacing=tuple(2 / s for s in scale_factor))
+    return slab_dataset(load=load, cut=Crops(scale_factor, size), **settings)
+
+
+@pytest.mark.parametrize("scale_factor", [(2, 2, 2), (2, 2, 1)])
+def test_crops_of_both_groups_have_one_size_and_start_anywhere(scale_factor):
+    dataset = crop_dataset(scale_factor=scale_factor)
+    for sample in (dataset[i] for i in range(4)):
+        assert sample["image"].shape == sample["reals"].shape == (1, 16, 16, 7)
+        assert sample["image"].dtype == torch.float32
+    rng, volume = np.random.default_rng(0), dataset.low_res_volumes[0]
+    starts = np.array([dataset.cut.draw(volume, True, rng) for _ in range(100)])
+    assert {int(n) % 2 for n in starts[:, 0]} == {0, 1}
+
+
+@pytest.mark.parametrize("scale_factor", [(2, 2, 2), (2, 2, 1)])
+def test_a_low_res_crop_is_part_of_the_zero_filled_volume(scale_factor):
+    volume = torch.rand(12, 10, 9, generator=torch.Generator().manual_seed(0))
+    whole = zero_fill(volume, [n * s for n, s in zip(volume.shape, scale_factor, strict=True)], (0, 1, 2))
+    crop = Crops(scale_factor, (8, 7, 5)).cut(volume, True, [3, 2, 1])
+    torch.testing.assert_close(crop[0], whole[3:11, 2:9, 1:6], atol=1e-5, rtol=0)
+
+
+def test_a_volume_below_the_crop_is_refused_by_name():
+    with pytest.raises(ValueError, match=r"low-0: `image` .*\[21, 8, 4\].*got \[20, 24, 12\].*smaller crop_size"):
+        crop_dataset(size=(42, 16, 7))
+
+
 # Spacing, intensity, refusals
 
 
@@ -265,7 +301,7 @@ def test_an_empty_group_is_refused(key):
 
 
 def test_a_volume_below_the_patch_is_refused_by_name():
-    with pytest.raises(ValueError, match=r"low-0: `image` .*\[32, 32, 3\].*got \[20, 24, 12\].*smaller patch_size"):
+    with pytest.raises(ValueError, match=r"low-0: `image` .*\[32, 32, 3\].*got \[20, 24, 12\].*smaller patch_size or"):
         slab_dataset(patch_size=(32, 32))
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from scripts.data.datasets import PairedSlabDataset
+from scripts.data.datasets import PairedDataset
 from scripts.physics.kspace import truncate
 from torch import Tensor
 
@@ -14,8 +14,8 @@ HIGH_RES, LOW_RES = (72, 68, 24), (36, 34, 12)  # of the phantoms, axes A, S, R
 
 
 @pytest.fixture
-def pooled(train_stack) -> Callable[..., PairedSlabDataset]:
-    def make(*methods: str, **settings) -> PairedSlabDataset:
+def pooled(train_stack) -> Callable[..., PairedDataset]:
+    def make(*methods: str, **settings) -> PairedDataset:
         stack = [*(f"methods/{name}.yaml" for name in methods or ("spectral", "kspace_pairs")), "data/pooled.yaml"]
         settings = {"copies_per_scan": 1, **settings}
         return train_stack(*stack, **settings).parser.get_parsed_content("train::dataset")

@@ -63,6 +63,7 @@ def test_the_first_seed_and_fold_of_everything_comes_first(tmp_path):
                 [
                     TRAIN,
                     f"{METHODS}/udean.yaml",
+                    f"{CONFIGS}/networks/slabs.yaml",
                     f"{CONFIGS}/networks/paper_network.yaml",
                     f"{CONFIGS}/data/misaligned.yaml",
                 ]
@@ -77,6 +78,7 @@ def test_the_first_seed_and_fold_of_everything_comes_first(tmp_path):
                     TRAIN,
                     f"{METHODS}/spectral.yaml",
                     f"{METHODS}/supervised_oracle.yaml",
+                    f"{CONFIGS}/networks/slabs.yaml",
                     f"{CONFIGS}/networks/slab_network.yaml",
                 ]
             ],
@@ -251,7 +253,7 @@ def start(matrix: Path, output: Path) -> subprocess.Popen:
 def test_a_run_killed_in_the_middle_goes_on_and_gives_the_same_table(tmp_path, scans):
     network = {f"architecture::num_{name}": number for name, number in (("features", 16), ("groups", 1), ("blocks", 1))}
     training = {"max_iterations": 6, "iterations_per_epoch": 1, "train::warmup_iterations": 1, "batch_size": 2}
-    training |= {"patch_size": [32, 32], "architecture::discriminator_features": 4, **network}
+    training |= {"crop_size": [64, 64, 10], "architecture::discriminator_features": 4, **network}
     matrix = write_matrix(
         tmp_path,
         dataset_dir=str(scans),

@@ -13,8 +13,11 @@ from experiments.speed.workflows import super_resolve, write_scan
 
 def test_the_parts_of_an_iteration_are_timed_through_the_objective(phantom_dataset, tmp_path, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    names = {"slab_size": 5, "num_features": 16, "num_groups": 1, "num_blocks": 1, "discriminator_features": 4}
-    small = {f"architecture::{name}": value for name, value in names.items()} | {"batch_size": 2}
+    names = {"num_features": 16, "num_groups": 1, "num_blocks": 1, "discriminator_features": 4}
+    small = {f"architecture::{name}": value for name, value in names.items()} | {
+        "batch_size": 2,
+        "crop_size": [64, 64, 10],
+    }
     prepare = training.prepare
     monkeypatch.setattr(training, "prepare", lambda data, _, *rest: prepare(data, small, *rest))
     parts = training.cost_by_part(phantom_dataset(), (), 1, tmp_path)

@@ -222,7 +222,7 @@ def test_the_best_metric_so_far_belongs_to_what_a_run_remembers(tmp_path):
 class KnownDegradation(nn.Module):
     """k-space truncation, a Gaussian blur of known standard deviation along each axis, a gain and a shift."""
 
-    in_plane = through_plane = 2
+    factors = (2, 2, 2)
 
     def __init__(self, sigma: Sequence[float] = (0.0, 0.0, 0.0), gain: float = 1.0, shift: int = 0) -> None:
         super().__init__()

@@ -13,7 +13,7 @@ import yaml
 from conftest import BUNDLE
 from monai.bundle import ConfigParser
 from monai.transforms import Compose, DivisiblePad, EnsureChannelFirst, LoadImage, Orientation
-from scripts.data.crops import draw_slab
+from scripts.data.crops import Slabs
 from scripts.losses import discriminator_loss, log_discriminator_loss
 from scripts.networks import FrequencySeparatedDiscriminator, VGGDiscriminator
 from scripts.transforms import KSpaceTruncate, ScaleIntensityRobust
@@ -47,7 +47,7 @@ def settings_of(stack: Sequence[str], options: dict[str, Any]) -> str | None:
     definition = parser.get("discriminators::low_res")
     names = [name for name in definition if name not in ("_requires_", "_target_", "seed")]
     found = {name: parser.get_parsed_content(f"discriminators::low_res::{name}") for name in names}
-    used = ("patch_size", "architecture::slab_size", "batch_size", "discriminator_learning_rate")
+    used = ("architecture::low_res_size", "architecture::low_res_channels", "batch_size", "discriminator_learning_rate")
     kept = {name.rpartition("::")[2]: parser.get_parsed_content(name) for name in used}
     return json.dumps({"kind": definition["_target_"].rpartition(".")[2], "options": found, **kept})
 
@@ -95,7 +95,8 @@ def batch(volumes: Sequence[Tensor], size: Sequence[int], count: int, seed: Sequ
     slabs = []
     for index in range(count):
         rng = np.random.default_rng((*seed, index))
-        slabs.append(draw_slab(volumes[rng.integers(len(volumes))], size, (1, 1, 1), rng))
+        volume, cut = volumes[rng.integers(len(volumes))], Slabs((1, 1, 1), size[:2], size[2])
+        slabs.append(cut.cut(volume, True, cut.draw(volume, True, rng)))
     return torch.stack(slabs)
 
 
@@ -106,7 +107,8 @@ def test_it_tells_truncation_from_a_degradation_that_nobody_modelled(configurati
     kinds = {kind.__name__: kind for kind in (VGGDiscriminator, FrequencySeparatedDiscriminator)}
     loss = discriminator_loss if settings["kind"] == "VGGDiscriminator" else log_discriminator_loss
     discriminator = kinds[settings["kind"]](**settings["options"])
-    size, count = (*settings["patch_size"], settings["slab_size"]), settings["batch_size"]
+    size = (settings["low_res_size"], settings["low_res_size"], settings["low_res_channels"])
+    count = settings["batch_size"]
     optimizer = torch.optim.Adam(
         discriminator.parameters(), settings["discriminator_learning_rate"], betas=(0.9, 0.99), amsgrad=True
     )

@@ -82,7 +82,7 @@ def test_parts_give_the_result_of_one_pass(shape):
 def test_encoder_and_decoder_make_the_forward():
     network, x, told = trained(), noise(2, 1, 6, 7, 8), noise(2, 9)
     features = network.encode(x, told)
-    assert features.shape == (2, 8, 3, 4, 4)
+    assert features.shape == (2, 8 * 4, 3, 4)  # slices are channels
     assert torch.allclose(network.decode(features, x, told), network(x, told), atol=1e-12)
     assert torch.allclose(network.decode(network.encode(x), x), network(x), atol=1e-12)
 

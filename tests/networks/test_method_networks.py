@@ -78,7 +78,7 @@ def test_a_volume_passes_as_the_central_slices_of_its_slabs(slabs_per_pass):
     volume = noise(2, 1, 16, 12, 5)
     made = network(volume)
     slab = volume[:, 0, :, :, 1:4].movedim(-1, 1)
-    torch.testing.assert_close(made[:, 0, :, :, 2], network.slab(slab)[:, 1])
+    torch.testing.assert_close(made[:, 0, :, :, 2], network.translate(slab)[:, 1])
     assert made.shape == volume.shape
 
 
@@ -87,7 +87,7 @@ def test_noise_gives_one_input_many_outputs():
     outputs = []
     for seed in (1, 2, 1):
         torch.manual_seed(seed)
-        outputs.append(network.slab(slab))
+        outputs.append(network.translate(slab))
     assert torch.equal(outputs[0], outputs[2])
     assert not torch.allclose(outputs[0], outputs[1])
 
@@ -122,7 +122,7 @@ def test_the_cleaned_network_can_be_scripted():
 @pytest.mark.parametrize("scale_factor", [(2, 2, 2), (2, 2, 1)])
 def test_a_translated_degradation_says_its_factors_as_others_do(scale_factor):
     network = TranslatedDegradation(CubicDownsampling(scale_factor), TranslationNet(skip=True, **TINY_NETWORK))
-    assert (network.in_plane, network.through_plane) == (2, scale_factor[2])
+    assert network.factors == list(scale_factor)
     volume = noise(1, 1, 16, 12, 8)
     assert torch.equal(network(volume), network.downsampling(volume))
 
@@ -165,7 +165,7 @@ def test_an_unscaled_axis_is_left_alone(make):
 @pytest.mark.parametrize("scale_factor", [(2, 2, 2), (2, 2, 1)])
 def test_a_slab_is_a_volume_whose_slices_are_channels(make, scale_factor):
     network, volume = make(scale_factor), noise(2, 1, 24, 16, 6)
-    slab = network.slab(volume[:, 0].movedim(-1, 1))
+    slab = network.degrade(volume[:, 0].movedim(-1, 1))
     torch.testing.assert_close(slab.movedim(1, -1).unsqueeze(1), network(volume))
 
 

@@ -294,7 +294,7 @@ def test_a_volume_is_the_central_slices_of_its_slabs(scale_factor):
     with torch.no_grad():
         high_res = network(volume)
         for slice_index in range(1, 6):
-            expected = network.slab(volume[0, ..., slice_index - 1 : slice_index + 2].movedim(-1, 1))[0, s : 2 * s]
+            expected = network.restore(volume[0, ..., slice_index - 1 : slice_index + 2].movedim(-1, 1))[0, s : 2 * s]
             pair = high_res[0, 0, ..., s * slice_index : s * (slice_index + 1)]
             torch.testing.assert_close(pair, expected.movedim(0, -1), atol=1e-5, rtol=0)
 
@@ -305,9 +305,12 @@ def test_the_centre_of_a_slab_with_context_is_that_of_the_volume(scale_factor):
     degradation = randomise_last(DegradationNet(scale_factor, skip=True, **TINY))
     low_res, high_res = uniform(1, 1, 8, 10, 7), uniform(1, 1, 16, 20, 7 * scale_factor[2])
     with torch.no_grad():
-        for net, volume, size in ((network, low_res, scale_factor[2]), (degradation, high_res, 1)):
+        for make, net, volume, size in (
+            (network.restore, network, low_res, scale_factor[2]),
+            (degradation.degrade, degradation, high_res, 1),
+        ):
             centre = slice(3 * size, 4 * size)
-            slab = net.slab(volume[:, 0].movedim(-1, 1))[:, centre].movedim(1, -1)
+            slab = make(volume[:, 0].movedim(-1, 1))[:, centre].movedim(1, -1)
             torch.testing.assert_close(slab, net(volume)[:, 0, ..., centre], atol=1e-5, rtol=0)
 
 
@@ -318,12 +321,12 @@ def test_context_passes_the_networks_by(scale_factor):
     degradation = randomise_last(DegradationNet(scale_factor, skip=True, **TINY))
     translation = randomise_last(TranslationNet(skip=True, **TINY))
     low_res, high_res = uniform(2, 7, 8, 10), uniform(2, 7 * scale_factor[2], 16, 20)
-    for net, slab, skip in (
-        (network, low_res, network.interpolation(low_res)),
-        (degradation, high_res, degradation.truncate(high_res)),
-        (translation, low_res, low_res),
+    for make, slab, skip in (
+        (network.restore, low_res, network.interpolation(low_res)),
+        (degradation.degrade, high_res, degradation.truncate(high_res)),
+        (translation.translate, low_res, low_res),
     ):
-        learned = net.slab(slab).detach() - skip
+        learned = make(slab).detach() - skip
         size = learned.shape[1] // 7
         assert torch.equal(learned[:, : 2 * size], torch.zeros_like(learned[:, : 2 * size]))
         assert torch.equal(learned[:, 5 * size :], torch.zeros_like(learned[:, 5 * size :]))
@@ -362,7 +365,7 @@ def test_a_larger_step_keeps_the_middle_slices_of_each_slab(depth):
     padded = F.pad(volume, [1, 4, 0, 0, 0, 0], mode="replicate")[:, 0].movedim(-1, 1)  # one slice of margin
     with torch.no_grad():
         made = network(volume)[:, 0].movedim(-1, 1)
-        slabs = [network.slab(padded[:, start : start + 5])[:, 2:8] for start in range(0, depth, 3)]
+        slabs = [network.restore(padded[:, start : start + 5])[:, 2:8] for start in range(0, depth, 3)]
     torch.testing.assert_close(made, torch.cat(slabs, 1)[:, : 2 * depth], atol=1e-5, rtol=0)
 
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from scripts.networks import VolumetricDegradationNet, VolumetricNet
-from scripts.physics.kspace import truncate
+from scripts.networks import VolumetricNet
 from torch import Tensor, nn
 
 
 def network(**changes: object) -> VolumetricNet:
-    return VolumetricNet(**{"num_features": 8, "num_groups": 2, "num_blocks": 1, "slab_size": 6, **changes}).eval()
+    return VolumetricNet(**{"num_features": 8, "num_groups": 2, "num_blocks": 1, **changes}).eval()
 
 
 def trained(net: VolumetricNet) -> VolumetricNet:
@@ -38,25 +37,10 @@ def test_untrained_it_is_the_interpolation(scale_factor):
 def test_passes_change_nothing(size, slices):
     """Also where the last one brings a single slice, or the volume is thinner than what the convolutions reach."""
     low_res = volume(*size)
-    net = trained(network(voxels_per_pass=slices * size[1] * size[2], slab_size=size[2]))
-    whole = net.slab(low_res[:, 0].movedim(-1, 1)).movedim(1, -1).unsqueeze(1)
+    net = trained(network(voxels_per_pass=slices * size[1] * size[2]))
+    whole = trained(network())(low_res)
     assert net.reach + 1 == 9
     torch.testing.assert_close(net(low_res), whole, atol=1e-5, rtol=1e-5)
-
-
-@torch.no_grad()
-def test_a_slab_is_a_small_volume():
-    net, slab = trained(network()), torch.rand(2, 6, 8, 8)
-    torch.testing.assert_close(net.slab(slab), net(slab.movedim(1, -1).unsqueeze(1))[:, 0].movedim(-1, 1))
-
-
-@torch.no_grad()
-def test_slices_of_context_are_interpolated_and_not_learned():
-    net, slab = trained(network()), torch.rand(1, 12, 8, 8)
-    learned = net.slab(slab) - net.interpolation(slab)
-    assert learned[:, :6].abs().max() < 1e-6
-    assert learned[:, 18:].abs().max() < 1e-6
-    torch.testing.assert_close(learned[:, 6:18], (net.slab(slab[:, 3:9]) - net.interpolation(slab[:, 3:9])))
 
 
 @torch.no_grad()
@@ -120,58 +104,3 @@ def test_factors_are_whole_numbers(scale_factor):
 def test_other_shapes_are_refused():
     with pytest.raises(ValueError, match=r"\(B, 1, H, W, D\)"):
         network()(torch.rand(1, 2, 4, 4, 4))
-
-
-# The degradation network
-
-
-def degradation(**changes: object) -> VolumetricDegradationNet:
-    settings = {"num_features": 8, "num_groups": 2, "num_blocks": 1, "slab_size": 6, **changes}
-    return VolumetricDegradationNet(**settings).eval()
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("scale_factor", [(2, 2, 2), (2, 2, 1)])
-def test_untrained_the_degradation_is_the_truncation_of_the_mirrored_volume(scale_factor):
-    high_res = volume(8, 12, 12)
-    mirrored = high_res
-    for axis in (2, 3, 4):
-        mirrored = torch.cat([mirrored, mirrored.flip(axis)], axis)
-    sizes = [n // s for n, s in zip((8, 12, 12), scale_factor, strict=True)]
-    expected = truncate(mirrored, [2 * n for n in sizes], (2, 3, 4))[:, :, : sizes[0], : sizes[1], : sizes[2]]
-    if scale_factor[2] == 1:
-        expected = truncate(mirrored[..., :12], [2 * n for n in sizes[:2]], (2, 3))[:, :, : sizes[0], : sizes[1]]
-    torch.testing.assert_close(degradation(scale_factor=scale_factor)(high_res), expected)
-
-
-@torch.no_grad()
-@pytest.mark.parametrize("scale_factor", [(2, 2, 2), (2, 2, 1)])
-def test_both_networks_make_features_of_one_shape(scale_factor):
-    low_res, high_res = torch.rand(2, 6, 8, 8), torch.rand(2, 6 * scale_factor[2], 16, 16)
-    shapes = [
-        network(scale_factor=scale_factor).encode(low_res).shape,
-        degradation(scale_factor=scale_factor).encode(high_res).shape,
-    ]
-    assert shapes == [(2, 8 * 6, 8, 8)] * 2
-
-
-@torch.no_grad()
-def test_a_feature_sits_on_the_high_resolution_voxel_of_its_own():
-    """The first convolution of a low-resolution voxel l is centred on high-resolution voxel 2l."""
-    first = degradation().extractor[0]
-    nn.init.zeros_(first.weight)
-    first.weight[:, 0, 1, 1, 1] = 1
-    high_res = volume(8, 8, 8)
-    torch.testing.assert_close(first(high_res)[0, 0], high_res[0, 0, ::2, ::2, ::2])
-
-
-@torch.no_grad()
-def test_a_slab_of_the_degradation_is_a_small_volume():
-    net, slab = degradation(), torch.rand(2, 12, 16, 16)
-    nn.init.normal_(net.decoder[-1].weight, std=0.05)
-    torch.testing.assert_close(net.slab(slab), net(slab.movedim(1, -1).unsqueeze(1))[:, 0].movedim(-1, 1))
-
-
-def test_a_volume_that_does_not_divide_is_refused():
-    with pytest.raises(ValueError, match="multiples of"):
-        degradation()(volume(8, 8, 9))

@@ -78,8 +78,8 @@ def test_each_term_moves_the_networks_of_the_method(scale_factor, skip):
 
 def test_the_images_are_made_in_the_order_of_the_method():
     objective, given = tiny_blind_sr(), batch()
-    kernel, translate = objective.degradation.downsampling.slab, objective.degradation.translator.slab
-    super_resolve, made = objective.network.slab, objective(given)
+    kernel, translate = objective.degradation.downsampling.degrade, objective.degradation.translator.translate
+    super_resolve, made = objective.network.restore, objective(given)
     torch.testing.assert_close(made["cycled"], super_resolve(translate(kernel(given["reals"]))))
     torch.testing.assert_close(made["cycled_image"], kernel(super_resolve(given["image"])))
 
@@ -175,6 +175,6 @@ def test_the_kernel_is_trained_first(train_stack, kernel_iterations):
 @pytest.mark.slow
 def test_one_batch_is_learned_beyond_tricubic():
     slabs, objective = paired_slabs(), tiny_blind_sr(skip=True)
-    start = gain_over_tricubic(slabs, objective.network.slab)
+    start = gain_over_tricubic(slabs, objective.network.restore)
     overfit(objective, slabs)
-    assert gain_over_tricubic(slabs, objective.network.slab) > start + 1
+    assert gain_over_tricubic(slabs, objective.network.restore) > start + 1

@@ -88,7 +88,7 @@ def test_each_term_moves_the_networks_of_the_paper(scale_factor, skip):
 
 def test_either_cycle_is_one_network_after_the_other():
     objective, given = tiny_cyclegan().eval(), batch()
-    up, down, made = objective.network.slab, objective.degradation.slab, objective(given)
+    up, down, made = objective.network.restore, objective.degradation.degrade, objective(given)
     torch.testing.assert_close(made["cycled"], up(down(given["reals"])))
     torch.testing.assert_close(made["cycled_image"], down(up(given["image"])))
 
@@ -138,7 +138,7 @@ def test_the_engine_equals_the_loop_of_the_authors():
     """Four networks have an optimiser each. The images are made once, and the discriminators step first."""
     ours = tiny_cyclegan().double()
     theirs = copy.deepcopy(ours)
-    up, down = theirs.network.slab, theirs.degradation.slab
+    up, down = theirs.network.restore, theirs.degradation.degrade
     d_high, d_low = theirs.high_res_discriminator, theirs.low_res_discriminator
     optimizers = {name: adam(net) for name, net in theirs.named_children()}
     l1, mse = nn.functional.l1_loss, nn.functional.mse_loss
@@ -175,6 +175,6 @@ def test_the_engine_equals_the_loop_of_the_authors():
 @pytest.mark.slow
 def test_one_batch_is_learned_beyond_tricubic():
     slabs, objective = paired_slabs(), tiny_cyclegan(skip=True)
-    start = gain_over_tricubic(slabs, objective.network.slab)
+    start = gain_over_tricubic(slabs, objective.network.restore)
     overfit(objective, slabs)
-    assert gain_over_tricubic(slabs, objective.network.slab) > start + 1
+    assert gain_over_tricubic(slabs, objective.network.restore) > start + 1

@@ -188,7 +188,7 @@ def test_one_batch_is_learned_beyond_tricubic():
     overfit(first, slabs, iterations=150)
     second = second_stage(first, skip=True)
     stored: list[Tensor] = [p.clone() for p in first.parameters()]
-    start = gain_over_tricubic(slabs, second.network.slab)
+    start = gain_over_tricubic(slabs, second.network.restore)
     overfit(second, slabs)
-    assert gain_over_tricubic(slabs, second.network.slab) > start + 1
+    assert gain_over_tricubic(slabs, second.network.restore) > start + 1
     assert all(torch.equal(p, q) for p, q in zip(first.parameters(), stored, strict=True))

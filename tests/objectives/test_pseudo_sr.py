@@ -69,7 +69,7 @@ def tiny_pseudo_sr(scale_factor=(2, 2, 2), skip: bool = False, logit: float | No
 class Pixelwise(nn.Module):
     """A cleaner that treats every pixel alike, so that turning and mirroring commute with it."""
 
-    def slab(self, low_res: Tensor) -> Tensor:
+    def translate(self, low_res: Tensor) -> Tensor:
         return low_res**2
 
 
@@ -158,7 +158,7 @@ def test_a_cleaner_that_commutes_with_the_symmetries_has_no_geometric_loss():
 
 def test_the_ensemble_is_the_mean_over_the_eight_symmetries():
     objective, image = tiny_pseudo_sr(), batch()["image"]
-    clean = objective.network.cleaner.slab
+    clean = objective.network.cleaner.translate
     expected = torch.zeros_like(image)
     for transposed in (False, True):
         for axes in ((), (2,), (3,), (2, 3)):
@@ -185,17 +185,17 @@ def test_the_engine_equals_the_loop_of_six_optimisers():
         total = 0.0
         for turns in range(4):
             turned = torch.rot90(image, turns, [2, 3])
-            total = total + torch.rot90(clean.slab(turned), -turns, [2, 3])
-            total = total + torch.rot90(clean.slab(turned.flip(3)).flip(3), -turns, [2, 3])
+            total = total + torch.rot90(clean.translate(turned), -turns, [2, 3])
+            total = total + torch.rot90(clean.translate(turned.flip(3)).flip(3), -turns, [2, 3])
         return total / 8
 
     def iteration(given):
         y, x = given["reals"], given["image"]
-        y_down = downsample.slab(y)
-        fake_x = translate.slab(y_down)
-        rec_y = clean.slab(fake_x)
-        fake_y = clean.slab(x)
-        sr_y, sr_x = upscale.slab(rec_y), upscale.slab(fake_y)
+        y_down = downsample.degrade(y)
+        fake_x = translate.translate(y_down)
+        rec_y = clean.translate(fake_x)
+        fake_y = clean.translate(x)
+        sr_y, sr_x = upscale.restore(rec_y), upscale.restore(fake_y)
         for critic, optimizer, real, fake in (
             (d_x, o_x, x, fake_x),
             (d_y, o_y, y_down, fake_y),
@@ -207,12 +207,12 @@ def test_the_engine_equals_the_loop_of_six_optimisers():
             least_squares(d_x(fake_x), 1.0)
             + least_squares(d_y(fake_y), 1.0)
             + 1.0 * l1(rec_y, y_down)
-            + 2.0 * l1(clean.slab(y_down), y_down)
+            + 2.0 * l1(clean.translate(y_down), y_down)
             + 1.0 * l1(fake_y, geometric_mean(x))
             + 0.1 * least_squares(d_sr(sr_y), 1.0)
         )
         step([o_translate, o_clean], translation)
-        step([o_upscale], l1(upscale.slab(rec_y.detach()), y))
+        step([o_upscale], l1(upscale.restore(rec_y.detach()), y))
 
     batches = [batch(dtype=torch.float64, seed=seed) for seed in range(4)]
     start = copy.deepcopy(ours)
@@ -227,7 +227,7 @@ def test_one_batch_is_learned_beyond_tricubic():
     slabs, objective = paired_slabs(), tiny_pseudo_sr(skip=True)
 
     def super_resolve(low_res: Tensor) -> Tensor:
-        return objective.network.super_resolution.slab(objective.network.cleaner.slab(low_res))
+        return objective.network.super_resolution.restore(objective.network.cleaner.translate(low_res))
 
     start = gain_over_tricubic(slabs, super_resolve)
     overfit(objective, slabs)

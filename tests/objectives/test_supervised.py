@@ -11,10 +11,11 @@ import torch
 from conftest import head_phantom
 from monai.data import MetaTensor
 from objective_checks import gain_over_tricubic, moved, overfit, paired_slabs, tiny_network
-from scripts.data.datasets import PairedSlabDataset
+from scripts.data.crops import Crops, Slabs
+from scripts.data.datasets import PairedDataset
 from scripts.losses import structural_similarity
 from scripts.objectives import Supervised
-from scripts.physics.kspace import truncate
+from scripts.physics.kspace import truncate, zero_fill
 from scripts.physics.registration import sub_voxel_shift
 from scripts.transforms import KSpaceTruncate, Subsample
 from torch import Tensor
@@ -26,8 +27,8 @@ WEIGHTS = {"restoration_l1": 1.0, "restoration_ssim": 0.5}
 
 
 def supervised(skip: bool = False, margin: int = 0) -> Supervised:
-    generators = {"network": tiny_network(skip=skip)}
-    return Supervised(weights=WEIGHTS, generators=generators, ssim_form="one_minus_square", margin=margin)
+    generators = {"network": tiny_network(skip=skip, margin=margin)}
+    return Supervised(weights=WEIGHTS, generators=generators, ssim_form="one_minus_square")
 
 
 def pair(slabs: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -81,13 +82,13 @@ def test_overfitting_one_batch_passes_aligned_tricubic():
     slabs = paired_slabs()
     objective = supervised(skip=True)
     overfit(objective, pair(slabs))
-    assert gain_over_tricubic(slabs, objective.network.slab) > 1.0
+    assert gain_over_tricubic(slabs, objective.network.restore) > 1.0
 
 
 # The data
 
 
-def paired_dataset(load: Callable | None = None, items: int = 3, **settings) -> PairedSlabDataset:
+def paired_dataset(load: Callable | None = None, items: int = 3, **settings) -> PairedDataset:
     """Pairs of noise: ``image`` is every second voxel of ``label``, so that places can be compared."""
 
     def synthetic(item: dict) -> dict:
@@ -99,8 +100,8 @@ def paired_dataset(load: Callable | None = None, items: int = 3, **settings) -> 
         return item
 
     data = [{"image": f"low-{n}", "label": f"high-{n}", "subject": f"s{n}"} for n in range(items)]
-    arguments = {"scale_factor": (2, 2, 2), "num_iterations": 5, "patch_size": (8, 8), "batch_size": 3}
-    return PairedSlabDataset(data, load or synthetic, **{**arguments, "progress": False, **settings})
+    arguments = {"cut": Slabs((2, 2, 2), (8, 8)), "num_iterations": 5, "batch_size": 3, "progress": False}
+    return PairedDataset(data, load or synthetic, **{**arguments, **settings})
 
 
 @pytest.mark.parametrize("slab_axes", [(2,), (0, 1, 2)])
@@ -109,6 +110,20 @@ def test_the_slabs_of_a_pair_show_the_same_place(slab_axes):
         assert sample["image"].shape == (3, 8, 8)
         assert sample["label"].shape == (6, 16, 16)
         assert torch.equal(sample["label"][::2, ::2, ::2], sample["image"])
+
+
+def test_the_crops_of_a_pair_show_the_same_place():
+    def band_limited(item: dict) -> dict:
+        image = torch.rand((1, 15, 13, 11), generator=torch.Generator().manual_seed(int(item["label"][-1])))
+        label = zero_fill(image, (30, 26, 22), (1, 2, 3))
+        return {
+            key: MetaTensor(volume, affine=np.diag([mm, mm, mm, 1.0]), meta={"filename_or_obj": item[key]})
+            for key, volume, mm in (("image", image, 2.0), ("label", label, 1.0))
+        }
+
+    for sample in paired_dataset(band_limited, cut=Crops((2, 2, 2), (8, 7, 5))):
+        assert sample["image"].shape == (1, 8, 7, 5)
+        torch.testing.assert_close(sample["image"], sample["label"], atol=1e-5, rtol=0)
 
 
 def test_a_sample_depends_on_seed_iteration_and_index_only():
@@ -124,7 +139,7 @@ def test_a_batch_holds_different_subjects():
 
 def test_an_item_that_is_no_pair_is_refused():
     with pytest.raises(ValueError, match=r"must become `image` and `label`, got the keys \['reals'\]"):
-        PairedSlabDataset([{"reals": "a"}], lambda item: item, (2, 2, 2), 1)
+        PairedDataset([{"reals": "a"}], lambda item: item, Slabs((2, 2, 2)), 1)
 
 
 @pytest.mark.parametrize(("offset", "size", "message"), [(0, 38, "expected a reference of"), (1, 40, "1 voxels away")])

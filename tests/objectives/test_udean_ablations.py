@@ -129,6 +129,6 @@ def test_no_weight_for_a_term_that_is_on_is_refused():
 @pytest.mark.parametrize(("image", "feature"), ABSENT)
 def test_one_batch_is_learned_beyond_tricubic(image, feature):
     slabs, objective = paired_slabs(), tiny_udean(image, feature, skip=True)
-    start = gain_over_tricubic(slabs, objective.network.slab)
+    start = gain_over_tricubic(slabs, objective.network.restore)
     overfit(objective, slabs)
-    assert gain_over_tricubic(slabs, objective.network.slab) > start + 1
+    assert gain_over_tricubic(slabs, objective.network.restore) > start + 1

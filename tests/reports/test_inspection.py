@@ -102,7 +102,7 @@ def test_what_does_not_fit_is_said(source, target, remark):
 
 def test_small_scans_get_small_patches_and_too_small_ones_a_remark():
     lines, remarks = recommend([facts((1, 1, 1))], [facts((2, 2, 2), (60, 40, 20))], "ASR")
-    assert lines == {"scale_factor": [2, 2, 2], "patch_size": [32, 32]}
+    assert lines == {"scale_factor": [2, 2, 2]}
     assert remarks == []
     assert "has 24 voxels" in recommend([facts((1, 1, 1))], [facts((2, 2, 2), (60, 24, 20))], "ASR")[1][-1]
 
@@ -155,7 +155,7 @@ def test_the_command_reports_draws_and_recommends(dataset, tmp_path):
     assert "target/sub-05_T1w.nii.gz: " in report
     assert "old.nii: left out, because it is in no folder of a group." in report
     lines = yaml.safe_load((tmp_path / "out/inspection/recommended.yaml").read_text(encoding="utf-8"))
-    assert lines == {"scale_factor": [2, 2, 2], "patch_size": [32, 32]}
+    assert lines == {"scale_factor": [2, 2, 2]}
     assert yaml.safe_load(report.split("```yaml\n")[1].split("```")[0]) == lines
     assert (tmp_path / "out/inspection/spectra.png").is_file()
 

@@ -151,8 +151,8 @@ def test_tracking_without_its_overlay_is_refused():
 
 def test_kinds_come_in_their_order():
     with pytest.raises(ValueError, match="in the order trunk, methods") as refusal:
-        run(["train", "networks/paper_network", "methods/cyclegan"])
-    assert files(["train", "methods/cyclegan", "networks/paper_network"]) in str(refusal.value)
+        run(["train", "networks/slabs", "networks/paper_network", "methods/cyclegan"])
+    assert files(["train", "methods/cyclegan", "networks/slabs", "networks/paper_network"]) in str(refusal.value)
 
 
 def test_an_overlay_before_its_trunk_is_seen_although_the_trunk_hides_it():

@@ -166,6 +166,23 @@ def test_2x2x2_without_training_is_zero_filling_on_the_grid_of_one_factor(tmp_pa
     assert record(tmp_path / "new")["ConsistencyPSNR"] > 60
 
 
+@pytest.mark.parametrize("scale_factor", [(2, 2, 2), (2, 2, 1)])
+def test_weights_of_a_papers_method_restore_by_the_default_inference(
+    train_stack, phantom_dataset, tmp_path, scale_factor
+):
+    workflow = train_stack("methods/udean.yaml", scale_factor=scale_factor, output_dir=str(tmp_path / "training"))
+    workflow.initialize()
+    workflow.run()
+    spacing = (scale_factor[2], *scale_factor[:2])  # axes R, A, S
+    scan = sorted((phantom_dataset(scale_factor) / "target").glob("*.nii.gz"))[0]
+    np.testing.assert_allclose(nib.load(scan).header.get_zooms(), spacing)
+    small = {"architecture::num_features": 16, "load_pretrain": True, "spacing": 1.0}
+    run(scan, tmp_path / "out", ckpt_path=str(tmp_path / "training" / "model.pt"), **small)
+    result = nib.load(next((tmp_path / "out").rglob("*desc-sr*.nii.gz")))
+    np.testing.assert_allclose(nib.affines.voxel_sizes(result.affine), 1.0, rtol=1e-3)
+    assert np.isfinite(result.get_fdata()).all()
+
+
 REFUSED = {
     "too coarse": ((0.5, 0.5, 5.0), (24, 24, 8), {}, "a factor of at most 8 between acquired and output spacing"),
     "few slices": ((1.0, 1.0, 4.0), (24, 24, 4), {}, "expected at least (5, 5, 5) voxels"),

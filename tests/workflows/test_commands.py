@@ -23,7 +23,7 @@ SECTIONS = {
     title: [line for block in re.findall(r"^```sh\n(.*?)^```", text, re.M | re.S) for line in block.splitlines()]
     for title, text in re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE, re.M | re.S)
 }
-TINY = "--max_iterations 2 --iterations_per_epoch 2 --train::warmup_iterations 1 --batch_size 2 --patch_size [32,32]"
+TINY = "--max_iterations 2 --iterations_per_epoch 2 --train::warmup_iterations 1 --batch_size 2"
 TINY += " --architecture::discriminator_features 4 --val_interval 2 --slab_axes [2]"
 ONE_MORE = TINY.replace("--max_iterations 2", "--max_iterations 4")  # to continue from the two
 MADE = {  # by each section, among others
@@ -75,8 +75,7 @@ for command in json.loads(sys.argv[1]):
 def at_a_tiny_budget(line: str) -> list[str]:
     if " run training " in line:
         line += f" {ONE_MORE if '--resume' in line else TINY}"
-    if "methods/spectral.yaml" in line:
-        line += " --architecture::slab_size 7"  # the phantoms are no thicker
+        line += " --patch_size [32,32]" if "networks/slabs" in line else " --crop_size [64,64,14]"  # they are small
     if "baselines/zssr.yaml" in line:
         line += " --inferer#num_iterations 1"
     return shlex.split(line.replace("[1,1,64,64,32]", "[1,1,32,32,4]"))

@@ -1,1 +1,1 @@
-"""Data: lists of scans, datasets and samplers, and the slabs that networks train on."""
+"""Data: lists of scans, datasets and samplers, and the samples that networks train on."""

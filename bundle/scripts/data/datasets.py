@@ -1,4 +1,4 @@
-"""Datasets: random slabs of unpaired or paired volumes for training, and scans for inference."""
+"""Datasets: random slabs or crops of unpaired or paired volumes for training, and scans for inference."""
 
 from __future__ import annotations
 
@@ -11,47 +11,44 @@ import numpy as np
 from monai.data import Dataset
 from monai.utils import CommonKeys
 
-from scripts.data.crops import crop_slab, draw_informative_start, draw_slab, slab_axis_last
+from scripts.data.crops import Crops, Slabs, slab_axis_last
 from scripts.data.scans import common_spacing, load_scans, match_spacing
-from scripts.data.slabs import SlabDataset
+from scripts.data.training import TrainingDataset
 from scripts.transforms import DeclareHighResGrid
 from scripts.transforms.grid import CheckSameGridd
 from scripts.transforms.saving import RECORD, Derivatives
 from scripts.utils.errors import explain
 
-__all__ = ["PairedSlabDataset", "ScanDataset", "UnpairedSlabDataset"]
+__all__ = ["PairedDataset", "ScanDataset", "UnpairedDataset"]
 
 logger = logging.getLogger(__name__)
 
 
-class UnpairedSlabDataset(SlabDataset):
-    """Random slabs of a low-resolution (LR) target volume and of an unrelated high-resolution (HR) source volume.
+class UnpairedDataset(TrainingDataset):
+    """Random samples of a low-resolution (LR) target volume and of an unrelated high-resolution (HR) source volume.
 
-    All volumes are transformed and checked once, before the training. A sample ``{"image", "reals"}`` holds slabs
-    (d, h, w), see :class:`SlabDataset`.
+    All volumes are transformed and checked once, before the training. A sample ``{"image", "reals"}`` holds slabs or
+    crops, see :class:`TrainingDataset`.
 
     Args:
         data: items with the file of a target scan under ``image`` or of a source scan under ``reals``, and optionally
             the name of the ``subject``.
         transform: makes a volume (1, H, W, D) in the canonical frame of each file. It must allow missing keys.
-        scale_factor: integer ratio of target to source spacing along each axis of the canonical frame.
+        cut: how samples are cut. Its scale factors are the ratio of target to source spacing.
         num_iterations: number of batches.
         intensity_transform: applied to each item after its spacing was matched, so that it measures intensities at the
             resolution that the networks see. It must allow missing keys. None if ``transform`` scales intensities.
-        patch_size: see :class:`SlabDataset`.
-        slab_size: see there.
-        batch_size: see there.
+        batch_size: see :class:`TrainingDataset`.
         seed: see there.
         slab_axes: see there.
-        context: see there.
-        flip: mirror the slabs of either group at random along each axis. Only unpaired slabs may be mirrored, because a
-            mirrored LR voxel l no longer lies on HR voxel s l.
+        flip: mirror the samples of either group at random along each axis. Only unpaired ones may be mirrored, because
+            a mirrored LR voxel l no longer lies on HR voxel s l.
         spacing_tolerance: relative deviation within which two spacings count as the same.
         progress: whether to show a progress bar while loading.
 
     Raises:
-        ValueError: when a group is empty, a volume is too small, a source spacing is too coarse, ``scale_factor`` is
-            not whole, or ``slab_axes`` do not fit it.
+        ValueError: when a group is empty, a volume is too small, a source spacing is too coarse, a scale factor is not
+            whole, or ``slab_axes`` do not fit it.
     """
 
     groups: ClassVar = {"image": "low-resolution target", "reals": "high-resolution source"}
@@ -60,24 +57,21 @@ class UnpairedSlabDataset(SlabDataset):
         self,
         data: Sequence[Mapping],
         transform: Callable,
-        scale_factor: Sequence[int],
+        cut: Slabs | Crops,
         num_iterations: int,
         intensity_transform: Callable | None = None,
-        patch_size: Sequence[int] = (64, 64),
-        slab_size: int = 3,
         batch_size: int = 8,
         seed: int = 0,
         slab_axes: Sequence[int] = (2,),
-        context: int = 0,
         flip: bool = False,
         spacing_tolerance: float = 0.1,
         progress: bool = True,
     ) -> None:
-        super().__init__(scale_factor, num_iterations, patch_size, slab_size, batch_size, seed, slab_axes, context)
+        super().__init__(cut, num_iterations, batch_size, seed, slab_axes)
         self.flip = flip
         scans = load_scans(data, transform, self.groups, progress)
         spacing = common_spacing(scans["image"], spacing_tolerance)
-        scans["reals"] = match_spacing(scans["reals"], spacing / scale_factor, spacing_tolerance)
+        scans["reals"] = match_spacing(scans["reals"], spacing / cut.scale_factor, spacing_tolerance)
         self._keep(scans, intensity_transform)
 
     def _draw(self, choose: Callable[[Iterable[str]], str], axis: int, rng: np.random.Generator) -> dict:
@@ -85,36 +79,34 @@ class UnpairedSlabDataset(SlabDataset):
         for key, group in self.volumes.items():
             subject = choose(group)
             volume = slab_axis_last(group[subject][rng.integers(len(group[subject]))], axis)
-            slab = draw_slab(volume, self.size[key], self.step[key], rng, self.context[key])
-            sample[key] = slab.flip([d for d in range(3) if rng.random() < 0.5]) if self.flip else slab
+            low_res = key == self.low_res_key
+            one = self.cut.cut(volume, low_res, self.cut.draw(volume, low_res, rng))
+            sample[key] = one.flip([-d for d in (1, 2, 3) if rng.random() < 0.5]) if self.flip else one
             sample[f"{key}_subject"] = subject
         return sample
 
 
-class PairedSlabDataset(SlabDataset):
-    """Random slabs of pairs, from the same place of an LR volume and of its HR reference.
+class PairedDataset(TrainingDataset):
+    """Random samples of pairs, from the same place of an LR volume and of its HR reference.
 
-    A sample ``{"image", "label"}`` holds slabs (d, h, w), see :class:`SlabDataset`. Slabs are not mirrored, because
+    A sample ``{"image", "label"}`` holds slabs or crops, see :class:`TrainingDataset`. They are not mirrored, because
     that would break the common grid of a pair.
 
     Args:
         data: items with files, and optionally the name of the ``subject``.
         transform: makes a pair of volumes (1, H, W, D) of each item, ``image`` (LR) and ``label`` (HR), in the
-            canonical frame. LR voxel l must lie on HR voxel s l, where s is ``scale_factor``.
-        scale_factor: see :class:`SlabDataset`.
+            canonical frame. LR voxel l must lie on HR voxel s l, where s are the scale factors of ``cut``.
+        cut: see :class:`TrainingDataset`.
         num_iterations: see there.
         intensity_transform: applied to each volume. None if ``transform`` scales intensities.
-        patch_size: see :class:`SlabDataset`.
-        slab_size: see there.
-        batch_size: see there.
+        batch_size: see :class:`TrainingDataset`.
         seed: see there.
         slab_axes: see there.
-        context: see there.
         copies: number of pairs to make of each item, for a random ``transform``.
         progress: whether to show a progress bar while loading.
 
     Raises:
-        ValueError: when an item is no pair, the two grids do not fit, a volume is too small, ``scale_factor`` is not
+        ValueError: when an item is no pair, the two grids do not fit, a volume is too small, a scale factor is not
             whole, or ``slab_axes`` do not fit it.
     """
 
@@ -124,22 +116,19 @@ class PairedSlabDataset(SlabDataset):
         self,
         data: Sequence[Mapping],
         transform: Callable,
-        scale_factor: Sequence[int],
+        cut: Slabs | Crops,
         num_iterations: int,
         intensity_transform: Callable | None = None,
-        patch_size: Sequence[int] = (64, 64),
-        slab_size: int = 3,
         batch_size: int = 8,
         seed: int = 0,
         slab_axes: Sequence[int] = (2,),
-        context: int = 0,
         copies: int = 1,
         progress: bool = True,
     ) -> None:
-        super().__init__(scale_factor, num_iterations, patch_size, slab_size, batch_size, seed, slab_axes, context)
+        super().__init__(cut, num_iterations, batch_size, seed, slab_axes)
         self.copies = copies
         scans = load_scans([*data] * copies, lambda item: _checked_pair(item, transform), self.groups, progress)
-        declare, check = DeclareHighResGrid(scale_factor), CheckSameGridd("label", image_key="image")
+        declare, check = DeclareHighResGrid(cut.scale_factor), CheckSameGridd("label", image_key="image")
         for image, label in zip(scans["image"], scans["label"], strict=True):
             check({"image": declare(image.volume), "label": label.volume})
         self._keep(scans, intensity_transform)
@@ -148,11 +137,10 @@ class PairedSlabDataset(SlabDataset):
         subject = choose(self.volumes["image"])
         pairs = list(zip(self.volumes["image"][subject], self.volumes["label"][subject], strict=True))
         image, label = (slab_axis_last(volume, axis) for volume in pairs[rng.integers(len(pairs))])
-        start = draw_informative_start(image, self.size["image"], self.step["image"], rng)
-        high_res_start = [s * n for s, n in zip(self.step["label"], start, strict=True)]
+        start = self.cut.draw(image, True, rng)
         return {
-            "image": crop_slab(image, start, self.size["image"], self.context["image"]),
-            "label": crop_slab(label, high_res_start, self.size["label"], self.context["label"]),
+            "image": self.cut.cut(image, True, start),
+            "label": self.cut.cut(label, False, start),
             "image_subject": subject,
         }
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from scripts.data.acquisitions import AcquisitionRange, named_encodings, scan_of
-from scripts.data.crops import REDRAWS, is_informative
+from scripts.data.crops import draw_informative_start
 from scripts.data.scans import Scan, load_scans
 from scripts.metrics.quality import foreground_percentile
 from scripts.physics.description import PER_AXIS, acquisition_vector
@@ -184,12 +184,14 @@ class AnyAcquisitionDataset(Dataset):
 
     def _window(self, volume: Tensor, rng: np.random.Generator) -> list[slice]:
         """Draw a crop that shows anatomy, see :func:`scripts.data.crops.is_informative`."""
-        for _ in range(REDRAWS):
-            starts = [int(rng.integers(n - self.crop_size + 1)) for n in volume.shape]
-            window = [slice(start, start + self.crop_size) for start in starts]
-            if is_informative(volume[tuple(window)]):
-                break
-        return window
+
+        def window(start: Sequence[int]) -> list[slice]:
+            return [slice(first, first + self.crop_size) for first in start]
+
+        size = [self.crop_size] * 3
+        return window(
+            draw_informative_start(volume.shape, size, (1, 1, 1), rng, lambda start: volume[tuple(window(start))])
+        )
 
 
 class NamedAcquisitionDataset(Dataset):

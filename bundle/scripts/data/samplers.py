@@ -6,21 +6,21 @@ from collections.abc import Iterator
 
 from torch.utils.data import Sampler
 
-from scripts.data.slabs import SlabDataset
+from scripts.data.training import TrainingDataset
 from scripts.utils.distributed import rank, world_size
 
 __all__ = ["IterationSampler", "RankSampler"]
 
 
 class IterationSampler(Sampler[int]):
-    """The samples of a :class:`SlabDataset` in their order, from iteration ``start`` on.
+    """The samples of a :class:`TrainingDataset` in their order, from iteration ``start`` on.
 
     Args:
         dataset: the dataset.
         start: the first iteration. A resumed training sets it to the number of finished iterations.
     """
 
-    def __init__(self, dataset: SlabDataset, start: int = 0) -> None:
+    def __init__(self, dataset: TrainingDataset, start: int = 0) -> None:
         self.dataset = dataset
         self.start = start
 
@@ -45,7 +45,7 @@ class RankSampler(Sampler[int]):
         ValueError: when the ranks cannot share a batch equally.
     """
 
-    def __init__(self, dataset: SlabDataset, start: int = 0) -> None:
+    def __init__(self, dataset: TrainingDataset, start: int = 0) -> None:
         if dataset.batch_size % world_size():
             raise ValueError(
                 f"the dataset's batch_size must be a multiple of the number of processes, got {dataset.batch_size} and "

@@ -10,6 +10,7 @@ import numpy as np
 from monai.data import MetaTensor
 from tqdm import tqdm
 
+from scripts.data.crops import Crops, Slabs
 from scripts.transforms import KSpaceSpacing
 
 __all__ = ["Scan", "check_size", "common_spacing", "load_scans", "match_spacing"]
@@ -79,9 +80,10 @@ def match_spacing(scans: Sequence[Scan], spacing: np.ndarray, tolerance: float) 
         ) from error
 
 
-def check_size(file: str, key: str, shape: Sequence[int], size: Sequence[int]) -> None:
+def check_size(file: str, key: str, shape: Sequence[int], cut: Slabs | Crops, low_res: bool) -> None:
+    size = cut.size(low_res)
     if any(n < w for n, w in zip(shape, size, strict=True)):
         raise ValueError(
-            f"{file}: `{key}` must have at least {list(size)} voxels (patch, patch, slab) to cut slabs from, got "
-            f"{list(shape)}. Choose a smaller patch_size or slab_size, or leave the scan out."
+            f"{file}: `{key}` must have at least {size} voxels to cut samples from, got {list(shape)}. Choose a "
+            f"smaller {cut.options}, or leave the scan out."
         )

@@ -23,6 +23,8 @@ from scripts.metrics import (
     spectral_distance,
     ssim,
 )
+from scripts.metrics.quality import SPATIAL
+from scripts.physics.kspace import truncate
 from scripts.physics.registration import sub_voxel_shift
 from scripts.utils.atomic import write_atomically
 
@@ -54,7 +56,7 @@ def validation_metrics(referenced: bool) -> dict[str, IgniteMetricHandler]:
     }
     compared = {name: (function, [key, "label"]) for name, (function, key) in with_reference.items()}
     compared = compared if referenced else {}
-    compared |= {name: (function, ["pred", "image"]) for name, function in without.items()}
+    compared |= {name: (function, ["pred", "acquired_scan"]) for name, function in without.items()}
     return {
         name: IgniteMetricHandler(VolumeMetric(function), output_transform=from_engine(keys))
         for name, (function, keys) in compared.items()
@@ -142,10 +144,11 @@ class DegradationMonitorHandler:
       and the spectra of the target group.
 
     Args:
-        degradation: maps ``(1, 1, sH, sW, sD)`` to ``(1, 1, H, W, D)``.
+        degradation: maps HR volumes ``(1, 1, sH, sW, sD)`` to LR volumes. They lie on their own grid, or are
+            interpolated to that of the input. Its ``factors`` are $s$.
         source_volumes: HR volumes ``(H, W, D)`` on the common intensity scale.
         target_volumes: LR volumes ``(H, W, D)`` on the same scale.
-        image_key: key of the LR volume.
+        image_key: key of the LR volume, on either grid.
         label_key: key of the HR reference. Volumes without it are skipped.
         max_volumes: number of volumes of each group for the spectra.
         transfer_path: CSV file for the modulation transfer along each axis, learned and true, as means over the
@@ -198,6 +201,7 @@ class DegradationMonitorHandler:
 
     def _measure(self, label: Tensor, image: Tensor) -> dict[str, Tensor]:
         made = self._degrade(label)
+        image = truncate(image, made.shape[1:], SPATIAL)  # undoes an interpolation
         measured = {
             "degradation_psnr": psnr(made, image),
             "degradation_gain": made.mean() / image.mean(),
@@ -227,10 +231,10 @@ class DegradationMonitorHandler:
     @torch.no_grad()
     def _degrade(self, volume: Tensor) -> Tensor:
         """The LR volume ``(1, H, W, D)`` made from an HR volume, cut to multiples of the scale factor."""
-        factors = (self.degradation.in_plane, self.degradation.in_plane, self.degradation.through_plane)
-        for axis, factor in enumerate(factors, start=1):
-            volume = volume.narrow(axis, 0, volume.shape[axis] // factor * factor)
+        matrix = [size // factor for size, factor in zip(volume.shape[1:], self.degradation.factors, strict=True)]
+        for axis, (size, factor) in enumerate(zip(matrix, self.degradation.factors, strict=True), start=1):
+            volume = volume.narrow(axis, 0, size * factor)
         training = self.degradation.training
         made = self.degradation.eval()(volume[None].to(next(self.degradation.parameters()).device))[0].float().cpu()
         self.degradation.train(training)
-        return made
+        return truncate(made, matrix, SPATIAL)

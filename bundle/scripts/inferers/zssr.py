@@ -13,7 +13,7 @@ from monai.utils import convert_to_tensor
 from torch import Tensor, nn
 from tqdm import trange
 
-from scripts.data.crops import crop_slab, draw_informative_start, learned_slices
+from scripts.data.crops import crop_slab, draw_informative_start
 from scripts.losses import absolute_error, ssim_loss
 from scripts.physics.kspace import truncate
 from scripts.utils.precision import resolve_amp_dtype
@@ -71,8 +71,8 @@ class ZSSRInferer(Inferer):
 
         Args:
             inputs: one LR volume, ``(1, 1, H, W, D)``.
-            network: maps volumes to volumes. Its method ``slab`` maps slabs ``(B, S, H, W)`` to slabs, of which it
-                learns the middle ``slab_size`` slices.
+            network: maps volumes to volumes. Its method ``restore`` maps slabs ``(B, S, H, W)`` to slabs. Its method
+                ``compared`` leaves the slices that it learns.
             args: further arguments of ``network``.
             kwargs: further keyword arguments of ``network``.
 
@@ -96,8 +96,8 @@ class ZSSRInferer(Inferer):
         for _ in trange(self.num_iterations, desc="Zero-shot training"):
             low_res, high_res = (slabs.to(volume.device) for slabs in self._draw(image, label, rng))
             with torch.autocast(volume.device.type, dtype=dtype, enabled=dtype is not None):
-                pred = adapted.slab(low_res)
-            learned = learned_slices(adapted.slab_size, low_res, pred=pred, label=high_res)
+                pred = adapted.restore(low_res)
+            learned = adapted.compared(image=low_res, pred=pred, label=high_res)
             pair = learned["pred"], learned["label"]
             loss = absolute_error(*pair) + self.ssim_weight * ssim_loss(*pair)
             optimizer.zero_grad()
@@ -121,7 +121,12 @@ class ZSSRInferer(Inferer):
     def _draw(self, image: Tensor, label: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """A batch of slabs of both volumes at the same places."""
         size = [min(n, w) for n, w in zip(image.shape, self.slab, strict=True)]
-        starts = np.stack([draw_informative_start(image, size, (1, 1, 1), rng) for _ in range(self.batch_size)])
+
+        def draw() -> list[int]:
+            look = lambda start: crop_slab(image, start, size)  # noqa: E731
+            return draw_informative_start(image.shape, size, (1, 1, 1), rng, look)
+
+        starts = np.stack([draw() for _ in range(self.batch_size)])
         low_res = [crop_slab(image, start, size, self.context) for start in starts.tolist()]
         high_res_size = np.multiply(size, self.scale_factor).tolist()
         context = self.context * self.scale_factor[2]

@@ -1,7 +1,7 @@
 """Networks: ours, those of the compared papers, and baselines without learning. Only configs instantiate them.
 
-* Ours, with 3-D convolutions: :class:`FoldedNet` for any acquisition, and :class:`VolumetricNet` and
-  :class:`VolumetricDegradationNet` for fixed factors.
+* Ours, on crops of the output grid: :class:`FoldedNet` for any acquisition, and for fixed factors its twins
+  :class:`FoldedDegradationNet` and :class:`FoldedTranslationNet`. :class:`VolumetricNet` holds older weights.
 * UDEAN's: :class:`SuperResolutionNet`, :class:`DegradationNet`, :class:`VGGDiscriminator` and :class:`ProjectionHead`,
   with 2-D convolutions on thin slabs.
 * Other methods': :class:`TranslationNet` and :class:`CleanedSuperResolutionNet` (Pseudo-SR),
@@ -17,17 +17,21 @@ from .degradation import DegradationNet
 from .discriminators import FrequencySeparatedDiscriminator, VGGDiscriminator
 from .downsampling import CubicDownsampling, LinearDegradation
 from .folded import FoldedNet
+from .folded_degradation import FoldedDegradationNet, FoldedTranslationNet, InterpolatedDownsampling
 from .projection import PatchProjectionHead, ProjectionHead
 from .super_resolution import SuperResolutionNet
 from .translation import CleanedSuperResolutionNet, TranslatedDegradation, TranslationNet
-from .volumetric import VolumetricDegradationNet, VolumetricNet
+from .volumetric import VolumetricNet
 
 __all__ = [
     "CleanedSuperResolutionNet",
     "CubicDownsampling",
     "DegradationNet",
+    "FoldedDegradationNet",
     "FoldedNet",
+    "FoldedTranslationNet",
     "FrequencySeparatedDiscriminator",
+    "InterpolatedDownsampling",
     "LinearDegradation",
     "LinearInverse",
     "PatchProjectionHead",
@@ -37,7 +41,6 @@ __all__ = [
     "TranslationNet",
     "Tricubic",
     "VGGDiscriminator",
-    "VolumetricDegradationNet",
     "VolumetricNet",
     "ZeroFilling",
 ]

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from scripts.physics.degradation import Degradation
 from scripts.physics.kspace import apodise, fftc, ifftc, truncate
 
-from .slabs import central, in_passes, slabs_to_volume, surround, volume_to_slabs
+from .slabs import central, compared_slabs, in_passes, slabs_to_volume, surround, volume_to_slabs
 from .super_resolution import check_geometry
 from .ts_rcan import SlabEncoder, TSRCANDecoder
 
@@ -72,19 +72,22 @@ class SlabDegradation(nn.Module):
         slab_size: LR slices of the training slabs.
         skip: add the physics to what :meth:`decode` learns.
         estimate: the degradation that the physics applies, the slab axis last. None for the truncation alone.
+        margin: LR voxels at the borders of a training slab that no term compares.
 
     Raises:
         ValueError: when there is an estimate and no skip.
     """
 
-    def __init__(self, factors: Sequence[int], slab_size: int, skip: bool, estimate: Degradation | None) -> None:
+    def __init__(
+        self, factors: Sequence[int], slab_size: int, skip: bool, estimate: Degradation | None, margin: int = 0
+    ) -> None:
         super().__init__()
         if estimate is not None and not skip:
             raise ValueError("skip must be true for a degradation network that starts from an estimate, got false.")
         self.estimate = estimate
-        self.in_plane, self.through_plane = factors[0], factors[2]
+        self.through_plane = factors[2]
         self.factors = list(factors)
-        self.slab_size = slab_size
+        self.slab_size, self.margin = slab_size, margin
         self.skip = skip
 
     def truncate(self, high_res: Tensor) -> Tensor:
@@ -95,9 +98,13 @@ class SlabDegradation(nn.Module):
         """The LR slab ``(B, S, H, W)`` with the estimated noise, if any."""
         return add_noise(low_res, SLAB_DIMS, self.estimate)
 
-    def slab(self, high_res: Tensor) -> Tensor:
+    def degrade(self, high_res: Tensor) -> Tensor:
         """HR slab ``(B, S * s_z, s * H, s * W)`` to all slices of the LR slab ``(B, S, H, W)``."""
         return self.decode(self.encode(high_res), self.add_noise(self.truncate(high_res)))
+
+    def compared(self, **images: Tensor) -> dict[str, Tensor]:
+        """The parts of published slabs that terms compare, see :func:`.slabs.compared_slabs`."""
+        return compared_slabs(self.slab_size, self.margin, **images)
 
     def check_volume(self, x: Tensor) -> None:
         """Refuse a tensor that is not an HR volume.
@@ -127,6 +134,7 @@ class DegradationNet(SlabDegradation):
         skip: let the decoder learn the residual to the k-space truncation of the input. The untrained network is then
             this truncation. The papers' network has no skip.
         estimate: a degradation that the skip applies, noise included. None for the truncation alone.
+        margin: LR voxels at the borders of a training slab that no term compares.
         slabs_per_pass: how many slabs of a volume pass the network at once, see :func:`.slabs.in_passes`.
         seed: seed of the initialisation.
 
@@ -149,14 +157,15 @@ class DegradationNet(SlabDegradation):
         reduction: int = 16,
         skip: bool = False,
         estimate: Degradation | None = None,
+        margin: int = 0,
         slabs_per_pass: int | None = None,
         seed: int = 0,
     ) -> None:
         in_plane, through_plane = check_geometry(scale_factor, slab_size)
-        super().__init__((in_plane, in_plane, through_plane), slab_size, skip, estimate)
+        super().__init__((in_plane, in_plane, through_plane), slab_size, skip, estimate, margin)
         self.slabs_per_pass = slabs_per_pass
         self.extractor = SlabEncoder(
-            slab_size * self.through_plane, stride=self.in_plane, num_features=num_features, seed=seed
+            slab_size * self.through_plane, stride=in_plane, num_features=num_features, seed=seed
         )
         self.decoder = TSRCANDecoder(
             out_channels=slab_size,

@@ -35,13 +35,14 @@ class CubicDownsampling(nn.Module):
     def __init__(self, scale_factor: Sequence[int] = (2, 2, 2), centred: bool = False) -> None:
         super().__init__()
         self.in_plane, self.through_plane = check_geometry(scale_factor, 1)
+        self.factors = [self.in_plane, self.in_plane, self.through_plane]
         impulse = torch.zeros(5, dtype=torch.float64)
         impulse[2] = 1
         for factor in {self.in_plane, self.through_plane} - {1}:
             taps = interpolate_cubic(impulse, factor, 0, centred=centred) / factor
             self.register_buffer(f"taps_{factor}", taps.float(), persistent=False)
 
-    def slab(self, high_res: Tensor) -> Tensor:
+    def degrade(self, high_res: Tensor) -> Tensor:
         """HR slab ``(B, S * s_z, s * H, s * W)`` to the LR slab ``(B, S, H, W)``."""
         for axis, factor in ((1, self.through_plane), (2, self.in_plane), (3, self.in_plane)):
             high_res = self._downsample(high_res, axis, factor)
@@ -49,7 +50,7 @@ class CubicDownsampling(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """HR volume ``(B, 1, s * H, s * W, s_z * D)`` to LR volume ``(B, 1, H, W, D)``."""
-        return self.slab(x[:, 0].movedim(-1, 1)).movedim(1, -1).unsqueeze(1)
+        return self.degrade(x[:, 0].movedim(-1, 1)).movedim(1, -1).unsqueeze(1)
 
     def _downsample(self, x: Tensor, dim: int, factor: int) -> Tensor:
         """A sum of shifted copies. Autocast leaves it in the input's precision."""
@@ -99,8 +100,9 @@ class LinearDegradation(nn.Module):
 
     def __init__(self, scale_factor: Sequence[int] = (2, 2, 2), num_features: int = 16, seed: int = 0) -> None:
         super().__init__()
-        self.in_plane, self.through_plane = check_geometry(scale_factor, 1)
-        self.stride = (self.through_plane, self.in_plane, self.in_plane)
+        in_plane, through_plane = check_geometry(scale_factor, 1)
+        self.factors = [in_plane, in_plane, through_plane]
+        self.stride = (through_plane, in_plane, in_plane)
         widths = [1, *[num_features] * 5, 1]
         self.layers = nn.Sequential(
             *(
@@ -120,7 +122,7 @@ class LinearDegradation(nn.Module):
         with torch.autocast(impulse.device.type, enabled=False):
             return self.start + self.layers(impulse)[0, 0].flip((0, 1, 2))
 
-    def slab(self, high_res: Tensor) -> Tensor:
+    def degrade(self, high_res: Tensor) -> Tensor:
         """HR slab ``(B, S * s_z, s * H, s * W)`` to the LR slab ``(B, S, H, W)``. Borders are replicated."""
         padded = F.pad(high_res.to(self.start.dtype).unsqueeze(1), [RADIUS] * 6, mode="replicate")
         with torch.autocast(padded.device.type, enabled=False):
@@ -128,4 +130,4 @@ class LinearDegradation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """HR volume ``(B, 1, s * H, s * W, s_z * D)`` to LR volume ``(B, 1, H, W, D)``."""
-        return self.slab(x[:, 0].movedim(-1, 1)).movedim(1, -1).unsqueeze(1)
+        return self.degrade(x[:, 0].movedim(-1, 1)).movedim(1, -1).unsqueeze(1)

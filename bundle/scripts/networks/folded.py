@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .slabs import channels_last, per_pass
+from scripts.physics.description import acquisition_vector
+from scripts.physics.encoding import FrequencyEncoding
+
+from .slabs import channels_last, channels_to_volume, per_pass, volume_to_channels
 from .streaming import FeatureModulation, streamed
 from .ts_rcan import Residual
 from .volumetric import OUTPUT_SCALE, conv3x3x3, initialize_branches
@@ -60,7 +63,8 @@ class FoldedNet(nn.Module):
 
     A vector describes the acquisition. A small perceptron turns it into one scale and one shift per feature, in every
     block, behind the first convolution and before the last one (FiLM, https://arxiv.org/abs/1709.07871). Without the
-    vector the network is blind: scales are 1, shifts are 0.
+    vector the network is blind: scales are 1, shifts are 0. A network that learns one factor per axis is given the
+    vector of that factor once, by ``scale_factor``. Inference then describes such a scan by the same vector.
 
     ``reach`` says how far the network sees: an output voxel depends on input voxels at most ``reach`` away, per axis.
 
@@ -71,6 +75,7 @@ class FoldedNet(nn.Module):
         conditions: length $K$ of the vector that describes an acquisition, see
             :func:`scripts.physics.description.acquisition_vector`; 0 for a network that is always blind.
         hidden: width of the perceptron.
+        scale_factor: along each axis, what the network assumes where it is given no acquisition; None to stay blind.
         voxels_per_pass: about how many blocks of 2 x 2 x 2 voxels pass the network at once, see :mod:`.streaming`. It
             changes time and memory, never the result. None for the number that suits the device.
         seed: seed of the initialisation.
@@ -88,12 +93,16 @@ class FoldedNet(nn.Module):
         num_blocks: int = 3,
         conditions: int = 9,
         hidden: int = 32,
+        scale_factor: Sequence[float] | None = None,
         voxels_per_pass: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.conditions = conditions
         self.voxels_per_pass = voxels_per_pass
+        factors = [] if scale_factor is None else [FrequencyEncoding(float(factor)) for factor in scale_factor]
+        assumed = acquisition_vector(factors, 1.0)
+        self.register_buffer("assumed", assumed, persistent=False)  # empty for a blind network
         self.output_scale = OUTPUT_SCALE
         self.folded_reach = 2 + num_groups * (2 * num_blocks + 1)  # one block of 2 x 2 x 2 voxels per convolution
         self.reach = 2 * self.folded_reach + 1  # from one corner of a block to the opposite corner of another
@@ -111,7 +120,7 @@ class FoldedNet(nn.Module):
 
         Args:
             x: bright tissue at about 1.
-            acquisition: ``(B, K)``, what the acquisitions are; None where they are unknown.
+            acquisition: ``(B, K)``, what the acquisitions are; None for what ``scale_factor`` says.
 
         Raises:
             ValueError: when the input is not a volume of one channel, or ``acquisition`` is not ``(B, K)``.
@@ -129,13 +138,25 @@ class FoldedNet(nn.Module):
         return x + self._residual(residual, x)
 
     def encode(self, x: Tensor, acquisition: Tensor | None = None) -> Tensor:
-        """Volume ``(B, 1, H, W, D)`` to features ``(B, num_features, ceil(H / 2), ceil(W / 2), ceil(D / 2))``."""
-        return self.encoder(fold(to_even(x)), told=self._told(acquisition, x.shape[0]))
+        """Crop ``(B, 1, H, W, D)`` to features ``(B, num_features * ceil(D / 2), ceil(H / 2), ceil(W / 2))``.
+
+        Their slices are channels, as 2-D discriminators and projection heads see them.
+        """
+        return volume_to_channels(self.encoder(fold(to_even(x)), told=self._told(acquisition, x.shape[0])))
 
     def decode(self, features: Tensor, x: Tensor, acquisition: Tensor | None = None) -> Tensor:
         """Features to the restored volume, the shape of ``x``, to which the residual is added."""
         told = self._told(acquisition, x.shape[0])
-        return x + self._residual(self.decoder(channels_last(features), told=told[self.modulated[0] :]), x)
+        volume = channels_to_volume(features, (x.shape[4] + 1) // 2)
+        return x + self._residual(self.decoder(volume, told=told[self.modulated[0] :]), x)
+
+    def restore(self, x: Tensor) -> Tensor:
+        """Interpolated crop ``(B, 1, H, W, D)`` to the restored crop."""
+        return self(x)
+
+    def compared(self, **images: Tensor) -> dict[str, Tensor]:
+        """Crops ``(B, 1, H, W, D)`` as terms compare them, ``(B, D, H, W)`` with slices as channels."""
+        return {name: volume_to_channels(image) for name, image in images.items()}
 
     def grown(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The weights of a :class:`.VolumetricNet` for 2x2x2, extended so that this network does the same.
@@ -154,6 +175,8 @@ class FoldedNet(nn.Module):
 
     def _told(self, acquisition: Tensor | None, batch: int) -> list[Tensor]:
         """Scale and shift ``(B, 2 * num_features, 1, 1, 1)`` of every modulation, in their order."""
+        if acquisition is None and self.assumed.numel() > 0:
+            acquisition = self.assumed.expand(batch, -1)
         if acquisition is None or self.conditions == 0:
             return []
         if list(acquisition.shape) != [batch, self.conditions]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -100,13 +102,8 @@ def channels_last(volume: Tensor) -> Tensor:
     return volume.contiguous(memory_format=torch.channels_last_3d)
 
 
-def slab_to_small_volume(slab: Tensor) -> Tensor:
-    """``(B, S, H, W)`` to ``(B, 1, H, W, S)``, a slab as 3-D networks see it."""
-    return channels_last(slab.movedim(1, -1).unsqueeze(1))
-
-
 def volume_to_channels(volume: Tensor) -> Tensor:
-    """``(B, C, H, W, S)`` to ``(B, C * S, H, W)``, the features of a slab as 2-D networks see them.
+    """``(B, C, H, W, S)`` to ``(B, C * S, H, W)``, a crop or its features as 2-D networks see them.
 
     Example:
         >>> volume_to_channels(torch.rand(1, 4, 8, 8, 3)).shape
@@ -115,6 +112,45 @@ def volume_to_channels(volume: Tensor) -> Tensor:
     return volume.movedim(-1, 2).flatten(1, 2)
 
 
-def channels_to_volume(features: Tensor, slab_size: int) -> Tensor:
-    """Inverse of :func:`volume_to_channels`, for slabs of ``slab_size`` slices."""
-    return channels_last(features.unflatten(1, (-1, slab_size)).movedim(2, -1))
+def channels_to_volume(features: Tensor, slices: int) -> Tensor:
+    """Inverse of :func:`volume_to_channels`, for features of ``slices`` slices."""
+    return channels_last(features.unflatten(1, (-1, slices)).movedim(2, -1))
+
+
+def compared_slabs(slab_size: int, margin: int, image: Tensor, **images: Tensor) -> dict[str, Tensor]:
+    """The parts of slabs that terms compare: the middle slices, without a margin. The rest is context for the skips.
+
+    Args:
+        slab_size: slices of the networks' slabs.
+        margin: LR voxels to cut off at the borders, where a skip interpolates beyond the slab. Slices that are
+            interpolated and have no context lose it, too.
+        image: LR slab (B, d, h, w). Its middle ``slab_size`` slices are kept.
+        images: slabs of the same extent on finer grids. The same part of each is kept.
+
+    Raises:
+        ValueError: when nothing would be left.
+
+    Example:
+        >>> compared_slabs(3, 0, torch.zeros(1, 5, 8, 8), label=torch.zeros(1, 10, 16, 16))["label"].shape
+        torch.Size([1, 6, 16, 16])
+    """
+    slabs = {"image": image, **images}
+    slices = image.shape[1]
+    for name, slab in slabs.items():
+        slabs[name] = central(slab, slab.shape[1] * slab_size // slices)
+    interpolated = any(slab.shape[1] > slab_size for slab in slabs.values())
+    dims = (1, 2, 3) if interpolated and slices == slab_size else (2, 3)
+    return without_margin(margin, dims, **slabs) if margin else slabs
+
+
+def without_margin(margin: int, dims: Sequence[int], image: Tensor, **images: Tensor) -> dict[str, Tensor]:
+    """Cut ``margin`` LR voxels off either border of slabs along ``dims``, see :func:`compared_slabs`."""
+    if 2 * margin >= min(image.shape[dim] for dim in dims):
+        raise ValueError(f"margin must be less than half of the slab {list(image.shape[1:])}, got {margin}. Lower it.")
+    slabs = {"image": image, **images}
+    for dim in dims:
+        size = slabs["image"].shape[dim]
+        for name, slab in slabs.items():
+            cut = margin * slab.shape[dim] // size
+            slabs[name] = slab.narrow(dim, cut, slab.shape[dim] - 2 * cut)
+    return slabs

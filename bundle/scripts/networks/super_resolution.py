@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .interpolation import SlabInterpolation
-from .slabs import central, in_passes, slabs_to_volume, surround, volume_to_slabs
+from .slabs import central, compared_slabs, in_passes, slabs_to_volume, surround, volume_to_slabs
 from .ts_rcan import SlabEncoder, TSRCANDecoder
 
 
@@ -35,7 +35,7 @@ class SuperResolutionNet(nn.Module):
     """LR encoder $E$ and SR decoder $S$ of UDEAN (https://arxiv.org/abs/2205.06891), on thin slabs.
 
     A volume passes as one slab per slice along its last axis. The output of each slab's central slice is kept.
-    Training calls :meth:`slab`, or :meth:`encode` and :meth:`decode`, which return all slices that they are given.
+    Training calls :meth:`restore`, or :meth:`encode` and :meth:`decode`, which return all slices that they are given.
 
     A slab may be wider than ``slab_size``. The slices around its middle are context for the skip, whose interpolation
     reaches much further than a thin slab. Their own output is the interpolation alone.
@@ -51,6 +51,7 @@ class SuperResolutionNet(nn.Module):
             this interpolation. The papers' network has no skip.
         slab_step: slices from one slab of a volume to the next, odd and at most ``slab_size``. Each slab gives this
             number of slices from its middle, and the work shrinks by the same factor.
+        margin: LR voxels at the borders of a training slab that no term compares.
         slabs_per_pass: how many slabs of a volume pass the network at once, see :func:`.slabs.in_passes`.
         seed: seed of the initialisation.
 
@@ -73,13 +74,14 @@ class SuperResolutionNet(nn.Module):
         reduction: int = 16,
         skip: bool = False,
         slab_step: int = 1,
+        margin: int = 0,
         slabs_per_pass: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
         in_plane, through_plane = check_geometry(scale_factor, slab_size)
         self.through_plane = through_plane
-        self.slab_size = slab_size
+        self.slab_size, self.margin = slab_size, margin
         if slab_step not in range(1, slab_size + 1, 2):
             raise ValueError(f"slab_step must be odd and at most slab_size ({slab_size}), got {slab_step}.")
         self.slab_step = slab_step
@@ -109,9 +111,13 @@ class SuperResolutionNet(nn.Module):
             slab = slab + self.interpolation(low_res)
         return slab
 
-    def slab(self, low_res: Tensor) -> Tensor:
+    def restore(self, low_res: Tensor) -> Tensor:
         """LR slab ``(B, S, H, W)`` to all slices of the SR slab ``(B, S * s_z, s * H, s * W)``."""
         return self.decode(self.encode(low_res), low_res)
+
+    def compared(self, **images: Tensor) -> dict[str, Tensor]:
+        """The parts of published slabs that terms compare, see :func:`.slabs.compared_slabs`."""
+        return compared_slabs(self.slab_size, self.margin, **images)
 
     def forward(self, x: Tensor) -> Tensor:
         """LR volume ``(B, 1, H, W, D)`` to SR volume ``(B, 1, s * H, s * W, s_z * D)``.

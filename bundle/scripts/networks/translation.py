@@ -62,7 +62,7 @@ class TranslationNet(nn.Module):
             seed=seed + 1,
         )
 
-    def slab(self, low_res: Tensor) -> Tensor:
+    def translate(self, low_res: Tensor) -> Tensor:
         """LR slab ``(B, S, H, W)`` to the LR slab ``(B, S, H, W)`` of the other group.
 
         The slab may be wider than ``slab_size``, as in :class:`.SuperResolutionNet`.
@@ -84,7 +84,7 @@ class TranslationNet(nn.Module):
         centre = self.slab_size // 2
         outputs = []
         for slabs in in_passes(volume_to_slabs(x, self.slab_size, 1), self.slabs_per_pass):
-            outputs.append(self.slab(slabs)[:, centre : centre + 1])
+            outputs.append(self.translate(slabs)[:, centre : centre + 1])
         return slabs_to_volume(torch.cat(outputs), x.shape[0])
 
 
@@ -105,8 +105,15 @@ class CleanedSuperResolutionNet(nn.Module):
         self.cleaner = cleaner
         self.super_resolution = super_resolution
 
-    def forward(self, x: Tensor) -> Tensor:
-        """LR volume ``(B, 1, H, W, D)`` to SR volume ``(B, 1, s * H, s * W, s_z * D)``."""
+    def compared(self, **images: Tensor) -> dict[str, Tensor]:
+        """The parts of published images that terms compare, see the SR network."""
+        return self.super_resolution.compared(**images)
+
+    def forward(self, x: Tensor, acquisition: Tensor | None = None) -> Tensor:
+        """LR volume ``(B, 1, H, W, D)`` to SR volume, on the output grid.
+
+        Both networks learn one factor, so that ``acquisition`` says nothing new.
+        """
         return self.super_resolution(self.cleaner(x))
 
 
@@ -125,7 +132,7 @@ class TranslatedDegradation(nn.Module):
 
     def __init__(self, downsampling: nn.Module, translator: nn.Module) -> None:
         super().__init__()
-        self.in_plane, self.through_plane = downsampling.in_plane, downsampling.through_plane
+        self.factors = downsampling.factors
         self.downsampling = downsampling
         self.translator = translator
 

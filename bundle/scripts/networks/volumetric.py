@@ -1,4 +1,4 @@
-"""Our networks: 3-D convolutions on the LR grid, where the papers' networks take thin slabs."""
+"""3-D convolutions: what our networks share, and the network of fixed factors that earlier versions shipped."""
 
 from __future__ import annotations
 
@@ -9,19 +9,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from scripts.physics.degradation import Degradation
-
-from .degradation import SlabDegradation, add_noise, truncate_mirrored
 from .initialization import initialize, rescale
 from .interpolation import SlabInterpolation
 from .slabs import (
-    central,
     channels_last,
-    channels_to_volume,
     per_pass,
-    slab_to_small_volume,
-    surround,
-    volume_to_channels,
 )
 from .streaming import streamed
 from .super_resolution import check_geometry
@@ -34,8 +26,8 @@ Otherwise the first steps at a usual learning rate add too much, and hundreds of
 """
 
 
-def conv3x3x3(in_channels: int, out_channels: int, stride: Sequence[int] = (1, 1, 1)) -> nn.Conv3d:
-    return nn.Conv3d(in_channels, out_channels, kernel_size=3, stride=tuple(stride), padding=1)
+def conv3x3x3(in_channels: int, out_channels: int) -> nn.Conv3d:
+    return nn.Conv3d(in_channels, out_channels, kernel_size=3, padding=1)
 
 
 def residual_block(num_features: int) -> Residual:
@@ -53,12 +45,10 @@ class VolumetricNet(nn.Module):
     """Residual groups of 3-D convolutions on the LR grid, then sub-pixel convolution (arXiv 1609.05158).
 
     Every convolution sees all three axes. The papers' thin slabs see three slices of one axis. Nothing is pooled, so an
-    output voxel depends on its surroundings alone. The network trains on slabs ``(B, S, H, W)``; a slab of many slices
-    is a small volume.
+    output voxel depends on its surroundings alone. It holds the weights of earlier versions, and trains no more.
 
     Args:
         scale_factor: integer factors $(s, s, s_z)$, the slab axis last.
-        slab_size: slices of the training slabs, along the last axis.
         num_features: width.
         num_groups: residual groups, of which the first belongs to the encoder.
         num_blocks: blocks per group, each of two convolutions.
@@ -78,7 +68,6 @@ class VolumetricNet(nn.Module):
     def __init__(
         self,
         scale_factor: Sequence[int] = (2, 2, 2),
-        slab_size: int = 24,
         num_features: int = 32,
         num_groups: int = 2,
         num_blocks: int = 3,
@@ -89,7 +78,6 @@ class VolumetricNet(nn.Module):
         super().__init__()
         in_plane, through_plane = check_geometry(scale_factor, slab_size=1)  # a small volume needs no central slice
         self.factors = [in_plane, in_plane, through_plane]
-        self.slab_size = slab_size
         self.voxels_per_pass = voxels_per_pass
         self.skip = skip
         self.output_scale = OUTPUT_SCALE if skip else 1.0
@@ -114,20 +102,6 @@ class VolumetricNet(nn.Module):
         if x.shape[2] > step:
             return self._in_parts(x, step)
         return self._restore(self.decoder(self.encoder(channels_last(x))), x, 0, x.shape[2])
-
-    def encode(self, low_res: Tensor) -> Tensor:
-        """LR slab ``(B, S, H, W)`` to features ``(B, num_features * slab_size, H, W)`` of its central slices."""
-        return volume_to_channels(self.encoder(slab_to_small_volume(central(low_res, self.slab_size))))
-
-    def decode(self, features: Tensor, low_res: Tensor) -> Tensor:
-        """Features to the SR slab ``(B, S * s_z, s * H, s * W)``. The skip interpolates ``low_res``."""
-        volume = self._refine(self.decoder(channels_to_volume(features, self.slab_size)))
-        slab = surround(volume[:, 0].movedim(-1, 1), low_res.shape[1] * self.factors[2])
-        return slab + self.interpolation(low_res) if self.skip else slab
-
-    def slab(self, low_res: Tensor) -> Tensor:
-        """LR slab ``(B, S, H, W)`` to all slices of the SR slab ``(B, S * s_z, s * H, s * W)``."""
-        return self.decode(self.encode(low_res), low_res)
 
     def grown(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The weights of a network of fewer groups, extended so that this network computes the same.
@@ -178,72 +152,6 @@ class VolumetricNet(nn.Module):
             ready = restored + phases.shape[2]
             volume[:, :, s[0] * restored : s[0] * ready] = self._restore(phases, x, restored, ready)
             start, end, before, restored = end, end + step, after, ready
-        return volume
-
-
-class VolumetricDegradationNet(SlabDegradation):
-    r"""The degradation network beside :class:`VolumetricNet`. It makes the same kind of features from HR slabs.
-
-    The kernel of the first convolution is centred on HR voxel $sl$ for LR voxel $l$.
-
-    Args:
-        scale_factor: integer factors $(s, s, s_z)$, the slab axis last.
-        slab_size: LR slices of the training slabs, along the last axis.
-        num_features: width.
-        num_groups: residual groups, of which the first belongs to the extractor.
-        num_blocks: blocks per group, each of two convolutions.
-        skip: learn the residual to the k-space truncation of the input. The untrained network is then this truncation.
-        estimate: a degradation that the skip applies, noise included. None for the truncation alone.
-        seed: seed of the initialisation.
-
-    Raises:
-        ValueError: when the factors are not of that form, or there is an estimate and no skip.
-
-    Example:
-        >>> VolumetricDegradationNet()(torch.rand(1, 1, 16, 16, 12)).shape
-        torch.Size([1, 1, 8, 8, 6])
-    """
-
-    def __init__(
-        self,
-        scale_factor: Sequence[int] = (2, 2, 2),
-        slab_size: int = 24,
-        num_features: int = 32,
-        num_groups: int = 2,
-        num_blocks: int = 3,
-        skip: bool = True,
-        estimate: Degradation | None = None,
-        seed: int = 0,
-    ) -> None:
-        in_plane, through_plane = check_geometry(scale_factor, slab_size=1)
-        super().__init__((in_plane, in_plane, through_plane), slab_size, skip, estimate)
-        groups = [residual_group(num_features, num_blocks) for _ in range(num_groups)]
-        self.extractor = nn.Sequential(conv3x3x3(1, num_features, self.factors), *groups[:1])
-        self.decoder = nn.Sequential(*groups[1:], conv3x3x3(num_features, 1))
-        initialize_branches(self, first=self.extractor[0], last=self.decoder[-1], zero_last=skip, seed=seed)
-
-    def encode(self, high_res: Tensor) -> Tensor:
-        """HR slab ``(B, S * s_z, s * H, s * W)`` to features ``(B, num_features * slab_size, H, W)``."""
-        learned = central(high_res, self.slab_size * self.factors[2])
-        return volume_to_channels(self.extractor(slab_to_small_volume(learned)))
-
-    def decode(self, features: Tensor, low_res: Tensor) -> Tensor:
-        """Features to the LR slab ``(B, S, H, W)``. The skip adds ``low_res``."""
-        volume = self.decoder(channels_to_volume(features, self.slab_size))
-        slab = surround(volume[:, 0].movedim(-1, 1), low_res.shape[1])
-        return OUTPUT_SCALE * slab + low_res if self.skip else slab
-
-    def forward(self, x: Tensor) -> Tensor:
-        """HR volume ``(B, 1, s * H, s * W, s_z * D)`` to LR volume ``(B, 1, H, W, D)``.
-
-        Raises:
-            ValueError: when the sizes of the volume are not multiples of the scale factor.
-        """
-        self.check_volume(x)
-        volume, axes = self.decoder(self.extractor(channels_last(x))), (2, 3, 4)
-        if self.skip:
-            low_res = add_noise(truncate_mirrored(x, self.factors, axes, self.estimate), axes, self.estimate)
-            volume = low_res + OUTPUT_SCALE * volume
         return volume
 
 

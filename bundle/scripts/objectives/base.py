@@ -129,7 +129,8 @@ class Objective(nn.Module, ABC):
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Make every image and feature map of the method once, and publish them under names.
 
-        Slabs may come with context, see :func:`scripts.data.crops.learned_slices`. Published slabs have none.
+        An image enters the networks as the dataset cuts it. ``network.compared`` makes of it what the terms compare:
+        ``(B, S, H, W)``, slices as channels.
         """
 
     @abstractmethod
@@ -141,7 +142,7 @@ class Objective(nn.Module, ABC):
         return {}
 
     def restoration(self, name: str, made: Tensor, given: Tensor) -> Terms:
-        """The terms ``<name>_l1`` and ``<name>_ssim`` of a slab ``made`` that should equal ``given``."""
+        """The terms ``<name>_l1`` and ``<name>_ssim`` of an image ``made`` that should equal ``given``."""
         return {f"{name}_l1": absolute_error(made, given), f"{name}_ssim": ssim_loss(made, given, form=self.ssim_form)}
 
     def discrimination(

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from scripts.data.crops import learned_slices
 from scripts.losses import absolute_error, least_squares_adversarial_loss
 
 from .base import Objective, Terms
@@ -71,18 +70,17 @@ class BlindSR(Objective):
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         reals, image = batch["reals"], batch["image"]
-        downsampled = self.degradation.downsampling.slab(reals)
-        degraded = self.degradation.translator.slab(downsampled)
-        super_resolved = self.network.slab(image)
-        images = learned_slices(
-            self.network.slab_size,
-            image,
+        downsampled = self.degradation.downsampling.degrade(reals)
+        degraded = self.degradation.translator.translate(downsampled)
+        super_resolved = self.network.restore(image)
+        images = self.network.compared(
+            image=image,
             reals=reals,
             downsampled=downsampled,
             degraded=degraded,
-            cycled=self.network.slab(degraded),
+            cycled=self.network.restore(degraded),
             super_resolved=super_resolved,
-            cycled_image=self.degradation.downsampling.slab(super_resolved),
+            cycled_image=self.degradation.downsampling.degrade(super_resolved),
         )
         return {**images, "kernel": self.degradation.downsampling.kernel()}
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from scripts.data.crops import learned_slices
 from scripts.losses import least_squares_adversarial_loss
 
 from .base import Objective, Terms
@@ -16,9 +15,9 @@ class CycleGAN(Objective):
     r"""Degrade and super-resolve, so that either after the other returns the scan.
 
     The source $Y$ is ``reals`` and the target $X$ is ``image``. The images are $X_s = Down(Y)$ (``degraded``),
-    $Y_t = Up(X)$ (``super_resolved``), $Up(X_s)$ (``cycled``) and $Down(Y_t)$ (``cycled_image``). Slabs are
-    ``(B, S, H, W)``, slices as channels. There is no identity loss, because the groups differ in size. There is no pool
-    of past images.
+    $Y_t = Up(X)$ (``super_resolved``), $Up(X_s)$ (``cycled``) and $Down(Y_t)$ (``cycled_image``). They are
+    compared as ``(B, S, H, W)``, slices as channels. There is no identity loss, because the groups differ in
+    resolution. There is no pool of past images.
 
     The generators are ``network`` ($Up$, which inference keeps) and ``degradation`` ($Down$). The authors of UDEAN
     weight either cycle by 1 (L1), 0.5 (SSIM) and 0.01 (adversarial), and the adversarial terms of $X_s$ and $Y_t$ by
@@ -46,15 +45,14 @@ class CycleGAN(Objective):
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         reals, image = batch["reals"], batch["image"]
-        degraded, super_resolved = self.degradation.slab(reals), self.network.slab(image)
-        return learned_slices(
-            self.network.slab_size,
-            image,
+        degraded, super_resolved = self.degradation.degrade(reals), self.network.restore(image)
+        return self.network.compared(
+            image=image,
             reals=reals,
             degraded=degraded,
             super_resolved=super_resolved,
-            cycled=self.network.slab(degraded),
-            cycled_image=self.degradation.slab(super_resolved),
+            cycled=self.network.restore(degraded),
+            cycled_image=self.degradation.degrade(super_resolved),
         )
 
     def generator_loss(self, images: Mapping[str, Tensor]) -> Terms:

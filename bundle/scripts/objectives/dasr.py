@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from scripts.data.crops import learned_slices
 from scripts.losses import absolute_error, log_adversarial_loss, log_discriminator_loss, ssim_loss
 
 from .base import Objective, Terms
@@ -42,11 +41,10 @@ class DASRDegradation(Objective):
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         reals = batch["reals"]
-        return learned_slices(
-            self.degradation.slab_size,
-            batch["image"],
+        return self.degradation.compared(
+            image=batch["image"],
             truncated=self.degradation.truncate(reals),
-            degraded=self.degradation.slab(reals),
+            degraded=self.degradation.degrade(reals),
         )
 
     def generator_loss(self, images: Mapping[str, Tensor]) -> Terms:
@@ -76,18 +74,17 @@ class DASR(Objective):
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         reals, image = batch["reals"], batch["image"]
         with torch.no_grad():
-            degraded = self.degradation.slab(reals)
-        images = learned_slices(
-            self.network.slab_size,
-            image,
+            degraded = self.degradation.degrade(reals)
+        images = self.network.compared(
+            image=image,
             reals=reals,
             degraded=degraded,
-            restored=self.network.slab(degraded),
-            super_resolved=self.network.slab(image),
+            restored=self.network.restore(degraded),
+            super_resolved=self.network.restore(image),
         )
         with torch.no_grad():
             distance = self.low_res_discriminator.domain_distance(images["degraded"])
-        return {**images, "distance": F.interpolate(distance, size=reals.shape[2:])}
+        return {**images, "distance": F.interpolate(distance, size=images["reals"].shape[2:])}
 
     def generator_loss(self, images: Mapping[str, Tensor]) -> Terms:
         made, given, distance = images["restored"], images["reals"], images["distance"]

@@ -8,7 +8,6 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from scripts.data.crops import learned_slices
 from scripts.losses import absolute_error, least_squares_adversarial_loss
 
 from .base import Objective, Terms, frozen
@@ -51,15 +50,14 @@ class PseudoSR(Objective):
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         reals, image = batch["reals"], batch["image"]
-        clean, super_resolve = self.network.cleaner.slab, self.network.super_resolution.slab
-        downsampled = self.degradation.downsampling.slab(reals)
-        degraded = self.degradation.translator.slab(downsampled)
+        clean, super_resolve = self.network.cleaner.translate, self.network.super_resolution.restore
+        downsampled = self.degradation.downsampling.degrade(reals)
+        degraded = self.degradation.translator.translate(downsampled)
         cycled, cleaned = clean(degraded), clean(image)
         with frozen(self.network.super_resolution):
             super_resolved_cycled, super_resolved_image = super_resolve(cycled), super_resolve(cleaned.detach())
-        return learned_slices(
-            self.network.super_resolution.slab_size,
-            image,
+        return self.network.compared(
+            image=image,
             reals=reals,
             downsampled=downsampled,
             degraded=degraded,
@@ -98,6 +96,6 @@ class PseudoSR(Objective):
         total = cleaned
         for mirrored, turns in list(product((False, True), range(4)))[1:]:
             given = torch.rot90(image.flip(3) if mirrored else image, turns, (2, 3))
-            made = torch.rot90(self.network.cleaner.slab(given), -turns, (2, 3))
+            made = torch.rot90(self.network.cleaner.translate(given), -turns, (2, 3))
             total = total + (made.flip(3) if mirrored else made)
         return total / 8

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scripts.data.crops import learned_slices
 from scripts.losses import absolute_error, adaptation_loss, adversarial_loss
 
 from .base import Objective, Terms
@@ -32,8 +31,8 @@ class UDEAN(Objective):
     ``reconstructed_image`` $\hat X_t$        the LR image made of these
     ======================= ================= =============================================
 
-    Images are slabs ``(B, S, H, W)``, slices as channels, intensities about [0, 1]. A network with ``skip`` starts from
-    ``truncated``, with noise where some was estimated. The papers' network ignores it.
+    Images are compared as ``(B, S, H, W)``, slices as channels, intensities about [0, 1]. A network with a skip starts
+    from ``truncated``, with noise where some was estimated. The papers' network ignores it.
 
     The generators are ``network`` (LR encoder and SR decoder, which inference keeps) and ``degradation``
     (down-sampling extractor and LR decoder). The discriminators are $D_h$ of HR slabs, $D_{da}$ of LR slabs and
@@ -90,9 +89,8 @@ class UDEAN(Objective):
         restored = degraded if self.cycle_to_degradation else degraded.detach()
         cycled_features = self.network.encode(restored)
         target_features = self.network.encode(image)
-        images = learned_slices(
-            self.network.slab_size,
-            image,
+        images = self.network.compared(
+            image=image,
             reals=reals,
             truncated=truncated,
             degraded=degraded,

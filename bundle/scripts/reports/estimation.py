@@ -41,7 +41,7 @@ def estimate_groups(
 
     Args:
         data: items with the file of a target scan under ``image``, or of a source scan under ``reals``.
-        transform: see :class:`scripts.data.datasets.UnpairedSlabDataset`.
+        transform: see :class:`scripts.data.datasets.UnpairedDataset`.
         intensity_transform: see there.
         scale_factor: see there.
         output_dir: where to write.

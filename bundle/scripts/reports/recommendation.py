@@ -77,12 +77,8 @@ def recommend(source: Sequence[Facts], target: Sequence[Facts], axcodes: str) ->
         order = [axcodes.index(code) for code in lines.get("axcodes", axcodes)]
         matrix = [[one.matrix[axis] for axis in order] for one in target]
     smallest = min(min(sizes[:2]) for sizes in matrix)
-    if smallest < 64:
-        lines["patch_size"] = [32, 32]
     if smallest < 32:
-        remarks.append(
-            f"A target scan has {smallest} voxels along an axis of the slabs, but training needs 32. Leave it out."
-        )
+        remarks.append(f"A target scan has {smallest} voxels in plane, but training needs 32. Leave it out.")
     return lines, remarks
 
 

@@ -92,6 +92,8 @@ class InterpolateAcquiredd(MapTransform):
         acquisition: the option, see :func:`named_option`.
         spacing: of the output grid in mm, one number or one per axis; None for what suits the scan.
         largest: voxels of the output grid, at most.
+        scale_factor: whole factors from scan to output grid, one per axis. The axes then count as frequency-limited at
+            the spacing of the voxels, and no source is asked. None for any acquisition.
         allow_missing_keys: whether the scan may be absent.
 
     Raises:
@@ -114,12 +116,14 @@ class InterpolateAcquiredd(MapTransform):
         acquisition: Sequence[str] | str | None = None,
         spacing: Sequence[float] | float | None = None,
         largest: int = 400**3,
+        scale_factor: Sequence[int] | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.acquired_key = acquired_key
         self.option = named_option(acquisition)
         self.spacing = spacing
+        self.scale_factor = scale_factor
         self.largest = largest
 
     def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
@@ -133,7 +137,7 @@ class InterpolateAcquiredd(MapTransform):
                 encodings = [
                     one._replace(spacing=float(mm)) for one, mm in zip(assumption.encodings, spacing(scan), strict=True)
                 ]
-                grid = output_acquisition(encodings, matrix, self.spacing)
+                grid = output_acquisition(encodings, matrix, self._wanted(stored))
                 line = _line(assumption._replace(encodings=tuple(encodings)), grid, stored)
                 self._check_size(grid)
             except ValueError as error:
@@ -151,6 +155,8 @@ class InterpolateAcquiredd(MapTransform):
 
     def _assume(self, img: Tensor) -> Assumption:
         """Ask the spectrum only where option and headers are silent."""
+        if self.scale_factor is not None:
+            return Assumption(tuple(FrequencyEncoding(mm) for mm in spacing(img).tolist()), ("scale_factor",) * 3)
         evidence = evidence_of(img)
         known = {one.through for one in evidence if one.kind is not None}
         silent = [
@@ -161,6 +167,12 @@ class InterpolateAcquiredd(MapTransform):
         if silent:
             evidence.append(spectrum_evidence(img, silent))
         return assume_acquisition(spacing(img).tolist(), self.option, evidence)
+
+    def _wanted(self, img: Tensor) -> Sequence[float] | float | None:
+        """The spacing of the output grid in mm; None for what suits the scan."""
+        if self.scale_factor is None:
+            return self.spacing
+        return [mm / factor for mm, factor in zip(spacing(img).tolist(), self.scale_factor, strict=True)]
 
     def _check_size(self, grid: SeparableAcquisition) -> None:
         cost = estimate(grid.shape)

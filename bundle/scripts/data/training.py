@@ -1,4 +1,4 @@
-"""The base of the slab datasets: a budget of iterations, reproducible draws, and volumes in memory."""
+"""The base of the training datasets: a budget of iterations, reproducible draws, and volumes in memory."""
 
 from __future__ import annotations
 
@@ -11,32 +11,28 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from scripts.data.crops import slab_axis_last
+from scripts.data.crops import Crops, Slabs, slab_axis_last
 from scripts.data.scans import Scan, check_size
 
-__all__ = ["SlabDataset"]
+__all__ = ["TrainingDataset"]
 
 
-class SlabDataset(Dataset, ABC):
-    """Random slabs of volumes that are kept in memory.
+class TrainingDataset(Dataset, ABC):
+    """Random slabs or crops of volumes that are kept in memory.
 
     A sample depends on the seed, the iteration and its index in the batch alone. Neither the number of workers nor a
     resumed training changes it. The length is a budget of iterations, whatever the number of volumes.
 
     Args:
-        scale_factor: integer ratio of LR to HR spacing along each axis of the canonical frame.
+        cut: how samples are cut, :class:`scripts.data.crops.Slabs` or :class:`scripts.data.crops.Crops`.
         num_iterations: number of batches.
-        patch_size: in-plane sizes of an LR slab in voxels.
-        slab_size: slices of an LR slab that are learned.
         batch_size: samples per iteration. The subjects of a batch differ if there are enough.
         seed: seed of all draws.
-        slab_axes: axes of the canonical frame, in [0, 2], across which slabs are cut. One is drawn per sample. Axes
+        slab_axes: axes of the canonical frame, in [0, 2], which come last in a sample. One is drawn per sample. Axes
             other than the last need equal scale factors.
-        context: further LR slices on either side of a slab, and as many mm of HR slices, for the networks' skips alone.
-            Beyond its ends, the volume's first or last slice is repeated.
 
     Raises:
-        ValueError: when ``scale_factor`` is not whole, or ``slab_axes`` do not fit it.
+        ValueError: when the scale factors are not whole, or ``slab_axes`` do not fit it.
     """
 
     groups: ClassVar[dict[str, str]]
@@ -44,20 +40,15 @@ class SlabDataset(Dataset, ABC):
 
     def __init__(
         self,
-        scale_factor: Sequence[int],
+        cut: Slabs | Crops,
         num_iterations: int,
-        patch_size: Sequence[int],
-        slab_size: int,
         batch_size: int,
         seed: int,
         slab_axes: Sequence[int],
-        context: int,
     ) -> None:
-        _check_axes(slab_axes, scale_factor)
-        self.step = dict(zip(self.groups, ((1, 1, 1), tuple(scale_factor)), strict=True))
-        slab = (*patch_size, slab_size)
-        self.size = {k: [s * n for s, n in zip(step, slab, strict=True)] for k, step in self.step.items()}
-        self.context = {key: step[2] * context for key, step in self.step.items()}
+        _check_axes(slab_axes, cut.scale_factor)
+        self.cut = cut
+        self.low_res_key = next(iter(self.groups))
         self.num_iterations, self.batch_size, self.seed = num_iterations, batch_size, seed
         self.slab_axes = tuple(slab_axes)
         self.volumes: dict[str, dict[str, list[Tensor]]] = {}
@@ -72,7 +63,7 @@ class SlabDataset(Dataset, ABC):
         """
         self.volumes = {key: self._prepare(key, scans[key], intensity_transform) for key in self.groups}
         spacings: dict[str, list[list[float]]] = {}
-        for scan in scans[next(iter(self.groups))]:
+        for scan in scans[self.low_res_key]:
             spacings.setdefault(scan.subject, []).append(scan.volume.pixdim.tolist())
         self.low_res_spacings = self._each_once(spacings)
 
@@ -88,14 +79,14 @@ class SlabDataset(Dataset, ABC):
         for scan in scans:
             volume = scan.volume if intensity_transform is None else intensity_transform({key: scan.volume})[key]
             for axis in self.slab_axes:
-                check_size(scan.file, key, slab_axis_last(volume[0], axis).shape, self.size[key])
+                check_size(scan.file, key, slab_axis_last(volume[0], axis).shape, self.cut, key == self.low_res_key)
             volumes.setdefault(scan.subject, []).append(torch.as_tensor(volume[0].as_tensor(), dtype=torch.float32))
         return volumes
 
     @property
     def low_res_volumes(self) -> list[Tensor]:
         """The LR volume (H, W, D) of every scan."""
-        return self._each_once(self.volumes[next(iter(self.groups))])
+        return self._each_once(self.volumes[self.low_res_key])
 
     @property
     def high_res_volumes(self) -> list[Tensor]:
@@ -125,7 +116,7 @@ class SlabDataset(Dataset, ABC):
 
         Args:
             choose: picks this sample's subject, so that the subjects of a batch differ.
-            axis: the slab axis.
+            axis: the axis that comes last.
             rng: source of all other randomness.
         """
 
