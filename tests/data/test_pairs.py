@@ -25,7 +25,7 @@ def reading(item: dict) -> dict:
         volume = head_phantom(item[key], SHAPE)
         if item.get("masked"):
             volume = volume * (volume > 100)
-        out[key] = MetaTensor(volume[None], affine=torch.eye(4, dtype=torch.float64))
+        out[key] = MetaTensor(volume[None], affine=np.diag([*item.get("spacing", [1.0, 1.0, 1.0]), 1.0]))
     return out
 
 
@@ -125,7 +125,7 @@ def test_a_training_can_widen_its_range():
 
 
 def test_a_scan_that_is_coarse_along_an_axis_loses_resolution_along_the_others_alone():
-    items = [{"reals": 0, "subject": "sub-0", "fine_axes": [0, 2]}]
+    items = [{"reals": 0, "subject": "sub-0", "spacing": [1.0, 2.0, 1.1]}]
     one = AnyAcquisitionDataset(items, reading, 4, AcquisitionRange(), crop_size=16, repeats=1, progress=False)
     assert [truth.volume.shape for truth in one.truths["sub-0"]] == [SHAPE]
     for i in range(16):

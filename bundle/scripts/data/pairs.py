@@ -19,6 +19,7 @@ from scripts.data.crops import draw_informative_start
 from scripts.data.scans import Scan, load_scans
 from scripts.metrics.quality import foreground_percentile
 from scripts.physics.description import PER_AXIS, acquisition_vector
+from scripts.physics.output import ANISOTROPY
 from scripts.physics.separable import SeparableAcquisition
 from scripts.transforms import KSpaceSpacing
 from scripts.transforms.contrast import Contrast, draw_contrast
@@ -82,9 +83,9 @@ class AnyAcquisitionDataset(Dataset):
     ``repeats`` iterations take a crop from it. A sample still depends on the seed, the iteration and its index alone.
 
     Args:
-        data: items with the file of an HR scan under ``reals``, and optionally the name of the ``subject``. A scan that
-            is coarse along one axis names its two others under ``fine_axes``. It keeps its grid, and only the
-            resolution along these axes is lowered.
+        data: items with the file of an HR scan under ``reals``, and optionally the name of the ``subject``. Scans of one
+            subject share its turn. A scan that is coarse along one axis keeps its grid, and only the resolution along
+            its two others is lowered.
         transform: makes a volume (1, H, W, D) of each file.
         num_iterations: number of batches.
         acquisitions: what is drawn.
@@ -124,27 +125,24 @@ class AnyAcquisitionDataset(Dataset):
         self.crop_size, self.batch_size, self.repeats, self.widening = crop_size, batch_size, repeats, widening
         self.seed = seed
         self.truths: dict[str, list[Truth]] = {}
-        fine = {item.get("subject"): item.get("fine_axes") for item in data}
         for scan in load_scans(data, transform, {"reals": "high-resolution"}, progress)["reals"]:
             self.truths.setdefault(scan.subject, []).extend(
-                self._truth(scan, one, intensity_transform, fine.get(scan.subject))
-                for one in _spacings(scan, spacings, copies)[: 1 if fine.get(scan.subject) else copies]
+                self._truth(scan, one, intensity_transform) for one in _spacings(scan, spacings, copies)
             )
         self._acquired: dict[int, tuple[int, Acquired]] = {}
         self.low_res_volumes: list[Tensor] = []  # there is no group of LR scans
         self.high_res_volumes = [copies[0].volume for copies in self.truths.values()]
 
-    def _truth(
-        self, scan: Scan, spacing: float, intensity_transform: Callable | None, fine_axes: Sequence[int] | None
-    ) -> Truth:
+    def _truth(self, scan: Scan, spacing: float | None, intensity_transform: Callable | None) -> Truth:
         mask = _mask(scan.volume[0].as_tensor())
-        coarsen = KSpaceSpacing([spacing] * 3) if fine_axes is None else Identity()
+        coarsen = Identity() if spacing is None else KSpaceSpacing([spacing] * 3)
         volume = coarsen(scan.volume)
         if mask is not None:
             mask = (coarsen(scan.volume.clone().copy_(mask)) > 0.5)[0].as_tensor()
         if intensity_transform is not None:
             volume = intensity_transform({"reals": volume})["reals"]
-        return _padded(Truth(volume[0].as_tensor().contiguous(), scan.subject, mask, fine_axes), self.crop_size)
+        truth = Truth(volume[0].as_tensor().contiguous(), scan.subject, mask, _fine_axes(scan))
+        return _padded(truth, self.crop_size)
 
     def __len__(self) -> int:
         return self.batch_size * self.num_iterations
@@ -228,8 +226,17 @@ class NamedAcquisitionDataset(Dataset):
         return {**pair, "name": name, "image_subject": truth.subject}
 
 
-def _spacings(scan: Scan, allowed: Sequence[float], copies: int) -> list[float]:
-    """Output spacings of a scan in mm, from its own to the coarsest one, evenly in their logarithm."""
+def _fine_axes(scan: Scan) -> list[int] | None:
+    """The two fine axes of a scan that is coarse along the third; None for a scan without such an axis."""
+    voxel = spacing(scan.volume)
+    finest, fine, coarse = np.argsort(voxel).tolist()
+    return sorted((finest, fine)) if voxel[coarse] >= ANISOTROPY * voxel[fine] else None
+
+
+def _spacings(scan: Scan, allowed: Sequence[float], copies: int) -> Sequence[float | None]:
+    """Output spacings of a scan in mm, from its own to the coarsest one, evenly in their logarithm. None keeps its grid."""
+    if _fine_axes(scan) is not None:
+        return [None]
     finest = max(allowed[0], float(spacing(scan.volume).max()))
     if finest >= allowed[1]:
         return [finest]
