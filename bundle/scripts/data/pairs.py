@@ -83,8 +83,8 @@ class AnyAcquisitionDataset(Dataset):
     ``repeats`` iterations take a crop from it. A sample still depends on the seed, the iteration and its index alone.
 
     Args:
-        data: items with the file of an HR scan under ``reals``, and optionally the name of the ``subject``. Scans of one
-            subject share its turn. A scan that is coarse along one axis keeps its grid, and only the resolution along
+        data: items with the file of an HR scan under ``reals``, and optionally the name of the ``subject``. The scans
+            of a subject share its turn. A scan that is coarse along one axis keeps its grid. Only the resolution along
             its two others is lowered.
         transform: makes a volume (1, H, W, D) of each file.
         num_iterations: number of batches.
@@ -234,7 +234,7 @@ def _fine_axes(scan: Scan) -> list[int] | None:
 
 
 def _spacings(scan: Scan, allowed: Sequence[float], copies: int) -> Sequence[float | None]:
-    """Output spacings of a scan in mm, from its own to the coarsest one, evenly in their logarithm. None keeps its grid."""
+    """Output spacings of a scan in mm, from its own to the coarsest, evenly in their logarithm. None keeps its grid."""
     if _fine_axes(scan) is not None:
         return [None]
     finest = max(allowed[0], float(spacing(scan.volume).max()))
