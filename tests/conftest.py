@@ -43,6 +43,7 @@ TINY_TRAINING = {
     "slab_axes": [2],
     "groups": None,
     "init_weights": None,
+    "report": False,
     "architecture::num_features": 16,
     "architecture::num_groups": 1,
     "architecture::num_blocks": 1,

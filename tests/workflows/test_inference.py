@@ -28,7 +28,7 @@ from scripts.engines.scan_evaluator import ScanEvaluator
 from scripts.utils.errors import explain, full_message
 
 SMALL = {"architecture::num_groups": 1, "architecture::num_blocks": 1, "load_pretrain": False, "amp_dtype": None}
-SMALL |= {"inferer::inferer::progress": False}
+SMALL |= {"inferer::inferer::progress": False, "report": False}
 OBLIQUE = nib.affines.from_matvec(
     nib.eulerangles.euler2mat(0.3, -0.2, 0.4) @ np.diag([1.8, 2.0, 2.4]), [-20.0, 15.0, 30.0]
 )

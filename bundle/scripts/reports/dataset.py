@@ -1,0 +1,158 @@
+"""Pages of a data set: one per scan that a run restores or evaluates, and an index."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine, Events
+from monai.config import PathLike
+from monai.utils import ImageMetaKey
+
+from scripts.metrics.quality import psnr
+from scripts.reports.pages import INDEX, REPORT, Row, never_fatal, write_index
+from scripts.reports.scan import INTERPOLATION, REFERENCE, RESULT, scan_images, write_scan_page
+from scripts.transforms.interpolate import ASSUMED
+from scripts.transforms.naming import EXTENSION, DerivativeLayout
+from scripts.transforms.saving import RECORD
+from scripts.utils.distributed import rank
+
+__all__ = ["EvaluationPages", "ScanPages"]
+
+
+class ScanPages:
+    """Write a page for each scan that inference restores, and an index. An error of a page is logged, not raised.
+
+    Args:
+        output_dir: folder of the results. The pages go to its folder ``report``.
+        dataset_dir: see :class:`scripts.transforms.naming.DerivativeLayout`.
+        detail: x, y, z in mm: the middle of a cube that each page also shows at full resolution.
+
+    Example:
+        >>> ScanPages("results").path("scan.nii.gz").as_posix()
+        'results/report/scan_desc-sr.html'
+    """
+
+    def __init__(
+        self, output_dir: PathLike, dataset_dir: PathLike | None = None, detail: Sequence[float] | None = None
+    ) -> None:
+        self.layout = DerivativeLayout(output_dir, dataset_dir)
+        self.folder = self.layout.output_dir / REPORT
+        self.detail = detail
+
+    def path(self, source: PathLike) -> Path:
+        """The page of a scan."""
+        result = self.layout.filename(source).relative_to(self.layout.output_dir)
+        return self.folder / result.with_name(result.name.removesuffix(EXTENSION) + ".html")
+
+    def __call__(self, item: Mapping[str, Any]) -> None:
+        """Write the page of a scan.
+
+        Args:
+            item: of the evaluator after its postprocessing. The prediction is saved, and its metadata have the record.
+        """
+        meta = item["pred"].meta
+        with never_fatal(str(meta[ImageMetaKey.FILENAME_OR_OBJ])):
+            record, path = meta[RECORD], self.path(meta[ImageMetaKey.FILENAME_OR_OBJ])
+            numbers = {"data consistency": record.get("DataConsistencyDone")}
+            if "ConsistencyPSNR" in record:
+                numbers["agreement with the scan"] = f"{record['ConsistencyPSNR']:.1f} dB"
+            facts = {
+                "name": path.stem,
+                "warnings": record["Warnings"],
+                "assumed": record.get("Assumed", ""),
+                "numbers": {title: value for title, value in numbers.items() if value},
+                "record": record,
+                "index": "../" * (len(path.relative_to(self.folder).parents) - 1) + INDEX,
+            }
+            write_scan_page(path, scan_images(item, item["image"].meta["intensity_scale"]), facts, self.detail)
+
+    def write_index(self, outcomes: Iterable[Any]) -> None:
+        """List all scans of a run.
+
+        Args:
+            outcomes: see :class:`scripts.engines.scan_evaluator.Outcome`.
+        """
+        with never_fatal(str(self.folder)):
+            rows = []
+            for one in outcomes:
+                agreement = f"{one.consistency_psnr:.1f} dB" if one.consistency_psnr != "" else None
+                facts = {
+                    "result": one.result,
+                    "agreement": agreement,
+                    "acquisition": one.assumed.removeprefix("assumed: "),
+                }
+                remarks = one.remarks.replace(one.scan, Path(one.scan).name)  # folders may tell who it is
+                rows.append(Row(self.path(one.scan).stem, self.path(one.scan), facts, remarks))
+            write_index(self.folder, "Super-resolved scans", rows)
+
+
+class EvaluationPages:
+    """Write a page for each subject of an evaluation, and an index with the scores. An error of a page is logged.
+
+    It belongs after :class:`scripts.handlers.tables.ComparisonTableHandler`, whose tables the index shows.
+
+    Args:
+        output_dir: folder of the tables. The pages go to its folder ``report``.
+        methods: titles of the methods by their key, for the index.
+        detail: see :class:`ScanPages`.
+    """
+
+    def __init__(self, output_dir: PathLike, methods: Mapping[str, str], detail: Sequence[float] | None = None) -> None:
+        self.output_dir = Path(output_dir)
+        self.methods = dict(methods)
+        self.detail = detail
+        self.warnings: dict[str, list[str]] = {}
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.write_index)
+
+    def __call__(self, engine: Engine) -> None:
+        for item in engine.state.output:
+            file = str(item["label"].meta[ImageMetaKey.FILENAME_OR_OBJ])
+            with never_fatal(file):
+                self._write(item, _subject(file))
+
+    def _write(self, item: Mapping[str, Any], name: str) -> None:
+        images = scan_images(item)
+        images[REFERENCE] = item["label"].cpu()
+        label = images[REFERENCE].as_tensor()
+        scores = {title: float(psnr(images[title].as_tensor(), label)) for title in (INTERPOLATION, RESULT)}
+        meta = item["image"].meta
+        self.warnings[name] = meta.get("warnings", "").splitlines()
+        if (loss := scores[INTERPOLATION] - scores[RESULT]) > 0:
+            self.warnings[name].append(f"The result is {loss:.2f} dB farther from the HR scan than its interpolation.")
+        facts = {
+            "name": name,
+            "warnings": self.warnings[name],
+            "assumed": meta.get(ASSUMED, ""),
+            "numbers": {f"PSNR of the {title}": f"{value:.2f} dB" for title, value in scores.items()},
+            "record": {},
+            "index": INDEX,
+        }
+        write_scan_page(self.output_dir / REPORT / f"{name}.html", images, facts, self.detail)
+
+    def write_index(self) -> None:
+        """List all subjects with their scores, below the summary."""
+        if rank() > 0:
+            return
+        with never_fatal(str(self.output_dir)):
+            with open(self.output_dir / "subjects.csv", newline="", encoding="utf-8") as file:
+                scores = list(csv.DictReader(file))
+            rows = []
+            for subject in dict.fromkeys(row["subject"] for row in scores):
+                own = [row for row in scores if row["subject"] == subject and row["psnr_deep"]]
+                facts = {self.methods[row["method"]]: f"{float(row['psnr_deep']):.2f} dB" for row in own}
+                name = _subject(subject)
+                warning = " ".join(self.warnings.get(name, []))
+                rows.append(Row(name, self.output_dir / REPORT / f"{name}.html", facts, warning))
+            summary = (self.output_dir / "summary.md").read_text(encoding="utf-8")
+            write_index(self.output_dir / REPORT, "Evaluation", rows, summary, "PSNR in deep tissue")
+
+
+def _subject(file: str) -> str:
+    return re.sub(r"\.nii(\.gz)?$", "", Path(file).name)
