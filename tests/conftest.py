@@ -30,6 +30,7 @@ set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "hypothesis")  # not into 
 REPOSITORY = Path(__file__).parents[1]
 BUNDLE = REPOSITORY / "bundle"
 CONFIGS = BUNDLE / "configs"
+EXAMPLE = REPOSITORY / "example"  # one real scan, sub-03
 SHARED = REPOSITORY.parent / "shared"  # real scans, where they are at hand
 HIGH_RES_SHAPE = (24, 72, 68)  # axes R, A, S: room for a slab of 5 x 32 x 32 low-resolution voxels
 

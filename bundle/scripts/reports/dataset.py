@@ -59,7 +59,9 @@ class ScanPages:
             record, path = meta[RECORD], self.path(meta[ImageMetaKey.FILENAME_OR_OBJ])
             numbers = {"data consistency": record.get("DataConsistencyDone")}
             if "ConsistencyPSNR" in record:
-                numbers["agreement with the scan"] = f"{record['ConsistencyPSNR']:.1f} dB"
+                numbers["agreement of the result, acquired again, with the scan"] = (
+                    f"{record['ConsistencyPSNR']:.1f} dB"
+                )
             facts = {
                 "name": path.stem,
                 "warnings": record["Warnings"],

@@ -106,6 +106,7 @@ def write_scan_page(
         **facts,
         sets=sets,
         encodings=encodings,
+        slices=acquisition is not None and any(isinstance(one, SliceSelection) for one in acquisition.encodings),
         sources=[text for word, text in SOURCES.items() if word in named],
         spectra=as_uri(spectra(images)),
         stills=as_uri(stills(shown, first["window"])),
