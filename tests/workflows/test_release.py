@@ -209,7 +209,7 @@ def test_load_create_workflow_and_run_workflow_need_nothing_but_the_name(home, t
     scan = write_scan(tmp_path / "scan.nii.gz", head_phantom(0, (16, 34, 32)), (2.0, 2.0, 2.0))
     (tmp_path / "use.py").write_text(USE)
     out = python(tmp_path / "use.py", NAME, scan, tmp_path / "out", cwd=tmp_path, home=home)
-    assert "VolumetricNet" in out
+    assert "FoldedNet" in out
     results = [nib.load(tmp_path / "out" / name / "scan_desc-sr.nii.gz") for name in ("created", "run")]
     assert [result.shape for result in results] == [(32, 68, 64)] * 2
     assert (results[0].get_fdata() == results[1].get_fdata()).all()
