@@ -30,7 +30,7 @@ demo-2x2x2 demo-slices: demo-%: $(VENV)/.complete
 train-demo: $(VENV)/.complete  ## train briefly on a generated cohort, super-resolve an unseen subject, table and page in demo/
 	$(BUNDLE) run training --config_file "['bundle/configs/train.yaml','bundle/configs/recipes/fine_tuning.yaml']" \
 	  --batch_size 4 --max_iterations 60 --iterations_per_epoch 30 --train::warmup_iterations 10 --output_dir $(DEMO)/training
-	$(BUNDLE) run evaluating --config_file "['bundle/configs/evaluate.yaml','bundle/configs/networks/fixed_factor.yaml']" \
+	$(BUNDLE) run evaluating --config_file bundle/configs/evaluate.yaml \
 	  --dataset_dir $(DEMO)/training/datalist.json --ckpt_path $(DEMO)/training/model.pt --output_dir $(DEMO)/evaluation
 	@echo "table: $(DEMO)/evaluation/summary.md"
 	@echo "pages, for a browser: $(DEMO)/training/report/index.html  $(DEMO)/evaluation/report/index.html"

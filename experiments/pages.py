@@ -30,19 +30,13 @@ PAGES = (
     "docs/speed.md",
 )
 SETTINGS = {
-    "scale_factor": "scale factor",
-    "architecture::slab_size": "slices of a slab",
     "architecture::num_features": "features",
     "architecture::num_groups": "groups",
     "architecture::num_blocks": "blocks of a group",
-    "architecture::skip": "skip by interpolation",
     "crop_size": "crop (output voxels)",
-    "patch_size": "patch (LR voxels)",
     "batch_size": "batch",
-    "slab_axes": "slab axes",
     "max_iterations": "iterations",
     "learning_rate": "learning rate",
-    "discriminator_learning_rate": "of the discriminators",
     "seed": "seed",
 }
 DATA = {"unseen": "ds000011", "unseen_in_plane": "ds002748"}  # behind an evaluation
@@ -56,8 +50,6 @@ def shipped_training() -> str:
     parsers = [read_configs(TRUNK, *stack) for stack in SHIPPED]
     rows = [["", *(f"`{stack[-1]}`" for stack in SHIPPED)], ["---"] * (1 + len(SHIPPED))]
     rows.append(["objective", *(parser["objective_def::_target_"].rpartition(".")[2] for parser in parsers)])
-    for parser in parsers:
-        parser["discriminator_learning_rate"] = parser["train::d_optimizer"] and parser["discriminator_learning_rate"]
     rows += [[title, *(str(parser[key]) for parser in parsers)] for key, title in SETTINGS.items()]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 

@@ -2,7 +2,7 @@
 
 Usage: python -m experiments.speed.precision DATASET [ITERATIONS [SEEDS]]
 
-The training is the first stage of the shipped weights with a small network. DATASET has the scans that its recipe
+The training is that of ``recipes/shipped_weights.yaml`` with a small network. DATASET has the scans that the recipe
 names. K-space truncation degrades the validation subject. Seconds are those of the training iterations. Each run
 completes its own schedule of the learning rate.
 """
@@ -19,12 +19,12 @@ from typing import Any
 
 import torch
 
-from experiments.benchmark.stacks import SHIPPED
+from experiments.benchmark.stacks import PAIRS
 from experiments.speed.common import ON_GPU, in_child, machine, save, table
 from experiments.speed.training import Stopwatch
 from experiments.speed.workflows import workflow
 
-OVERLAYS = SHIPPED[0]  # the first stage of the shipped weights
+OVERLAYS = (*PAIRS, "recipes/shipped_weights.yaml")
 SMALL = {f"architecture::num_{name}": number for name, number in (("features", 16), ("groups", 2), ("blocks", 2))}
 SMALL |= {"copies_per_scan": 1, "train::warmup_iterations": 20}
 FLOAT32, BFLOAT16 = "$None", "bfloat16"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -59,6 +60,8 @@ LOOKED_UP = {
     "train::inferer",
     "network_def",
     "bundle_root",
+    "architecture::translation",  # by methods, in networks/
+    "architecture::downsampling",
 }
 
 
@@ -147,30 +150,20 @@ def test_every_network_has_the_size_that_the_variables_say(name):
 # What the trunks share
 
 
-@pytest.mark.parametrize(("first", "second"), [("train", "networks/fixed_factor"), ("inference", "evaluate")])
+PARTS = {"preprocessing", "postprocessing", "dataset", "dataloader", "inferer", "handlers", "evaluator", "scans"}
+OWN = {"imports", "composition", "output_dir", "run", "data_consistency", *PARTS}  # what each trunk has of its own
+ASSUMED = {"acquisition", "scale_factor"}  # of the scan in inference; otherwise simulated
+
+
+@pytest.mark.parametrize(("first", "second"), list(itertools.combinations(RUNS, 2)))
 def test_what_two_trunks_state_is_the_same(first, second):
     one, other = load(f"{first}.yaml"), load(f"{second}.yaml")
     for content in (one, other):
         content["network_def"].pop("seed", None)
-        content["architecture"] = {key: content["architecture"].get(key) for key in SHARED_ARCHITECTURE}
-    own = {"imports", "composition", "output_dir", "run"}
-    own |= {
-        "preprocessing",
-        "postprocessing",
-        "scans",
-        "dataset",
-        "dataloader",
-        "inferer",
-        "handlers",
-        "evaluator",
-        "data_consistency",
-    }
-    own |= {"acquisition"}
-    shared = (one.keys() & other.keys()) - own
+        content["architecture"] = {key: content["architecture"][key] for key in ("network", *SHARED_ARCHITECTURE)}
+    shared = (one.keys() & other.keys()) - OWN - (ASSUMED if "inference" in (first, second) else set())
     assert {key: one[key] for key in shared} == {key: other[key] for key in shared}
-    assert shared >= {"scale_factor", "architecture", "network_def"}
-    if first == "inference":
-        assert shared >= {"bundle_root", "device", "axcodes", "network"}
+    assert shared >= {"architecture", "network_def", "network", "bundle_root", "device", "amp_dtype", "axcodes"}
 
 
 def test_validation_passes_a_volume_as_inference_does():
@@ -186,7 +179,7 @@ def test_validation_prepares_an_image_as_inference_does():
     def of_image(transforms: list[dict]) -> list[dict]:
         own = ("allow_missing_keys", "analyze", "keys", "smallest", "_disabled_")
         named = [t for t in transforms if isinstance(t, Mapping)]  # simulated_acquisition is a reference
-        named = [t for t in named if t.get("_disabled_") != "$@scale_factor is not None"]  # for networks of one factor
+        named = [t for t in named if t.get("_disabled_") != "@low_res_grid"]  # validation scales before it interpolates
         plain = [{key: value for key, value in t.items() if key not in own} for t in named if "image" in t["keys"]]
         own_transforms = ("KSpaceTruncated", "DeclareHighResGridd", "WarnUnfamiliard", "InterpolateAcquiredd")
         made_here = ("DivisiblePadd", *(f"scripts.transforms.{name}" for name in own_transforms))
@@ -251,6 +244,18 @@ def test_a_training_runs_and_starts_from_the_trunk_s_network(name, train_stack):
         prefix = next(key for key in start if key.endswith("encoder.0.weight") and "cleaner" not in key)
         prefix = prefix.removesuffix("encoder.0.weight")
         assert all(torch.equal(start[prefix + key], value) for key, value in expected.items())
+
+
+@pytest.mark.parametrize("method", ["blind_sr", "cyclegan", "dasr", "pseudo_sr", "spectral"])
+def test_a_method_trains_on_thin_slabs(method, train_stack):
+    name = f"methods/{method}.yaml"
+    for stage in (*STAGES.get(name, ()), name):
+        workflow = train_stack(*STACKS[stage][1:], "networks/slabs.yaml", "networks/slab_network.yaml")
+        check_training(workflow)
+    networks = {type(one).__name__ for one in workflow.parser.get_parsed_content("objective").modules()}
+    assert not {one for one in networks if one.startswith("Folded") or one == "InterpolatedDownsampling"}
+    margins = [one.margin for one in workflow.parser.get_parsed_content("network").modules() if hasattr(one, "margin")]
+    assert margins == [2 if method == "spectral" else 0]
 
 
 def test_the_weights_of_all_scans_are_monitored_on_generated_subjects_alone(

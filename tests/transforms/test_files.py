@@ -22,6 +22,7 @@ def touch(folder, *names):
         ("sub-01_T1w.nii.gz", "sub-01_desc-sr_T1w"),
         ("sub-01_ses-2_acq-mprage_run-1_T1w.nii", "sub-01_ses-2_acq-mprage_run-1_desc-sr_T1w"),
         ("sub-01_desc-preproc_T1w.nii.gz", "sub-01_desc-preprocsr_T1w"),
+        ("sub-01_acq-t1+t2_T1w.nii.gz", "sub-01_acq-t1+t2_desc-sr_T1w"),
         ("scan.nii.gz", "scan_desc-sr"),
         ("scan.mha", "scan_desc-sr"),
         ("head.1.2.nii", "head.1.2_desc-sr"),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from monai.config import PathLike
 
-from scripts.transforms.naming import stem_of
+from scripts.transforms.naming import BIDS_NAME, stem_of
 
 __all__ = [
     "ASIDE",
@@ -43,7 +43,6 @@ NO_ANATOMY = {
     **dict.fromkeys(("phasediff", "phase1", "phase2"), "a field map"),
 }
 DERIVED = ("space", "res", "den", "label", "desc", "hemi", "seg", "atlas", "scale")  # entities of derivatives alone
-NAME = re.compile(r"(?P<entities>sub-[a-zA-Z0-9]+(?:_[a-zA-Z0-9]+-[a-zA-Z0-9+]+)*)_(?P<suffix>[a-zA-Z0-9]+)")
 INSIDE = re.compile(r"(?:sub|ses)-[a-zA-Z0-9]+|anat")  # folders between the dataset and its anatomy
 FOLDER = re.compile(r"(?:^|/)(sub|ses)-([^/]+)")
 CHOICE = "first session, then the commonest acquisition of the dataset, then the last run, then the first echo"
@@ -57,7 +56,7 @@ def parse(name: str) -> tuple[dict[str, str], str] | None:
         >>> parse("sub-01_run-2_T1w.nii.gz")
         ({'sub': '01', 'run': '2'}, 'T1w')
     """
-    match = NAME.fullmatch(stem_of(name))
+    match = BIDS_NAME.fullmatch(stem_of(name))
     if match is None:
         return None
     return dict(part.split("-", 1) for part in match["entities"].split("_")), match["suffix"]

@@ -26,14 +26,14 @@ from scripts.transforms.grid import (
     KSpaceSpacingd,
 )
 from scripts.transforms.intensity import ScaleIntensityRobust, ScaleIntensityRobustd
-from scripts.transforms.interpolate import InterpolateAcquiredd, SimulateAcquiredd
+from scripts.transforms.interpolate import InterpolateAcquiredd
 from scripts.transforms.masks import ErodeMask, ErodeMaskd
 from scripts.transforms.misalignment import Misalignd
 from scripts.transforms.reading import CheckVolume, CheckVolumed, LoadImageStrictd
 from scripts.transforms.registration import RigidRegisterd
 from scripts.transforms.results import InterpolateBaselinesd, MeasureConsistencyd, SplitDisagreementd
 from scripts.transforms.saving import SaveImageDerivatived
-from scripts.transforms.simulation import simulated_acquisition
+from scripts.transforms.simulation import SimulateAcquiredd, simulated_acquisition
 
 __all__ = [
     "Acquire",

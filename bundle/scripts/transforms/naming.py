@@ -39,8 +39,8 @@ ENDINGS = (  # of the input files, in any case; the longer of two comes first
     *(".hdr.gz", ".hdr", ".img.gz", ".img"),
 )
 SERIES_ENDINGS = (".dcm", ".dicom", ".ima")  # a DICOM file stands for its series
-BIDS_NAME = re.compile(r"(?P<entities>sub-[a-zA-Z0-9]+(_[a-zA-Z]+-[a-zA-Z0-9]+)*)_(?P<suffix>[a-zA-Z0-9]+)")
-RESULT = re.compile(r"_desc-[a-zA-Z0-9]*sr(?:_[a-zA-Z0-9]+)?$")
+BIDS_NAME = re.compile(r"(?P<entities>sub-[a-zA-Z0-9]+(?:_[a-zA-Z0-9]+-[a-zA-Z0-9+]+)*)_(?P<suffix>[a-zA-Z0-9]+)")
+RESULT = re.compile(r"_desc-[a-zA-Z0-9+]*sr(?:_[a-zA-Z0-9]+)?$")
 METADATA = Path(__file__).resolve().parents[2] / "configs" / "metadata.json"
 
 
@@ -115,7 +115,7 @@ def derivative_name(name: str, description: str = "sr") -> str:
     if match is None:
         return f"{stem}_desc-{description}"
     entities, suffix = match["entities"], match["suffix"]
-    described = re.sub(r"(_desc-[a-zA-Z0-9]+)", rf"\g<1>{description}", entities)
+    described = re.sub(r"(_desc-[a-zA-Z0-9+]+)", rf"\g<1>{description}", entities)
     return f"{described}_{suffix}" if described != entities else f"{entities}_desc-{description}_{suffix}"
 
 
