@@ -179,6 +179,13 @@ def test_a_contradiction_is_shown_at_its_place(item, tmp_path):
     assert np.abs(world - expected).max() < 5
 
 
+def test_a_detail_outside_a_scan_is_said_on_its_page(item, tmp_path):
+    write_scan_page(tmp_path / "scan.html", scan_images(item, 2.0), FACTS, detail=[500, 0, 0])
+    text = (tmp_path / "scan.html").read_text(encoding="utf-8")
+    assert "detail must be a place inside the scan, x, y, z in mm, got [500, 0, 0]." in text
+    assert list(volumes(tmp_path / "scan.html")) == ["whole"]
+
+
 # A data set
 
 

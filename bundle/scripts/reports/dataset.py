@@ -70,7 +70,7 @@ class ScanPages:
                 "record": record,
                 "index": "../" * (len(path.relative_to(self.folder).parents) - 1) + INDEX,
             }
-            write_scan_page(path, scan_images(item, item["image"].meta["intensity_scale"]), facts, self.detail)
+            write_scan_page(path, scan_images(item, item["image"].meta.get("intensity_scale", 1.0)), facts, self.detail)
 
     def write_index(self, outcomes: Iterable[Any]) -> None:
         """List all scans of a run.
@@ -88,6 +88,8 @@ class ScanPages:
                     "acquisition": one.assumed.removeprefix("assumed: "),
                 }
                 remarks = one.remarks.replace(one.scan, Path(one.scan).name)  # folders may tell who it is
+                if one.result == "left out":
+                    facts["reason"], remarks = remarks, ""
                 rows.append(Row(self.path(one.scan).stem, self.path(one.scan), facts, remarks))
             write_index(self.folder, "Super-resolved scans", rows)
 

@@ -91,7 +91,7 @@ class Row(NamedTuple):
 
 
 def write_index(folder: PathLike, title: str, rows: Sequence[Row], summary: str = "", scores: str = "") -> Path:
-    """Write the page that lists the pages of a data set, those with a warning first.
+    """Write the page that lists the pages of a data set: failed scans, those with a warning, the others, those left out.
 
     Args:
         folder: of the index.
@@ -110,7 +110,7 @@ def write_index(folder: PathLike, title: str, rows: Sequence[Row], summary: str 
     """
     path = Path(folder) / INDEX
     cards = []
-    for row in sorted(rows, key=lambda row: not row.warning):
+    for row in sorted(rows, key=lambda row: (not row.warning, row.page.is_file() is bool(row.warning))):
         link = Path(os.path.relpath(row.page, folder)).as_posix() if row.page.is_file() else None
         still = link and f"{link.removesuffix('.html')}.jpg"
         cards.append({"link": link and quote(link), "still": still and quote(still), **row._asdict()})

@@ -90,11 +90,13 @@ def write_scan_page(
     contradiction = MetaTensor((again - plain(images[INPUT])).abs_(), affine=images[INPUT].affine)
     contradiction, *others = (upright(image, image.affine) for image in (contradiction, *images.values()))
     images = dict(zip(images, others, strict=True))
-    grid = images[RESULT]
-    sets, left = {}, LARGEST
+    grid, sets, left, warnings = images[RESULT], {}, LARGEST, list(facts["warnings"])
     if detail is not None:
-        sets["detail"] = _volumes(images, contradiction, cube(grid, detail), left)[1]
-        left -= sum(len(sets["detail"][name]) for name in ("images", "maps"))
+        try:
+            sets["detail"] = _volumes(images, contradiction, cube(grid, detail), left)[1]
+            left -= sum(len(sets["detail"][name]) for name in ("images", "maps"))
+        except ValueError as error:  # of the many scans of a run, one may end before the place
+            warnings.append(str(error))
     shown, first = _volumes(images, contradiction, whole(grid), left)
     sets = {"whole": first, **sets}
     thick = images[INPUT].pixdim[2] >= ANISOTROPIC * images[INPUT].pixdim[:2].max()
@@ -103,7 +105,7 @@ def write_scan_page(
     write_page(
         path,
         "scan.html",
-        **facts,
+        **{**facts, "warnings": warnings},
         sets=sets,
         encodings=encodings,
         slices=acquisition is not None and any(isinstance(one, SliceSelection) for one in acquisition.encodings),
@@ -123,24 +125,14 @@ def _volumes(
     """
     white = foreground_percentile(plain(images[INPUT])) or 1.0
     frames = frames_of(images, images[RESULT], box)
-    per_cent = (frames.high - frames.low) / LEVELS * 100 / white  # of a level
-    maps = [{"title": "change by the network", "minus": {RESULT: INTERPOLATION}}]
-    if REFERENCE in images:
-        maps.insert(0, {"title": "error", "minus": {INTERPOLATION: REFERENCE, RESULT: REFERENCE}})
-    places = 1
-    for one in maps:
-        pairs = [[frames.titles.index(title) for title in pair] for pair in one["minus"].items()]
-        values = frames.values[:, ::2, ::2, ::2].astype(np.int16)
-        one["levels"] = max(1.0, *(float(np.percentile(np.abs(values[a] - values[b]), 99.9)) for a, b in pairs))
-        one |= {"high": one["levels"] * per_cent, "frames": {name: places + i for i, name in enumerate(one["minus"])}}
-        places += len(pairs)
     high = max(float(np.percentile(contradiction.numpy(), 99.9)), 1e-3 * white)
     measured = frames_of({"": contradiction}, images[RESULT], box, ends=(0.0, high))
-    np.maximum(measured.values, 1, out=measured.values)  # the viewer leaves out voxels of level 0
-    maps.append({"title": "contradiction of the scan", "minus": {}, "high": 100 * high / white, "frames": {RESULT: 0}})
-    empty = np.zeros((places - 1, *measured.values.shape[1:]), np.uint8)
-    measured = Frames(("",) * places, np.concatenate([measured.values, empty]), frames.affine, 0.0, float(LEVELS))
-    (shown, _), files = fitted([frames, measured], limit)
+    maps = [{"title": "contradiction of the scan", "minus": {}, "frames": {RESULT: 0}, "high": 100 * high / white}]
+    maps = [*_differences(frames, 100 / white), *maps]
+    places = sum(len(one["frames"]) for one in maps)
+    values = np.zeros((places, *measured.values.shape[1:]), np.uint8)
+    values[0] = np.maximum(measured.values[0], 1)  # the viewer leaves out voxels of level 0
+    (shown, _), files = fitted([frames, Frames(("",) * places, values, frames.affine, 0.0, float(LEVELS))], limit)
     result = shown.values[frames.titles.index(RESULT)]
     brightest = float(np.percentile(result[result > result.mean()], 99.9)) if result.any() else float(LEVELS)
     cursor = [PLANES[axis][0] * (size - 1) for axis, size in enumerate(result.shape)]
@@ -153,6 +145,26 @@ def _volumes(
         "window": [max(frames.low, 0.0), frames.low + brightest / LEVELS * (frames.high - frames.low)],
         "cursor": (shown.affine @ [*cursor, 1.0])[:3].tolist(),
     }
+
+
+def _differences(frames: Frames, per_cent: float) -> list[dict[str, Any]]:
+    """The maps that are differences of two images: which, their places after the first map, and where their scale ends.
+
+    Args:
+        frames: the images.
+        per_cent: of white, per unit of intensity.
+    """
+    maps: list[dict[str, Any]] = [{"title": "change by the network", "minus": {RESULT: INTERPOLATION}}]
+    if REFERENCE in frames.titles:
+        maps.insert(0, {"title": "error", "minus": {INTERPOLATION: REFERENCE, RESULT: REFERENCE}})
+    place, values = 1, dict(zip(frames.titles, frames.values[:, ::2, ::2, ::2].astype(np.int16), strict=True))
+    for one in maps:
+        highest = [np.percentile(np.abs(values[a] - values[b]), 99.9) for a, b in one["minus"].items()]
+        one["levels"] = max(1.0, *map(float, highest))
+        one["high"] = one["levels"] / LEVELS * (frames.high - frames.low) * per_cent
+        one["frames"] = {title: place + number for number, title in enumerate(one["minus"])}
+        place += len(one["minus"])
+    return maps
 
 
 def _in_words(encoding: Any) -> str:

@@ -152,7 +152,7 @@ def _pictures(events: Sequence[Any], most: int) -> dict[int, str]:
 
 def _warnings(validation: Mapping[str, Curve]) -> list[str]:
     if "psnr_gain" not in validation:
-        return ["The validation scans have no HR reference. Nothing here shows whether the results are better."]
+        return ["No validation compared results with HR scans. Nothing here shows whether the results are better."]
     epochs, gains = validation["psnr_gain"]
     warnings = []
     if gains[-1] <= 0:

@@ -83,9 +83,12 @@ def cube(grid: MetaTensor, centre: Sequence[float], side: float = 48.0) -> tuple
         >>> cube(MetaTensor(torch.zeros(1, 99, 99, 99), affine=torch.eye(4)), (50, 50, 2), side=10)
         (slice(45, 56, None), slice(45, 56, None), slice(0, 8, None))
     """
+    fault = ValueError(f"detail must be a place inside the scan, x, y, z in mm, got {list(centre)}.")
+    if len(centre) != 3:
+        raise fault
     middle = (torch.linalg.inv(grid.affine.double()) @ torch.tensor([*centre, 1.0], dtype=torch.float64))[:3].tolist()
-    if len(centre) != 3 or not all(0 <= place < size for place, size in zip(middle, grid.shape[1:], strict=True)):
-        raise ValueError(f"detail must be a place inside the scan, x, y, z in mm, got {list(centre)}.")
+    if not all(0 <= place < size for place, size in zip(middle, grid.shape[1:], strict=True)):
+        raise fault
     halves = [side / 2 / mm for mm in affine_to_spacing(grid.affine).tolist()]
     return tuple(slice(max(0, round(m - h)), round(m + h) + 1) for m, h in zip(middle, halves, strict=True))
 
