@@ -262,13 +262,16 @@ def test_evaluation_writes_a_page_per_subject_and_an_index_of_scores(item, tmp_p
     )
     meta = {"filename_or_obj": "in/sub-1_T1w.nii.gz"}
     label = MetaTensor(item["pred"].as_tensor(), affine=item["pred"].affine, meta=meta)
-    pages = dataset.EvaluationPages(tmp_path, {"pred": "super-resolution"})
+    scans = [{"label": meta["filename_or_obj"]}]
+    pages = dataset.EvaluationPages(tmp_path, {"pred": "super-resolution"}, scans, {"network": "<FoldedNet>"})
     pages(SimpleNamespace(state=SimpleNamespace(output=[{**item, "acquired_scan": item["acquired"], "label": label}])))
     pages.write_index()
     index = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
     assert "30.12 dB" in index
     assert 'href="sub-1_T1w.html"' in index
-    assert "PSNR of the super-resolution" in (tmp_path / "report" / "sub-1_T1w.html").read_text(encoding="utf-8")
+    page = (tmp_path / "report" / "sub-1_T1w.html").read_text(encoding="utf-8")
+    assert "PSNR of the super-resolution" in page
+    assert "&lt;FoldedNet&gt;" in page
 
 
 # A training
@@ -286,7 +289,7 @@ def test_the_page_of_a_training_has_curves_pictures_and_what_is_wrong(tmp_path):
     page = TrainingPage(tmp_path, writer)
     page(SimpleNamespace(state=SimpleNamespace(output={"terms": {"restoration_l1": None}}, iteration=60)))
     text = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
-    assert "The network is 0.10 dB below zero-filling. Do not use these weights." in text
+    assert "psnr_gain is -0.10 dB: the result is no better than its interpolation." in text
     assert "epoch 1 (+0.30 dB), which best_model.pt holds" in text
     for title in ("Terms by iteration", "Validation by epoch", "Learned degradation"):
         assert title in text
@@ -294,3 +297,21 @@ def test_the_page_of_a_training_has_curves_pictures_and_what_is_wrong(tmp_path):
     before = (tmp_path / "report" / "index.html").stat().st_mtime_ns
     page(SimpleNamespace(state=SimpleNamespace(output={"terms": {}}, iteration=60)))  # too early for another one
     assert (tmp_path / "report" / "index.html").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("overlays", "expected"),
+    [
+        ([], ["Learned degradation", "psnr gain"]),
+        (["methods/any_acquisition.yaml"], ["psnr gain slices 4 4", "psnr gain 2x2x2"]),
+    ],
+)
+def test_a_training_writes_its_page(train_stack, tmp_path, overlays, expected):
+    workflow = train_stack(*overlays, report=True)
+    workflow.initialize()
+    workflow.run()
+    text = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    figures = "".join(base64.b64decode(one).decode() for one in re.findall(r"image/svg\+xml;base64,([^\"]*)", text))
+    for title in ["Validation by epoch", *expected]:
+        assert title in text + figures
+    assert text.count("data:image/png") >= 3  # input, result and reference

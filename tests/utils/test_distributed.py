@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import subprocess
 import sys
 from itertools import chain
@@ -155,6 +156,8 @@ def test_two_processes_share_a_folder_and_tell_of_all_its_scans(tmp_path):
         fates = {Path(row["scan"]).name: row["result"] for row in csv.DictReader(file)}
     assert fates == {"broken.nii.gz": "failed", **{f"scan{seed}.nii.gz": "done" for seed in range(3)}}
     assert len(list((tmp_path / "output").rglob("*.nii.gz"))) == 3
+    index = (tmp_path / "output" / "report" / "index.html").read_text(encoding="utf-8")
+    assert re.findall(r'href="(.*?)"><img', index) == [f"scan{seed}_desc-sr.html" for seed in range(3)]
 
 
 def test_two_processes_evaluate_a_folder_as_one_does(tmp_path):
@@ -177,6 +180,10 @@ def test_two_processes_evaluate_a_folder_as_one_does(tmp_path):
     assert summaries[0][0] == summaries[1][0]
     assert "- subjects: 3\n" in summaries[0][0]
     assert sorted(path.name for path in two.rglob("*.png")) == sorted(path.name for path in one.rglob("*.png"))
+    indices = [
+        (output / "report" / "index.html").read_text(encoding="utf-8").partition("<h2>")[0] for output in (one, two)
+    ]
+    assert indices[0] == indices[1]
 
 
 def test_the_contrastive_model_with_both_losses_trains_in_two_processes(tmp_path, phantom_dataset):

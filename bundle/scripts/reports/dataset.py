@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import csv
-import re
+import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ignite.engine import Engine, Events
 from monai.config import PathLike
-from monai.utils import ImageMetaKey
+from monai.utils import ImageMetaKey, string_list_all_gather
 
 from scripts.metrics.quality import psnr
 from scripts.reports.pages import INDEX, REPORT, Row, never_fatal, write_index
 from scripts.reports.scan import INTERPOLATION, REFERENCE, RESULT, scan_images, write_scan_page
 from scripts.transforms.interpolate import ASSUMED
-from scripts.transforms.naming import EXTENSION, DerivativeLayout
+from scripts.transforms.naming import EXTENSION, DerivativeLayout, stem_of
 from scripts.transforms.saving import RECORD
 from scripts.utils.distributed import rank
 
-__all__ = ["EvaluationPages", "ScanPages"]
+__all__ = ["EvaluationPages", "ScanPages", "page_names"]
 
 
 class ScanPages:
@@ -57,16 +58,16 @@ class ScanPages:
         meta = item["pred"].meta
         with never_fatal(str(meta[ImageMetaKey.FILENAME_OR_OBJ])):
             record, path = meta[RECORD], self.path(meta[ImageMetaKey.FILENAME_OR_OBJ])
-            numbers = {"data consistency": record.get("DataConsistencyDone")}
-            if "ConsistencyPSNR" in record:
-                numbers["agreement of the result, acquired again, with the scan"] = (
-                    f"{record['ConsistencyPSNR']:.1f} dB"
-                )
+            agreement = record.get("ConsistencyPSNR")
+            numbers = {
+                "data consistency": record.get("DataConsistencyDone"),
+                "agreement of the result, acquired again, with the scan": agreement and f"{agreement:.1f} dB",
+            }
             facts = {
                 "name": path.stem,
                 "warnings": record["Warnings"],
                 "assumed": record.get("Assumed", ""),
-                "numbers": {title: value for title, value in numbers.items() if value},
+                "numbers": numbers,
                 "record": record,
                 "index": "../" * (len(path.relative_to(self.folder).parents) - 1) + INDEX,
             }
@@ -81,10 +82,10 @@ class ScanPages:
         with never_fatal(str(self.folder)):
             rows = []
             for one in outcomes:
-                agreement = f"{one.consistency_psnr:.1f} dB" if one.consistency_psnr != "" else None
+                agreement = one.consistency_psnr
                 facts = {
                     "result": one.result,
-                    "agreement": agreement,
+                    "agreement with the scan": agreement and f"{agreement:.1f} dB",
                     "acquisition": one.assumed.removeprefix("assumed: "),
                 }
                 remarks = one.remarks.replace(one.scan, Path(one.scan).name)  # folders may tell who it is
@@ -102,14 +103,25 @@ class EvaluationPages:
     Args:
         output_dir: folder of the tables. The pages go to its folder ``report``.
         methods: titles of the methods by their key, for the index.
+        scans: all scans of the evaluation, whose ``label`` is a file. It names their pages.
+        notes: how the results were made, by title.
         detail: see :class:`ScanPages`.
     """
 
-    def __init__(self, output_dir: PathLike, methods: Mapping[str, str], detail: Sequence[float] | None = None) -> None:
+    def __init__(
+        self,
+        output_dir: PathLike,
+        methods: Mapping[str, str],
+        scans: Sequence[Mapping[str, Any]],
+        notes: Mapping[str, Any] | None = None,
+        detail: Sequence[float] | None = None,
+    ) -> None:
         self.output_dir = Path(output_dir)
         self.methods = dict(methods)
+        self.names = page_names([str(item["label"]) for item in scans])
+        self.notes = dict(notes or {})
         self.detail = detail
-        self.warnings: dict[str, list[str]] = {}
+        self.warnings: dict[str, list[str]] = {}  # by the name of the page, in the order of the tables
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
@@ -118,45 +130,61 @@ class EvaluationPages:
     def __call__(self, engine: Engine) -> None:
         for item in engine.state.output:
             file = str(item["label"].meta[ImageMetaKey.FILENAME_OR_OBJ])
-            with never_fatal(file):
-                self._write(item, _subject(file))
+            name = self.names.get(file, stem_of(Path(file).name))
+            self.warnings[name] = item["image"].meta.get("warnings", "").splitlines()
+            with never_fatal(name):
+                self._write(item, name)
+
+    def _path(self, name: str) -> Path:
+        return self.output_dir / REPORT / f"{name}.html"
 
     def _write(self, item: Mapping[str, Any], name: str) -> None:
         images = scan_images(item)
         images[REFERENCE] = item["label"].cpu()
         label = images[REFERENCE].as_tensor()
         scores = {title: float(psnr(images[title].as_tensor(), label)) for title in (INTERPOLATION, RESULT)}
-        meta = item["image"].meta
-        self.warnings[name] = meta.get("warnings", "").splitlines()
         if (loss := scores[INTERPOLATION] - scores[RESULT]) > 0:
             self.warnings[name].append(f"The result is {loss:.2f} dB farther from the HR scan than its interpolation.")
         facts = {
             "name": name,
             "warnings": self.warnings[name],
-            "assumed": meta.get(ASSUMED, ""),
+            "assumed": item["image"].meta.get(ASSUMED, ""),
             "numbers": {f"PSNR of the {title}": f"{value:.2f} dB" for title, value in scores.items()},
-            "record": {},
+            "record": self.notes,
             "index": INDEX,
         }
-        write_scan_page(self.output_dir / REPORT / f"{name}.html", images, facts, self.detail)
+        write_scan_page(self._path(name), images, facts, self.detail)
 
     def write_index(self) -> None:
         """List all subjects with their scores, below the summary."""
+        warnings = [" ".join(own) for own in self.warnings.values()]
+        names, warnings = (string_list_all_gather(own) for own in (list(self.warnings), warnings))
         if rank() > 0:
             return
         with never_fatal(str(self.output_dir)):
             with open(self.output_dir / "subjects.csv", newline="", encoding="utf-8") as file:
-                scores = list(csv.DictReader(file))
+                scores = [(self.methods[row["method"]], row["psnr_deep"]) for row in csv.DictReader(file)]
             rows = []
-            for subject in dict.fromkeys(row["subject"] for row in scores):
-                own = [row for row in scores if row["subject"] == subject and row["psnr_deep"]]
-                facts = {self.methods[row["method"]]: f"{float(row['psnr_deep']):.2f} dB" for row in own}
-                name = _subject(subject)
-                warning = " ".join(self.warnings.get(name, []))
-                rows.append(Row(name, self.output_dir / REPORT / f"{name}.html", facts, warning))
+            for number, (name, warning) in enumerate(zip(names, warnings, strict=True)):
+                own = scores[number * len(self.methods) :][: len(self.methods)]
+                facts = {title: value and f"{float(value):.2f} dB" for title, value in own}
+                rows.append(Row(name, self._path(name), facts, warning))
             summary = (self.output_dir / "summary.md").read_text(encoding="utf-8")
             write_index(self.output_dir / REPORT, "Evaluation", rows, summary, "PSNR in deep tissue")
 
 
-def _subject(file: str) -> str:
-    return re.sub(r"\.nii(\.gz)?$", "", Path(file).name)
+def page_names(files: Sequence[str]) -> dict[str, str]:
+    """Name the page of each file: by its own name, and by its folders where files share a name.
+
+    Example:
+        >>> list(page_names(["a/1/T1w.nii.gz", "a/2/T1w.nii.gz", "a/2/T2w.nii.gz"]).values())
+        ['1_T1w', '2_T1w', 'T2w']
+    """
+    own = [stem_of(Path(file).name) for file in files]
+    uses = Counter(map(str.casefold, own))
+    root = os.path.commonpath([os.path.abspath(file) for file in files]) if files else ""
+    folders = [Path(os.path.relpath(file, root)).parent.parts for file in files]
+    return {
+        file: name if uses[name.casefold()] == 1 else "_".join([*parts, name])
+        for file, name, parts in zip(files, own, folders, strict=True)
+    }

@@ -107,14 +107,8 @@ def inspect_dataset(
     figure.savefig(folder / "spectra.png", dpi=130)
     if report:
         with never_fatal(str(root)):
-            shown = {
-                "name": root.name,
-                "remarks": remarks,
-                "rows": rows,
-                "lines": _as_yaml(lines),
-                "pictures": pictures,
-            }
-            write_page(folder / REPORT / INDEX, "inspection.html", spectra=as_uri(figure), **shown)
+            shown = {"remarks": remarks, "rows": rows, "lines": _as_yaml(lines), "pictures": pictures}
+            write_page(folder / REPORT / INDEX, "inspection.html", name=root.name, spectra=as_uri(figure), **shown)
     logger.info("%s\nReport, figure and lines are in %s", text, output_dir)
     return lines
 
@@ -142,7 +136,7 @@ def _measure(
         try:
             volume = read({"image": file})["image"]
         except (RuntimeError, ValueError) as error:
-            unreadable.append(explain(error))
+            unreadable.append(explain(error).replace(f"{root}{os.sep}", ""))
         else:
             name = os.path.relpath(file, root)
             facts.append(_facts(subject, name, volume))

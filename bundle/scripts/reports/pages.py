@@ -91,7 +91,7 @@ class Row(NamedTuple):
 
 
 def write_index(folder: PathLike, title: str, rows: Sequence[Row], summary: str = "", scores: str = "") -> Path:
-    """Write the page that lists the pages of a data set: failed scans, those with a warning, the others, those left out.
+    """Write the page that lists those of a data set: failed scans, those with a warning, the others, those left out.
 
     Args:
         folder: of the index.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -90,23 +91,23 @@ def write_scan_page(
     contradiction = MetaTensor((again - plain(images[INPUT])).abs_(), affine=images[INPUT].affine)
     contradiction, *others = (upright(image, image.affine) for image in (contradiction, *images.values()))
     images = dict(zip(images, others, strict=True))
-    grid, sets, left, warnings = images[RESULT], {}, LARGEST, list(facts["warnings"])
-    if detail is not None:
-        try:
-            sets["detail"] = _volumes(images, contradiction, cube(grid, detail), left)[1]
-            left -= sum(len(sets["detail"][name]) for name in ("images", "maps"))
-        except ValueError as error:  # of the many scans of a run, one may end before the place
-            warnings.append(str(error))
-    shown, first = _volumes(images, contradiction, whole(grid), left)
-    sets = {"whole": first, **sets}
+    grid, parts, warnings = images[RESULT], {}, list(facts["warnings"])
+    try:
+        parts = {} if detail is None else {"detail": cube(grid, detail)}
+    except ValueError as error:  # of the many scans of a run, one may end before the place
+        warnings.append(str(error))
+    parts["whole"] = whole(grid)
+    limit = LARGEST // len(parts)
+    volumes = {name: _volumes(images, contradiction, box, limit) for name, box in parts.items()}
+    shown, first = volumes["whole"]
     thick = images[INPUT].pixdim[2] >= ANISOTROPIC * images[INPUT].pixdim[:2].max()
     row = stills(shown, first["window"], rows=[1 if thick else 2], width=240)  # a plane that shows the slices
     write_atomically(Path(path).with_suffix(".jpg"), lambda file: row.save(file, quality=QUALITY))
     write_page(
         path,
         "scan.html",
-        **{**facts, "warnings": warnings},
-        sets=sets,
+        **{**facts, "warnings": warnings, "record": _as_text(facts["record"])},
+        sets={name: one for name, (_, one) in reversed(volumes.items())},
         encodings=encodings,
         slices=acquisition is not None and any(isinstance(one, SliceSelection) for one in acquisition.encodings),
         sources=[text for word, text in SOURCES.items() if word in named],
@@ -165,6 +166,13 @@ def _differences(frames: Frames, per_cent: float) -> list[dict[str, Any]]:
         one["frames"] = {title: place + number for number, title in enumerate(one["minus"])}
         place += len(one["minus"])
     return maps
+
+
+def _as_text(record: Mapping[str, Any]) -> dict[str, str]:
+    """Values as a JSON file shows them."""
+    return {
+        key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for key, value in record.items()
+    }
 
 
 def _in_words(encoding: Any) -> str:

@@ -25,9 +25,9 @@ __all__ = ["TrainingPage", "curves"]
 SHARE = 0.01  # of the time that pages may take
 POINTS = 300  # of a curve, at most
 COLUMNS = 4  # of panels
-BASELINES = {"psnr": "psnr_zero_filling"}  # drawn in the panel of another value
+BASELINES = ("psnr_zero_filling", "psnr_interpolation")  # drawn in the panel of "psnr"
 # TensorBoard's pictures: title, and how many to show at most
-KINDS = {"input_0_HW_0": ("LR scan", 1), "output_HW_0": ("result", 6), "input_1_HW_0": ("HR reference", 1)}
+KINDS = {"input_0_HW_0": ("input", 1), "output_HW_0": ("result", 6), "input_1_HW_0": ("HR reference", 1)}
 Curve = tuple[np.ndarray, np.ndarray]
 
 
@@ -98,16 +98,18 @@ def curves(values: Mapping[str, Curve]) -> Figure | None:
         >>> len(curves({"psnr": (np.arange(3), np.arange(3)), "psnr_zero_filling": (np.arange(3), np.ones(3))}).axes)
         1
     """
-    titles = [title for title in values if title not in BASELINES.values()]
+    titles = [title for title in values if title not in BASELINES]
     if not titles:
         return None
     rows = math.ceil(len(titles) / COLUMNS)
     figure = Figure(figsize=(13, 2.2 * rows), layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.08)  # inches, between the rows
     panels = figure.subplots(rows, COLUMNS, squeeze=False).flat
     for panel, title in zip(panels, titles, strict=False):
         panel.plot(*values[title], color=BLUE, linewidth=1.2, marker="." if len(values[title][0]) < 30 else None)
-        if (baseline := BASELINES.get(title)) in values:
-            panel.plot(*values[baseline], color=ORANGE, linestyle="--", linewidth=1, label="zero-filling")
+        for baseline in set(BASELINES) & set(values) if title == "psnr" else ():
+            label = baseline.removeprefix("psnr_").replace("_", "-")
+            panel.plot(*values[baseline], color=ORANGE, linestyle="--", linewidth=1, label=label)
             panel.legend(fontsize=7)
         panel.set_title(title.replace("_", " "), fontsize=9)
         panel.tick_params(labelsize=7)
@@ -153,10 +155,13 @@ def _pictures(events: Sequence[Any], most: int) -> dict[int, str]:
 def _warnings(validation: Mapping[str, Curve]) -> list[str]:
     if "psnr_gain" not in validation:
         return ["No validation compared results with HR scans. Nothing here shows whether the results are better."]
+    last = {tag: gains[-1] for tag, (_, gains) in validation.items() if tag.startswith("psnr_gain")}
+    warnings = [
+        f"{tag} is {gain:+.2f} dB: the result is no better than its interpolation. Do not use these weights for it."
+        for tag, gain in last.items()
+        if not gain > 0  # also where it is no number
+    ]
     epochs, gains = validation["psnr_gain"]
-    warnings = []
-    if gains[-1] <= 0:
-        warnings.append(f"The network is {-gains[-1]:.2f} dB below zero-filling. Do not use these weights.")
     if gains.max() > gains[-1] + 0.05:
         best = f"epoch {epochs[gains.argmax()]:.0f} ({gains.max():+.2f} dB)"
         warnings.append(f"The last epoch ({gains[-1]:+.2f} dB) is worse than {best}, which best_model.pt holds.")

@@ -25,6 +25,7 @@ LEVELS = 255
 ENDS = (0.1, 99.95)  # percentiles of the last image; the levels reach a little further
 MARGIN = 8.0  # mm around the foreground
 MOST_VOXELS = 10_000_000  # per image; more never fit, and compressing them would only take time
+MOST_OF_CUBE = 96  # voxels of its side, so that it fits at full resolution
 
 
 class Frames(NamedTuple):
@@ -74,7 +75,7 @@ def cube(grid: MetaTensor, centre: Sequence[float], side: float = 48.0) -> tuple
     Args:
         grid: see :func:`whole`.
         centre: in mm, in the world of the scan.
-        side: of the cube in mm.
+        side: of the cube in mm. A very fine grid has a smaller one.
 
     Raises:
         ValueError: when the place is outside the grid.
@@ -89,7 +90,7 @@ def cube(grid: MetaTensor, centre: Sequence[float], side: float = 48.0) -> tuple
     middle = (torch.linalg.inv(grid.affine.double()) @ torch.tensor([*centre, 1.0], dtype=torch.float64))[:3].tolist()
     if not all(0 <= place < size for place, size in zip(middle, grid.shape[1:], strict=True)):
         raise fault
-    halves = [side / 2 / mm for mm in affine_to_spacing(grid.affine).tolist()]
+    halves = [min(side / mm, MOST_OF_CUBE) / 2 for mm in affine_to_spacing(grid.affine).tolist()]
     return tuple(slice(max(0, round(m - h)), round(m + h) + 1) for m, h in zip(middle, halves, strict=True))
 
 

@@ -33,7 +33,10 @@
   panes.forEach((pane, index) => {
     pane.broadcastTo([panes[1 - index]], { "2d": true });
     pane.onLocationChange = describe;
-    pane.onIntensityChange = (image) => setWindow(image.cal_min, image.cal_max, panes[1 - index]);
+    pane.onIntensityChange = (image) => {
+      setWindow(image.cal_min, image.cal_max);
+      panes[1 - index].updateGLVolume();
+    };
   });
 
   function refresh() {
@@ -78,12 +81,11 @@
     return image.getValue(voxel[0], voxel[1], voxel[2], image.frame4D);
   }
 
-  function setWindow(low, high, ...which) {
+  function setWindow(low, high) {
     const [first, last] = set.range;
-    for (const pane of which) {
+    for (const pane of panes) {
       pane.volumes[0].cal_min = low;
       pane.volumes[0].cal_max = Math.max(high, low + (last - first) / 1000);
-      pane.updateGLVolume();
     }
     element("black").value = 1000 * (low - first) / (last - first);
     element("white").value = 1000 * (high - first) / (last - first);
@@ -92,7 +94,8 @@
   function fromSliders() {
     const [first, last] = set.range;
     const [low, high] = ["black", "white"].map((id) => first + element(id).value / 1000 * (last - first));
-    setWindow(low, Math.max(high, low), ...panes);
+    setWindow(low, high);
+    for (const pane of panes) pane.updateGLVolume();
   }
 
   function zoom() {
@@ -134,7 +137,7 @@
     element("zoom").value = 1;
     zoom();
     for (const pane of panes) pane.scene.crosshairPos = pane.mm2frac(set.cursor);
-    setWindow(...set.window, ...panes);
+    setWindow(...set.window);
     refresh();
   }
 
