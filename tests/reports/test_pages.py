@@ -231,7 +231,7 @@ def test_inference_writes_a_page_per_scan_and_an_index(scans):
     assert results(scans / "out" / "report") == pages
     index = (scans / "out" / "report" / "index.html").read_text(encoding="utf-8")
     assert index.index("broken_desc-sr") < index.index("iso_desc-sr")
-    assert str(scans) not in index  # folders may tell who it is
+    assert str(scans) not in index  # folders may name the subject
     thick = (scans / "out" / "report" / "inner" / "thick_desc-sr.html").read_text(encoding="utf-8")
     assert 'href="../index.html"' in thick
     assert "slices of 5 mm every 5 mm" in thick

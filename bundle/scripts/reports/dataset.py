@@ -88,7 +88,7 @@ class ScanPages:
                     "agreement with the scan": agreement and f"{agreement:.1f} dB",
                     "acquisition": one.assumed.removeprefix("assumed: "),
                 }
-                remarks = one.remarks.replace(one.scan, Path(one.scan).name)  # folders may tell who it is
+                remarks = one.remarks.replace(one.scan, Path(one.scan).name)  # folders may name the subject
                 if one.result == "left out":
                     facts["reason"], remarks = remarks, ""
                 rows.append(Row(self.path(one.scan).stem, self.path(one.scan), facts, remarks))
