@@ -131,7 +131,7 @@ def page(item, tmp_path) -> Path:
     images = scan_images(item, 2.0)
     images[REFERENCE] = MetaTensor(item["pred"].as_tensor(), affine=item["pred"].affine)
     assumed = "assumed: 1 x 1 mm in plane (spectrum), slices of 3 mm every 4 mm along S (sidecar); output 1 mm"
-    facts = {**FACTS, "name": "<b>scan</b>", "warnings": ["Its spacing is <new>."], "assumed": assumed}
+    facts = {**FACTS, "name": '<b>"scan</b>', "warnings": ["Its spacing is <new>."], "assumed": assumed}
     write_scan_page(tmp_path / "scan.html", images, facts)
     return tmp_path / "scan.html"
 
@@ -148,7 +148,8 @@ def test_a_page_is_small_and_points_nowhere_else(page):
 
 def test_a_page_says_warnings_first_and_where_the_acquisition_is_known_from(page):
     text = page.read_text(encoding="utf-8")
-    assert "<b>scan</b>" not in text
+    assert "&lt;b&gt;&#34;scan&lt;/b&gt;" in text
+    assert "<b>" not in text.replace((BUNDLE / "scripts/reports/viewer/niivue.js").read_text(encoding="utf-8"), "")
     assert text.index("Its spacing is &lt;new&gt;.") < text.index('id="viewer"')
     assert "slices of 3 mm every 4 mm, a gap of 1 mm; gaussian profile" in text
     assert "BIDS sidecar" in text
@@ -177,6 +178,13 @@ def test_a_contradiction_is_shown_at_its_place(item, tmp_path):
     world = maps.affine @ [*found, 1]
     expected = item["pred"].affine.numpy() @ [19.5, 21.5, 17.5, 1]
     assert np.abs(world - expected).max() < 5
+
+
+def test_a_page_shows_the_whole_first_and_a_detail_at_full_resolution(item, tmp_path):
+    write_scan_page(tmp_path / "scan.html", scan_images(item, 2.0), FACTS, detail=[0, 0, 0])
+    shown = volumes(tmp_path / "scan.html")
+    assert list(shown) == ["whole", "detail"]
+    np.testing.assert_allclose(as_nifti(shown["detail"]["images"]).header.get_zooms()[:3], 1.0)
 
 
 def test_a_detail_outside_a_scan_is_said_on_its_page(item, tmp_path):
@@ -232,6 +240,7 @@ def test_inference_writes_a_page_per_scan_and_an_index(scans):
     index = (scans / "out" / "report" / "index.html").read_text(encoding="utf-8")
     assert index.index("broken_desc-sr") < index.index("iso_desc-sr")
     assert str(scans) not in index  # folders may name the subject
+    assert "None" not in index
     thick = (scans / "out" / "report" / "inner" / "thick_desc-sr.html").read_text(encoding="utf-8")
     assert 'href="../index.html"' in thick
     assert "slices of 5 mm every 5 mm" in thick

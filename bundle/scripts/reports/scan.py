@@ -91,30 +91,40 @@ def write_scan_page(
     contradiction = MetaTensor((again - plain(images[INPUT])).abs_(), affine=images[INPUT].affine)
     contradiction, *others = (upright(image, image.affine) for image in (contradiction, *images.values()))
     images = dict(zip(images, others, strict=True))
-    grid, parts, warnings = images[RESULT], {}, list(facts["warnings"])
-    try:
-        parts = {} if detail is None else {"detail": cube(grid, detail)}
-    except ValueError as error:  # of the many scans of a run, one may end before the place
-        warnings.append(str(error))
-    parts["whole"] = whole(grid)
-    limit = LARGEST // len(parts)
-    volumes = {name: _volumes(images, contradiction, box, limit) for name, box in parts.items()}
-    shown, first = volumes["whole"]
+    shown, sets, warnings = _sets(images, contradiction, detail)
+    window = sets["whole"]["window"]
     thick = images[INPUT].pixdim[2] >= ANISOTROPIC * images[INPUT].pixdim[:2].max()
-    row = stills(shown, first["window"], rows=[1 if thick else 2], width=240)  # a plane that shows the slices
+    row = stills(shown, window, rows=[1 if thick else 2], width=240)  # a plane that shows the slices
     write_atomically(Path(path).with_suffix(".jpg"), lambda file: row.save(file, quality=QUALITY))
     write_page(
         path,
         "scan.html",
-        **{**facts, "warnings": warnings, "record": _as_text(facts["record"])},
-        sets={name: one for name, (_, one) in reversed(volumes.items())},
+        **{**facts, "warnings": [*facts["warnings"], *warnings], "record": _as_text(facts["record"])},
+        sets=sets,
         encodings=encodings,
         slices=acquisition is not None and any(isinstance(one, SliceSelection) for one in acquisition.encodings),
         sources=[text for word, text in SOURCES.items() if word in named],
         spectra=as_uri(spectra(images)),
-        stills=as_uri(stills(shown, first["window"])),
-        spacings=[[f"{mm:.3g}" for mm in one] for one in (grid.pixdim.tolist(), shown.spacing)],
+        stills=as_uri(stills(shown, window)),
+        spacings=[[f"{mm:.3g}" for mm in one] for one in (images[RESULT].pixdim.tolist(), shown.spacing)],
     )
+
+
+def _sets(
+    images: Images, contradiction: MetaTensor, detail: Sequence[float] | None
+) -> tuple[Frames, dict[str, Any], list[str]]:
+    """The images of the whole scan, what the viewer needs of each part of it, and warnings."""
+    parts, warnings = {}, []
+    try:
+        parts = {} if detail is None else {"detail": cube(images[RESULT], detail)}
+    except ValueError as error:  # of the many scans of a run, one may end before the place
+        warnings.append(str(error))
+    parts["whole"] = whole(images[RESULT])
+    sets, left = {}, LARGEST
+    for name, box in parts.items():
+        shown, sets[name] = _volumes(images, contradiction, box, left if name == "whole" else left // 2)
+        left -= len(sets[name]["images"]) + len(sets[name]["maps"])
+    return shown, dict(reversed(sets.items())), warnings
 
 
 def _volumes(
