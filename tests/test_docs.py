@@ -182,4 +182,5 @@ def test_the_tests_of_the_theorems_exist():
 
 
 def test_the_page_about_acquisitions_is_short():
-    assert len(ACQUISITIONS.splitlines()) <= LONGEST_ACQUISITIONS
+    written = re.sub(r"<!-- begin .*?<!-- end -->", "", ACQUISITIONS, flags=re.DOTALL)
+    assert len(written.splitlines()) <= LONGEST_ACQUISITIONS
