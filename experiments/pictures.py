@@ -33,7 +33,7 @@ LARGEST = 300_000  # bytes
 WIDTHS = range(1200, 200, -100)  # pixels, tried in this order
 COLOURS = 128
 
-PICTURE = RESULTS / "real_scans" / "comparison.png"
+PICTURE = RESULTS / "acquisitions" / "comparison.png"
 MODEL_CARD = BUNDLE / "docs" / "comparison.png"  # the bundle is distributed alone, so it has a copy
 AXIAL = 0.62  # height of the plane, from the lowest to the highest end of the head
 DETAIL = 40  # mm, side of the enlarged square

@@ -83,5 +83,5 @@ BACKBONES: dict[str, tuple[str, ...]] = {
     "without_skip": ("networks/slab_network.yaml", "networks/without_skip.yaml"),
 }
 
-# The files behind train.yaml for each training of the weights for any acquisition.
-SHIPPED: tuple[tuple[str, ...], ...] = ((ANY_ACQUISITION, "recipes/any_acquisition_weights.yaml"),)
+# The files behind train.yaml for each training of the shipped weights.
+SHIPPED: tuple[tuple[str, ...], ...] = ((ANY_ACQUISITION, "recipes/shipped_weights.yaml"),)

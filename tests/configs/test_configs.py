@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -30,6 +29,7 @@ TRAINING.remove("launch/label.yaml")  # tests/workflows/test_monai_label.py trai
 STAGES = {  # trainings that leave behind what another starts from
     "methods/dasr.yaml": ["methods/dasr_degradation.yaml"],
     "methods/distillation.yaml": ["methods/any_acquisition.yaml"],
+    "recipes/shipped_weights_distilled.yaml": ["recipes/shipped_weights.yaml"],
 }
 # whose point is another network than the trunk's, of another kind, size or seed
 OTHER_NETWORKS = [
@@ -42,11 +42,8 @@ OTHER_NETWORKS = [
     "methods/any_acquisition.yaml",
     "methods/distillation.yaml",
     "data/pooled.yaml",
-    "recipes/any_acquisition_weights.yaml",
     "recipes/shipped_weights.yaml",
-    "recipes/shipped_weights_continued.yaml",
-    "recipes/shipped_weights_grown.yaml",
-    "recipes/shipped_weights_all_scans.yaml",
+    "recipes/shipped_weights_distilled.yaml",
 ]
 
 
@@ -258,24 +255,6 @@ def test_a_method_trains_on_thin_slabs(method, train_stack):
     assert margins == [2 if method == "spectral" else 0]
 
 
-def test_the_weights_of_all_scans_are_monitored_on_generated_subjects_alone(
-    train_stack, phantom_bids_dataset, tmp_path
-):
-    scans = sorted(phantom_bids_dataset.rglob("*.nii.gz"))
-    subjects = [scan.parts[-3] for scan in scans]
-    groups = {"source": subjects[:-1], "target": subjects[-1:]}
-    generated = [{"image": str(scan), "label": str(scan), "subject": f"generated-{scan.parts[-3]}"} for scan in scans]
-    training = [{"reals": str(scans[0]), "subject": "source"}, {"image": str(scans[0]), "subject": "target"}]
-    (tmp_path / "cohort.json").write_text(json.dumps({"training": training, "validation": generated}))
-    workflow = train_stack(*STACKS["recipes/shipped_weights_all_scans.yaml"][1:], groups=groups)
-    workflow.parser["dataset_dir"] = str(phantom_bids_dataset)
-    workflow.parser["cohort::dataset_dir"] = str(tmp_path / "cohort.json")
-    workflow.initialize()
-    content = workflow.parser.get_parsed_content
-    assert list(content("train::dataset").volumes["label"]) == subjects
-    assert [item["subject"] for item in content("validate::dataset").data] == [item["subject"] for item in generated]
-
-
 def test_the_default_trains_for_an_unscaled_slab_axis(train_stack):
     check_training(train_stack(scale_factor=(2, 2, 1)))
 
@@ -290,21 +269,12 @@ def test_high_resolution_scans_alone_suffice(train_stack):
     assert not volumes["reals"].keys() & volumes["image"].keys()
 
 
-@pytest.mark.parametrize(
-    ("overlays", "weights"),
-    [
-        (("networks/fixed_factor.yaml",), "model.pt"),
-        (("networks/large.yaml",), "large/model.pt"),
-        (("recipes/in_plane.yaml",), "in_plane/model.pt"),
-        (("recipes/all_scans.yaml",), "all_scans/model.pt"),
-        (("recipes/all_scans_in_plane.yaml",), "all_scans/in_plane/model.pt"),
-    ],
-)
-def test_the_shipped_weights_fit_the_network_that_their_overlays_make(overlays, weights):
-    parser = composed([f"{part}.yaml" for part in stack(overlays[-1].removesuffix(".yaml"), "inference")])
+@pytest.mark.parametrize("trunk", ["inference", "evaluate"])
+def test_the_shipped_weights_fit_the_network(trunk):
+    parser = composed([f"{trunk}.yaml"])
     parser["bundle_root"] = str(CONFIGS.parent)
     path = Path(parser.get_parsed_content("ckpt_path"))
-    assert path == CONFIGS.parent / "models" / weights
+    assert path == CONFIGS.parent / "models" / "model.pt"
     assert path.with_suffix(".json").is_file()  # what inference compares scans with
     parser.get_parsed_content("network_def").load_state_dict(torch.load(path, weights_only=True))
 

@@ -143,7 +143,7 @@ def test_two_processes_share_a_folder_and_tell_of_all_its_scans(tmp_path):
     for seed in range(3):
         write_scan(tmp_path / "scans" / f"scan{seed}.nii.gz", head_phantom(seed, (12, 16, 20)), (2.0, 2.0, 2.0))
     (tmp_path / "scans" / "broken.nii.gz").write_bytes(b"no scan")
-    names = ("inference.yaml", "networks/fixed_factor.yaml", "launch/multi_gpu_inference.yaml")
+    names = ("inference.yaml", "launch/multi_gpu_inference.yaml")
     files = [str(BUNDLE / "configs" / name) for name in names]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone", "-m"]
     command += ["monai.bundle", "run", "--config_file", str(files), "--bundle_root", str(BUNDLE)]
@@ -163,7 +163,7 @@ def test_two_processes_share_a_folder_and_tell_of_all_its_scans(tmp_path):
 def test_two_processes_evaluate_a_folder_as_one_does(tmp_path):
     for seed in range(3):
         write_scan(tmp_path / "scans" / f"scan{seed}.nii.gz", head_phantom(seed, (24, 32, 40)), (1.0, 1.0, 1.0))
-    names = ["evaluate.yaml", "networks/fixed_factor.yaml", "launch/multi_gpu_evaluate.yaml"]
+    names = ["evaluate.yaml", "launch/multi_gpu_evaluate.yaml"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     for output, launcher in (
         ("one", []),

@@ -43,11 +43,7 @@ MADE = {  # by each section, among others
         "adapted/degradation/report.md",
         "adapted/super_resolved/one_desc-sr.nii.gz",
     ],
-    "Average, or take other weights": [
-        "averaged/inner/two_desc-sr.nii.gz",
-        "large/one_desc-sr.nii.gz",
-        "all_scans/one_desc-sr.nii.gz",
-    ],
+    "Average, or take weights of your own": ["averaged/inner/two_desc-sr.nii.gz"],
     "Evaluate": [
         "evaluation/summary.md",
         "evaluation/sub-09_T1w_comparison.png",
@@ -55,7 +51,7 @@ MADE = {  # by each section, among others
         "noisy/summary.md",
     ],
     "Compare methods": ["cyclegan/evaluation/summary.md", "zssr/summary.md"],
-    "2x2x1": ["in_plane/shipped/one_desc-sr.nii.gz", "in_plane/super_resolved/one_desc-sr.nii.gz"],
+    "2x2x1": ["in_plane/super_resolved/one_desc-sr.nii.gz"],
     "Several GPUs": ["two_gpus/model.pt"],
     "Export": ["model.ts", "model.onnx"],
     "Watch a training": ["tracked/mlruns.db", "tracked/model.pt"],
