@@ -174,8 +174,9 @@ def accept(stack: Sequence[str]) -> None:
 
 
 def accept_options(stack: Sequence[str], options: dict) -> None:
-    """Check the names of options as the first step of a run does."""
-    config = read_configs(*(f"{name}.yaml" for name in stack), **options).config
+    """Check the names of options as the first step of a run does, which has the diagnostics behind a training."""
+    behind = [REPOSITORY / execution.DIAGNOSTICS] if stack[0] == "train" else []
+    config = read_configs(*(f"{name}.yaml" for name in stack), *behind, **options).config
     known = set().union(*(composition.option_names(content(name)) for name in stack))
     composition.check_options({key: value for key, value in config.items() if key != "_meta_"}, known)
 

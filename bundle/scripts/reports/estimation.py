@@ -13,6 +13,7 @@ from torch import Tensor
 from scripts.data.scans import Scan, common_spacing, load_scans, match_spacing
 from scripts.physics.degradation import EMPIRICAL, Degradation
 from scripts.physics.estimation import estimate_degradation
+from scripts.physics.spectral_fit import ESTIMATOR
 from scripts.reports.figures import axis_name, save_transfers
 from scripts.utils.atomic import write_text_atomically
 
@@ -24,6 +25,7 @@ GROUPS = {"image": "low-resolution target", "reals": "high-resolution source"}
 SPACING_TOLERANCE = 0.1  # relative deviation within which two spacings count as the same, as in training
 SHARPER = 1.15  # amplitude above which the target has more detail than the source
 POOR_FIT = 2.0  # dB; the groups of one contrast stay below about 1.2
+VOXEL_AVERAGE = 2 / np.pi  # of the amplitude at the Nyquist frequency
 FEW = 3  # subjects of a group, below which the uncertainty is little more than a guess
 
 
@@ -82,7 +84,17 @@ def remarks_on(degradation: Degradation, axes: Sequence[str]) -> list[str]:
                 "The target was sharpened, or the source is softer than its spacing says. Run `inspecting` on both."
             )
         if transfer.family == EMPIRICAL:
-            remarks.append(f"Along the {name} axis no family of a scanner fits, and the measured curve is used.")
+            remarks.append(
+                f"Along the {name} axis no family of a scanner fits, and the measured curve is used. It begins like a "
+                f"parabola: what falls steeply below {ESTIMATOR.flat_share:g} of the band counts as gain."
+            )
+    hidden = {name: one.detectable for name, one in zip(axes, degradation.transfers, strict=True) if one.detectable < 1}
+    if hidden:
+        limits = ", ".join(f"{amplitude:.2f} along the {name} axis" for name, amplitude in hidden.items())
+        remarks.append(
+            f"A further smooth blur would not show where it leaves more than {limits}, as a share of the amplitude at "
+            f"the edge of the band. Subjects differ as much. Averaging over a voxel leaves {VOXEL_AVERAGE:.2f}."
+        )
     if degradation.misfit > POOR_FIT:
         remarks.append(
             f"The groups' spectra differ by {degradation.misfit:.1f} dB from any degradation of this kind. The groups "
