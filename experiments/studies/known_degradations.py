@@ -154,7 +154,7 @@ def groups_of_scanners(folders: Mapping[str, Path]) -> list[dict[str, Any]]:
 
 def table(rows: Sequence[Mapping]) -> str:
     """A line for each acquisition: the count of each found family, and the range of PSNR over the scans."""
-    header = ("true degradation of the target", "families found along the axes", "a further blur hides above")
+    header = ("true degradation of the target", "families found along the axes", "a further blur may hide above")
     header += ("truncation (dB)", "estimate (dB)")
     lines = [f"| {' | '.join(header)} |", "| --- | --- | --- | --- | --- |"]
     for title in ACQUISITIONS:

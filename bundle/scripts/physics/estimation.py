@@ -222,11 +222,14 @@ def transfer_from_curve(edges: np.ndarray, curve: np.ndarray, std: np.ndarray, f
 
 
 def _detectable(edges: np.ndarray, std: np.ndarray, one: Filter) -> float:
-    """The amplitude at 1 that the strongest hidden blur leaves, which departs as subjects differ."""
+    """The amplitude at 1 that the strongest hidden blur leaves.
+
+    Its measured curve departs from the family as subjects differ. These may have made that curve too high as well.
+    """
     curve = log_amplitude(one, edges)
     deviations = np.linspace(0, ESTIMATOR.largest_deviation, 41)
-    hidden = [d for d in deviations if _misfit(edges, curve - d * std, std, one) <= ESTIMATOR.largest_misfit]
-    return round(math.exp(-max(hidden) * std[-1]), 3)
+    counted = max(d for d in deviations if _misfit(edges, curve - d * std, std, one) <= ESTIMATOR.largest_misfit)
+    return round(math.exp(-(counted + ESTIMATOR.largest_deviation) * std[-1]), 3)
 
 
 def _simplest(edges: np.ndarray, curve: np.ndarray, std: np.ndarray, family: Filter) -> Filter:

@@ -26,6 +26,8 @@ SPACING_TOLERANCE = 0.1  # relative deviation within which two spacings count as
 SHARPER = 1.15  # amplitude above which the target has more detail than the source
 POOR_FIT = 2.0  # dB; the groups of one contrast stay below about 1.2
 VOXEL_AVERAGE = 2 / np.pi  # of the amplitude at the Nyquist frequency
+CANNOT_TELL = f"""No estimate from power can tell these: a shift or a distortion, aliasing, and what a transfer loses
+steeply below {ESTIMATOR.flat_share:g} of the band, as in an exponential decay. The latter counts as gain."""
 FEW = 3  # subjects of a group, below which the uncertainty is little more than a guess
 
 
@@ -84,15 +86,12 @@ def remarks_on(degradation: Degradation, axes: Sequence[str]) -> list[str]:
                 "The target was sharpened, or the source is softer than its spacing says. Run `inspecting` on both."
             )
         if transfer.family == EMPIRICAL:
-            remarks.append(
-                f"Along the {name} axis no family of a scanner fits, and the measured curve is used. It begins like a "
-                f"parabola: what falls steeply below {ESTIMATOR.flat_share:g} of the band counts as gain."
-            )
+            remarks.append(f"Along the {name} axis no family of a scanner fits, and the measured curve is used.")
     hidden = {name: one.detectable for name, one in zip(axes, degradation.transfers, strict=True) if one.detectable < 1}
     if hidden:
         limits = ", ".join(f"{amplitude:.2f} along the {name} axis" for name, amplitude in hidden.items())
         remarks.append(
-            f"A further smooth blur would not show where it leaves more than {limits}, as a share of the amplitude at "
+            f"A further smooth blur may be hidden where it leaves more than {limits}, as a share of the amplitude at "
             f"the edge of the band. Subjects differ as much. Averaging over a voxel leaves {VOXEL_AVERAGE:.2f}."
         )
     if degradation.misfit > POOR_FIT:
@@ -124,5 +123,5 @@ def _report(found: Degradation, axes: Sequence[str]) -> str:
         + (", before the filter" if found.filtered_noise and found.noise_std else "")
         + f". Corners of k-space: {'empty' if found.elliptical else 'acquired'}."
         + f" Gain of the target: {found.gain:.2f} ± {found.gain * found.gain_std:.2f}, subjects included."
-        + f" Residual: {found.misfit:.1f} dB.\n\nRemarks\n\n{notes}\n"
+        + f" Residual: {found.misfit:.1f} dB.\n\nRemarks\n\n{notes}\n\n{CANNOT_TELL}\n"
     )
