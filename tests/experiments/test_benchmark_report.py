@@ -314,10 +314,11 @@ def test_every_figure_is_drawn_where_its_numbers_are(tmp_path):
 
 def test_the_papers_figures_are_complete():
     printed = [(name, line) for name, layout in tables.PAPERS.items() for line in layout["lines"] if "psnr" in line]
-    assert len(printed) == 5 + 5 + 20 + 7
+    assert len(printed) == 5 + 5 + 12 + 20 + 7
     for name, line in printed:
-        assert 0.89 < line["ssim"][0] < 0.95, (name, line)
-        assert 31 < line["psnr"][0] < 36.1, (name, line)
+        brats = name.endswith("brats")
+        assert 0.89 < line["ssim"][0] < (0.97 if brats else 0.95), (name, line)
+        assert (26 if brats else 31) < line["psnr"][0] < (37 if brats else 36.1), (name, line)
 
 
 def test_equal_results_give_equal_figures(tmp_path):
