@@ -61,7 +61,7 @@ def tricubic(folder: Path) -> str:
     ]
     if min(ours) >= best:
         sentences.append("If their Tricubic is centred like this, zero-filling alone equals or beats their best row.")
-    sentences.append("The papers do not say which Tricubic they took, and the data differ. So this proves nothing.")
+    sentences.append("The papers do not say which Tricubic they took, and the data differ. So this is no proof.")
     table = markdown(["scale factor", "subjects", *titles], lines)
     return "\n\n".join([" ".join(sentences), table])
 

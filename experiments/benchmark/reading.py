@@ -46,19 +46,20 @@ def answers(results: Results, ours: str) -> list[str]:
     above_inverse = {subject: corrected[subject] - inverse[subject] for subject in corrected if subject in inverse}
     seeds = len(contrastive_by_seed(results))
     return [
-        f"**Do the papers' losses beat zero-filling?** {_answer(first)}{_corrected(first, above_base)}",
+        f"**Do the papers' losses beat zero-filling?** {_answer(first, 'contrastive minus zero-filling')}{_corrected(first, above_base)}",
         "**Does unpaired learning help beyond a linear inverse of the estimated degradation?** "
-        f"{_answer(second)}{_corrected(second, above_inverse)}",
-        f"**Does the contrastive loss help?** {_answer(third)} That is {seeds} of {FEWEST_SEEDS} seeds.",
+        f"{_answer(second, 'contrastive minus that inverse')}{_corrected(second, above_inverse)}",
+        f"**Does the contrastive loss help?** {_answer(third, 'with it minus without')} That is {seeds} of {FEWEST_SEEDS} seeds.",
         f"**What does ours gain?** {ours}",
         f"**What remains unknown?** {missing(results).partition(':')[0]}, see below. One scanner does not speak for "
-        "others, nor this small budget for the papers' own.",
+        "others. Only the papers' own experiment, below, can settle what their budget gives.",
     ]
 
 
-def _answer(one: Decision) -> str:
-    found = "" if one.mean is None else f": {one.mean:+.2f} dB, {one.above} of {one.subjects} subjects above"
-    return f"{VERDICTS[one.verdict]}{found}."
+def _answer(one: Decision, difference: str) -> str:
+    if one.mean is None:
+        return f"{VERDICTS[one.verdict]}."
+    return f"{VERDICTS[one.verdict]}: {difference} is {one.mean:+.2f} dB, {one.above} of {one.subjects} subjects above."
 
 
 def _corrected(one: Decision, change: dict[str, float]) -> str:

@@ -20,7 +20,9 @@ from scripts.utils import composition
 
 from experiments.benchmark import execution, runner, stacks
 from experiments.benchmark.matrix import Row, read_matrix
+from experiments.benchmark.papers import OWN_EXPERIMENT
 from experiments.bundle import read_configs
+from experiments.speed.common import PAPERS_TRAIN
 
 MATRICES = sorted((REPOSITORY / "experiments" / "benchmark" / "matrices").glob("*.yaml"))
 CONFIGS = "bundle/configs"
@@ -196,6 +198,12 @@ def test_the_bundle_accepts_every_command_of_the_matrices_of_the_project(path):
     for stack, options in {str((stack, list(options))): (stack, options) for stack, options in commands}.values():
         accept(stack)
         accept_options(stack, options)
+
+
+def test_the_bundle_accepts_the_papers_own_experiment():
+    files = names([stacks.TRUNK, *PAPERS_TRAIN])
+    accept(files)
+    accept_options(files, OWN_EXPERIMENT)
 
 
 def every_stack() -> list[list[str]]:
