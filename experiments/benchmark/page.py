@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import mean, stdev
@@ -31,6 +32,7 @@ UNSEEN = {  # evaluations of the shipped weights, and their data, which no train
     RESULTS / "unseen_in_plane": "ds002748, 1 mm in plane",
 }
 WIDTH = 120  # characters of a line
+ABREAST = 4  # pictures in a row
 ON_PAGE = ("gains", "degradation", "discriminators", "gradients")  # the figures of docs/results.md
 TABLES = (("contrastive_1", ""), ("udean_2", "own_maximum"))  # and its tables: of a paper, on a scale
 DECISIONS = f"""The decisions were fixed before the run. They compare PSNR in deep tissue on {SUBJECTS} test subjects,
@@ -237,10 +239,13 @@ def _figure(name: str, place: str = "") -> str:
 
 
 def _error_maps(folder: Path, place: str = "") -> list[str]:
-    """The pictures of the median test subject."""
-    pictures = sorted((folder / "figures").glob("errors_*.png"))
-    title = ["The median test subject, with error maps:"] if pictures else []
-    return title + [f"![{path.stem}]({place}figures/{path.name})" for path in pictures]
+    """The pictures of the median test subject, ``ABREAST`` in a row."""
+    paths = sorted((folder / "figures").glob("errors_*.png"))
+    title = ["The median test subject, with error maps:"] if paths else []
+    for row in (paths[start : start + ABREAST] for start in range(0, len(paths), ABREAST)):
+        names = [re.sub(r"^errors_|_\d+x\d+x\d.*|_seed\d+$", "", path.stem).replace("_", " ") for path in row]
+        title.append(tables.markdown(names, [[f"![{path.stem}]({place}figures/{path.name})" for path in row]]))
+    return title
 
 
 def _provenance(results: Results) -> str:

@@ -45,11 +45,13 @@ def answers(results: Results, ours: str) -> list[str]:
     above_base = results.gains(names.get("contrastive", []), "psnr_corrected_deep")
     above_inverse = {subject: corrected[subject] - inverse[subject] for subject in corrected if subject in inverse}
     seeds = len(contrastive_by_seed(results))
+    beats = _answer(first, "contrastive minus zero-filling") + _corrected(first, above_base)
+    helps = _answer(second, "contrastive minus that inverse") + _corrected(second, above_inverse)
+    loss = _answer(third, "with it minus without")
     return [
-        f"**Do the papers' losses beat zero-filling?** {_answer(first, 'contrastive minus zero-filling')}{_corrected(first, above_base)}",
-        "**Does unpaired learning help beyond a linear inverse of the estimated degradation?** "
-        f"{_answer(second, 'contrastive minus that inverse')}{_corrected(second, above_inverse)}",
-        f"**Does the contrastive loss help?** {_answer(third, 'with it minus without')} That is {seeds} of {FEWEST_SEEDS} seeds.",
+        f"**Do the papers' losses beat zero-filling?** {beats}",
+        f"**Does unpaired learning help beyond a linear inverse of the estimated degradation?** {helps}",
+        f"**Does the contrastive loss help?** {loss} That is {seeds} of {FEWEST_SEEDS} seeds.",
         f"**What does ours gain?** {ours}",
         f"**What remains unknown?** {missing(results).partition(':')[0]}, see below. One scanner does not speak for "
         "others. Only the papers' own experiment, below, can settle what their budget gives.",
