@@ -241,7 +241,7 @@ def _figure(name: str, place: str = "") -> str:
 def _error_maps(folder: Path, place: str = "") -> list[str]:
     """The pictures of the median test subject, ``ABREAST`` in a row."""
     paths = sorted((folder / "figures").glob("errors_*.png"))
-    title = ["The median test subject, with error maps:"] if paths else []
+    title = ["The median test subject, with error maps, each on its own colour scale:"] if paths else []
     for row in (paths[start : start + ABREAST] for start in range(0, len(paths), ABREAST)):
         names = [re.sub(r"^errors_|_\d+x\d+x\d.*|_seed\d+$", "", path.stem).replace("_", " ") for path in row]
         title.append(tables.markdown(names, [[f"![{path.stem}]({place}figures/{path.name})" for path in row]]))

@@ -165,20 +165,23 @@ def table(rows: Sequence[Mapping]) -> str:
         counts += f"; empty corners {corners} of {len(own)}" if corners else ""
         hidden = [row["detectable"] for row in own if row["detectable"] < 1]
         spread = [f"{min(hidden):.2f}" if hidden else "-"]
-        spread += [
-            f"{min(values):.1f} to {max(values):.1f}"
-            for values in ([row[name] for row in own] for name in ("truncation", "estimate"))
-        ]
+        for values in ([row[name] for row in own] for name in ("truncation", "estimate")):
+            spread.append(f"{min(values):.1f}" + (f" to {max(values):.1f}" if len(values) > 1 else ""))
         lines.append(f"| {title} | {counts} | {' | '.join(spread)} |")
     return "\n".join(lines) + "\n"
+
+
+def tables_of_scanners(rows: Sequence[Mapping]) -> str:
+    """A table for each pair of groups."""
+    parts = [(pair, [row for row in rows if (row["source"], row["target"]) == pair]) for pair in OTHERS]
+    return "\n".join(f"Source group {pair[0]}, target group {pair[1]}:\n\n{table(part)}" for pair, part in parts)
 
 
 def main(*arguments: str) -> None:
     folders = {path.name: path for path in map(Path, arguments) if path.name in GROUPS}
     if len(folders) == len(GROUPS):
         name, rows = "scanners", groups_of_scanners(folders)
-        parts = [(pair, [row for row in rows if (row["source"], row["target"]) == pair]) for pair in OTHERS]
-        text = "\n".join(f"Source group {pair[0]}, target group {pair[1]}:\n\n{table(part)}" for pair, part in parts)
+        text = tables_of_scanners(rows)
     else:
         dataset, name = Path(arguments[0]), "".join(arguments[1:]) or "T1w"
         rows = single_scans(dataset, name)

@@ -26,8 +26,9 @@ SPACING_TOLERANCE = 0.1  # relative deviation within which two spacings count as
 SHARPER = 1.15  # amplitude above which the target has more detail than the source
 POOR_FIT = 2.0  # dB; the groups of one contrast stay below about 1.2
 VOXEL_AVERAGE = 2 / np.pi  # of the amplitude at the Nyquist frequency
-CANNOT_TELL = f"""No estimate from power can tell these: a shift or a distortion, aliasing, and what a transfer loses
-steeply below {ESTIMATOR.flat_share:g} of the band, as in an exponential decay. The latter counts as gain."""
+CANNOT_TELL = f"""No estimate from power can tell these: a shift or a distortion, aliasing, a difference between two
+scanners, and what a transfer loses steeply below {ESTIMATOR.flat_share:g} of the band, as in an exponential decay. The
+latter counts as gain. The stated errors cover differences between subjects alone."""
 FEW = 3  # subjects of a group, below which the uncertainty is little more than a guess
 
 
