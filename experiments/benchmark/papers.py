@@ -63,7 +63,7 @@ def tricubic(folder: Path) -> str:
         sentences.append("If their Tricubic is centred like this, zero-filling alone equals or beats their best row.")
     sentences.append("The papers do not say which Tricubic they took, and the data differ. So this is no proof.")
     table = markdown(["scale factor", "subjects", *titles], lines)
-    return "\n\n".join([" ".join(sentences), table])
+    return "\n\n".join([" ".join(sentences[:3]), " ".join(sentences[3:]), table])
 
 
 def _cell(gain: dict[str, float]) -> str:
