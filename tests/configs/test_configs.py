@@ -36,6 +36,7 @@ OTHER_NETWORKS = [
     "networks/paper_network.yaml",
     "networks/slab_network.yaml",
     "networks/without_skip.yaml",
+    "networks/kernel_degradation.yaml",
     "methods/spectral.yaml",
     "methods/kspace_pairs.yaml",
     "methods/supervised_oracle.yaml",
