@@ -13,7 +13,7 @@ $(VENV)/.complete: pyproject.toml constraints.txt
 	touch $@
 
 demo: $(VENV)/.complete  ## restore the real scan of example/ from two acquisitions: tables, pictures and pages in demo/
-	@echo "Restoring a real scan from voxels of 2 mm, and from slices of 4 mm. This takes about a minute."
+	@echo "Restoring a real scan from voxels of 2 mm, and from slices of 4 mm. This takes about a minute. Log: $(DEMO)/*/log.txt"
 	@$(MAKE) --no-print-directory --jobs 2 demo-2x2x2 demo-slices
 	@for name in 2x2x2 slices; do echo; echo "from $$name:"; sed -n '/^| [^-]/p' $(DEMO)/$$name/summary.md | cut -d '|' -f 2-6; done
 	@echo; echo "pictures: $(DEMO)/2x2x2/sub-03_T1w_comparison.png  $(DEMO)/slices/sub-03_T1w_comparison.png"

@@ -38,6 +38,10 @@ and needs {tables.FEWEST_SEEDS} seeds of one sign. Holm's method adjusts 2 and 3
 of {tables.TELLING:g} dB."""
 SOURCES = """PSNR (dB) in deep tissue above zero-filling by training scans, on the same test scans. Each cell holds the
 mean over seeds, with their range in brackets. The last column holds the mean of the other columns minus the first."""
+SHIPPED = """No training and no choice has seen these subjects. Each scan is acquired in each way by simulation. The
+shipped weights restore it without data consistency. A cell has the mean gain above the best interpolation, its
+standard deviation and how many scans gain. [acquisitions.md](acquisitions.md#what-it-gains) has every method
+beside."""
 METHOD = f"""## How to read the tables
 
 - All scores are means over the test subjects ± their standard deviation. With several seeds, a subject's score is its
@@ -147,9 +151,7 @@ def results_page() -> str:
         "\n".join(f"- {line}" for line in _headlines(results)),
         "## The shipped weights on subjects never seen",
         gains_table(),
-        "No training and no choice has seen these subjects. Each scan is acquired in each way by simulation. The\n"
-        "shipped weights restore it without data consistency. A cell has the mean gain, its deviation and how many\n"
-        "scans gain. [acquisitions.md](acquisitions.md#what-it-gains) has every method beside.",
+        _prose(SHIPPED),
         f"## {matrix.content['title']}",
         f"{_prose(DECISIONS)}\n\n{decisions_table(results)}",
         *(_table(shown[key]) for key in TABLES),
@@ -179,10 +181,10 @@ def _headlines(results: Results) -> list[str]:
         if sets:
             most = max(sets, key=lambda one: len(one.values["psnr"]))
             values = most.values["psnr"]
-            spread = f"{min(values):+.2f} to {max(values):+.2f} dB, {len(values)} subjects never seen"
-            ours.append(f"{mean(values):.2f} dB PSNR over {REFERENCES[most.reference]} at {acquisition} ({spread})")
-    gained = f"The shipped weights gain {'; '.join(ours)}."
-    return [fill(line, WIDTH - 2, subsequent_indent="  ") for line in answers(results, gained)]
+            spread = f"{len(values)} subjects never seen, {min(values):+.2f} to {max(values):+.2f} dB"
+            over = f"{mean(values):.2f} dB PSNR over {REFERENCES[most.reference]}"
+            ours.append(f"At {acquisition} the shipped weights gain {over} ({spread}).")
+    return [fill(line, WIDTH - 2, subsequent_indent="  ") for line in answers(results, " ".join(ours))]
 
 
 def _table(table: Table) -> str:

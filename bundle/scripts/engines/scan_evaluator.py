@@ -183,8 +183,9 @@ def report_outcomes(outcomes: Sequence[Outcome], output_dir: PathLike, pages: Sc
     if failed:
         reasons = "\n".join(f"- {_remark(outcome)}" for outcome in failed)
         count = sum(outcome.result != "left out" for outcome in outcomes)
+        rest = f"the others are in {output_dir}" if len(failed) < count else "none was restored"
         raise RuntimeError(
-            f"{len(failed)} of {count} scans failed; the others are in {output_dir}.\n{reasons}\n"
+            f"{len(failed)} of {count} scans failed; {rest}.\n{reasons}\n"
             "Correct or remove them and run the same command again: only what is missing is made."
         )
 
