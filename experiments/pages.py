@@ -43,7 +43,12 @@ SETTINGS = {
 }
 SCORES = RESULTS / "acquisitions" / "test.csv"  # of the shipped weights on test subjects
 METRICS = {"psnr": ("PSNR (dB)", ".2f"), "psnr_deep": ("in deep tissue (dB)", ".2f"), "ssim": ("SSIM", ".4f")}
-REFERENCES = {"zero_filling": "zero-filling", "tricubic": "tricubic", "windowed_sinc": "windowed sinc"}
+REFERENCES = {
+    "zero_filling": "zero-filling",
+    "tricubic": "tricubic",
+    "windowed_sinc": "windowed sinc",
+    "linear_inverse": "linear inverse",
+}
 METADATA = CONFIGS / "metadata.json"
 BLOCK = re.compile(r"(<!-- begin (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -58,12 +63,12 @@ def shipped_training() -> str:
 
 
 class Gains(NamedTuple):
-    """What the network alone gains over the best interpolation on the scans of an acquisition.
+    """What the network alone gains over the best linear method on the scans of an acquisition.
 
     Args:
         scans: title of their set.
         acquisition: title.
-        reference: the interpolation with the highest mean PSNR.
+        reference: the linear method with the highest mean PSNR.
         values: gain of each scan, by metric.
     """
 

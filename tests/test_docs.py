@@ -137,14 +137,14 @@ def test_the_gains_of_the_shipped_weights_are_a_table(tmp_path):
     for scan, gain in (("a", 1.0), ("b", -0.5)):
         case = f"heads,2x2x2,{scan}"
         rows += [f"{case},zero_filling,30,28,0.9", f"{case},tricubic,9,9,0", f"{case},windowed_sinc,8,8,0"]
-        rows += [f"{case},pred,{30 + gain},{28 + 2 * gain},{0.9 + gain / 100}"]
-    rows += [f"more,slices,c,{name},28,28,0.9" for name in ("zero_filling", "windowed_sinc")]
-    rows += ["more,slices,c,tricubic,30,28,0.9", "more,slices,c,pred,31,29,0.91"]
+        rows += [f"{case},linear_inverse,30,28,0.9", f"{case},pred,{30 + gain},{28 + 2 * gain},{0.9 + gain / 100}"]
+    rows += [f"more,slices,c,{name},28,28,0.9" for name in ("zero_filling", "windowed_sinc", "tricubic")]
+    rows += ["more,slices,c,linear_inverse,30,28,0.9", "more,slices,c,pred,31,29,0.91"]
     (tmp_path / "test.csv").write_text("\n".join(rows))
     assert pages.gains_table(tmp_path / "test.csv").splitlines()[2:] == [
         "| heads | 2x2x2 | zero-filling | 2 | +0.25 ± 1.06 (1 of 2) | +0.50 ± 2.12 (1 of 2) "
         "| +0.0025 ± 0.0106 (1 of 2) |",
-        "| more | slices | tricubic | 1 | +1.00 (1 of 1) | +1.00 (1 of 1) | +0.0100 (1 of 1) |",
+        "| more | slices | linear inverse | 1 | +1.00 (1 of 1) | +1.00 (1 of 1) | +0.0100 (1 of 1) |",
     ]
 
 

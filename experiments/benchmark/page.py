@@ -39,7 +39,7 @@ of {tables.TELLING:g} dB."""
 SOURCES = """PSNR (dB) in deep tissue above zero-filling by training scans, on the same test scans. Each cell holds the
 mean over seeds, with their range in brackets. The last column holds the mean of the other columns minus the first."""
 SHIPPED = """No training and no choice has seen these subjects. Each scan is acquired in each way by simulation. The
-shipped weights restore it without data consistency. A cell has the mean gain above the best interpolation, its
+shipped weights restore it without data consistency. A cell has the mean gain above the best linear method, its
 standard deviation and how many scans gain. [acquisitions.md](acquisitions.md#what-it-gains) has every method
 beside."""
 METHOD = f"""## How to read the tables

@@ -42,7 +42,15 @@ OUTPUT = ROOT / "outputs" / "acquisitions"
 TRUNK = "bundle/configs/evaluate.yaml"
 SHOWN = ("psnr", "psnr_deep", "ssim")
 COLUMNS = ("set", "acquisition", "reference", "scan", "method", *SHOWN, "ssim_deep", "seconds", "seconds_float32")
-METHODS = ("zero_filling", "tricubic", "windowed_sinc", "pred", "automatic", "consistent")  # in their order
+METHODS = (
+    "zero_filling",
+    "tricubic",
+    "windowed_sinc",
+    "linear_inverse",
+    "pred",
+    "automatic",
+    "consistent",
+)  # in their order
 FLOAT32 = {"amp_dtype": "$None", "methods": {"pred": "super-resolution"}}  # as without units for bfloat16
 
 

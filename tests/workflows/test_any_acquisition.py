@@ -288,12 +288,21 @@ def test_an_interpolated_matrix_is_truncated_first(tmp_path):
     ids=["2x2x2", "slices", "1.5"],
 )
 def test_an_evaluation_simulates_any_acquisition(phantom_dataset, tmp_path, acquisition):
-    """The untrained network is the interpolation: zero-filling, or cubic along the slices."""
+    """The untrained network is the linear inverse, without slices zero-filling."""
     folder = phantom_dataset() / "validation"
     run(folder, tmp_path / "out", trunk="evaluate.yaml", acquisition=acquisition, pictures=False)
     lines = (tmp_path / "out" / "subjects.csv").read_text(encoding="utf-8").splitlines()
     rows = {row["method"]: row for row in csv.DictReader(lines)}
-    assert set(rows) == {"tricubic", "windowed_sinc", "zero_filling", "consistent", "automatic", "pred"}
+    assert set(rows) == {
+        "tricubic",
+        "windowed_sinc",
+        "zero_filling",
+        "linear_inverse",
+        "consistent",
+        "automatic",
+        "pred",
+    }
+    assert float(rows["pred"]["psnr"]) == pytest.approx(float(rows["linear_inverse"]["psnr"]), abs=1e-3)
     if "slices" not in acquisition[1]:
         assert float(rows["pred"]["psnr"]) == pytest.approx(float(rows["zero_filling"]["psnr"]), abs=1e-3)
         assert float(rows["pred"]["psnr"]) > float(rows["tricubic"]["psnr"]) - 3
@@ -315,7 +324,7 @@ def test_whole_factors_are_those_of_a_training_on_either_grid(phantom_dataset, t
     for method in ("zero_filling", "tricubic"):
         assert ours[method]["psnr"] == pytest.approx(theirs[method]["psnr"], abs=1e-3)
     assert ours["pred"]["psnr"] == pytest.approx(ours["zero_filling"]["psnr"], abs=1e-3)
-    assert set(ours) - set(theirs) == {"windowed_sinc"}
+    assert set(ours) - set(theirs) == {"windowed_sinc", "linear_inverse"}
     assert f"- scale factor: {list(scale_factor)}" in (tmp_path / "output" / "summary.md").read_text(encoding="utf-8")
 
 

@@ -94,11 +94,7 @@ class SeparableAcquisition:
     @cached_property
     def interpolations(self) -> tuple[Tensor, ...]:
         """The interpolation of each axis, ``(N, M)``, float64. Along slices it also undoes part of their blur."""
-        found = [interpolation_matrix(*axis) for axis in self._axes]
-        return tuple(
-            _sharpened(made, matrix) if isinstance(one, SliceSelection) else made
-            for one, made, matrix in zip(self.encodings, found, self.matrices, strict=True)
-        )
+        return tuple(_start(axis, matrix) for axis, matrix in zip(self._axes, self.matrices, strict=True))
 
     def acquire(self, x: Tensor) -> Tensor:
         """Acquire a volume: ``(..., H, W, D)`` to ``(..., *scan_shape)``."""
@@ -189,12 +185,15 @@ def _inverse(matrix: Tensor, regularisation: float) -> Tensor:
     return matrix.T @ (vectors * weights @ vectors.T)
 
 
-def _sharpened(interpolation: Tensor, matrix: Tensor) -> Tensor:
-    """Interpolation and one linear step towards agreement with the scan, as one matrix, ``(N, M)``.
+def _start(axis: tuple, matrix: Tensor) -> Tensor:
+    """Interpolation, and for slices one linear step towards agreement with the scan, as one matrix, ``(N, M)``.
 
-    A constant stays constant, and a ramp stays a ramp, as both already agree with the scan.
+    Where the scan is straight it stays so, because what goes on straight beyond the ends agrees with it.
     """
-    missed = torch.eye(len(matrix), dtype=matrix.dtype) - matrix @ interpolation
+    interpolation = interpolation_matrix(*axis)
+    if not isinstance(axis[0], SliceSelection):
+        return interpolation
+    missed = torch.eye(len(matrix), dtype=matrix.dtype) - matrix @ interpolation_matrix(*axis, linear=True)
     return interpolation + _inverse(matrix, START_REGULARISATION) @ missed
 
 

@@ -23,7 +23,8 @@ class Acquire(InvertibleTransform):
 
     :class:`scripts.transforms.KSpaceTruncate` acquires less of k-space along all axes. This transform also acquires
     slices, and spacings that do not divide the field of view. Voxel 0 of the scan lies on a voxel of the volume, and
-    the affine is exact. The inverse interpolates to the grid of the volume: zero-filling, and Keys' cubic along slices.
+    the affine is exact. The inverse interpolates to the grid of the volume, see
+    :meth:`scripts.physics.separable.SeparableAcquisition.interpolate`.
 
     Args:
         encodings: of the three axes, see :mod:`scripts.physics.encoding`; None leaves an axis as it is.
