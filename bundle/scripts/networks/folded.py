@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -10,9 +11,10 @@ from torch import Tensor, nn
 
 from scripts.physics.description import acquisition_vector
 from scripts.physics.encoding import FrequencyEncoding
+from scripts.utils.threads import in_turn
 
-from .slabs import channels_last, channels_to_volume, per_pass, volume_to_channels
-from .streaming import FeatureModulation, streamed
+from .slabs import channels_to_volume, per_pass, threads_for, volume_to_channels
+from .streaming import FeatureModulation, frames_of, streamed
 from .ts_rcan import Residual
 from .volumetric import OUTPUT_SCALE, conv3x3x3, initialize_branches
 
@@ -115,27 +117,30 @@ class FoldedNet(nn.Module):
         initialize_branches(self, first=self.encoder[0], last=self.decoder[-1], zero_last=True, seed=seed)
         nn.init.zeros_(self.modulation[-1].weight)
 
-    def forward(self, x: Tensor, acquisition: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, acquisition: Tensor | None = None, tissue: Tensor | None = None) -> Tensor:
         """Interpolated volume ``(B, 1, H, W, D)`` of any sizes to the restored volume of the same shape.
 
         Args:
             x: bright tissue at about 1.
             acquisition: ``(B, K)``, what the acquisitions are; None for what ``scale_factor`` says.
+            tissue: which blocks of 4 x 4 x 4 voxels to restore, ``(B, 1, H / 4, W / 4, D / 4)``, rounded up. In each
+                pair of slices of the first axis, the rectangle around them comes out as without ``tissue``. Elsewhere
+                the result is ``x``, and nothing is computed that no rectangle depends on. None to restore all.
 
         Raises:
-            ValueError: when the input is not a volume of one channel, or ``acquisition`` is not ``(B, K)``.
+            ValueError: when the input is not a volume of one channel, ``acquisition`` is not ``(B, K)``, or ``tissue``
+                has another shape.
         """
         if x.ndim != 5 or x.shape[1] != 1:
             raise ValueError(f"FoldedNet expects volumes of shape (B, 1, H, W, D), got {list(x.shape)}.")
         told = self._told(acquisition, x.shape[0])
-        folded = fold(to_even(x))
+        shape = [(x.shape[axis] + 1) // 2 for axis in (2, 3, 4)]
+        rectangles = [[0, shape[1], 0, shape[2]]] * shape[0] if tissue is None else rectangles_around(tissue, shape)
         voxels = per_pass(x, self.voxels_per_pass, cached=131_072, launched=4_194_304)
-        step = max(1, voxels // (folded.shape[3] * folded.shape[4]))
-        if folded.shape[2] > step:
-            residual = self._in_parts(folded, told, step)
-        else:
-            residual = self.decoder(self.encoder(folded, told=told), told=told)
-        return x + self._residual(residual, x)
+        step = max(1, voxels // (shape[1] * shape[2]))
+        if tissue is not None or shape[0] > step:
+            return self._in_parts(x, told, rectangles, step)
+        return x + self._residual(self.decoder(self.encoder(fold(to_even(x)), told=told), told=told), x)
 
     def encode(self, x: Tensor, acquisition: Tensor | None = None) -> Tensor:
         """Crop ``(B, 1, H, W, D)`` to features ``(B, num_features * ceil(D / 2), ceil(H / 2), ceil(W / 2))``.
@@ -191,21 +196,50 @@ class FoldedNet(nn.Module):
         """What the network adds to ``x``, from the phases of the last layer."""
         return self.output_scale * unfold(phases)[:, :, : x.shape[2], : x.shape[3], : x.shape[4]]
 
-    def _in_parts(self, folded: Tensor, told: list[Tensor], step: int) -> Tensor:
-        """The phases of the last layer. The first axis passes ``step`` slices at a time, see :mod:`.streaming`."""
-        size = folded.shape[2]
-        parts: list[Tensor] = []
+    def _in_parts(self, x: Tensor, told: list[Tensor], rectangles: list[list[int]], step: int) -> Tensor:
+        """The restored volume. Its first axis passes ``step`` blocks at a time, see :mod:`.streaming`."""
+        restored = x.clone()
+        starts = [start for start in range(0, len(rectangles) + self.folded_reach, step)]
+        if not torch.jit.is_scripting():
+            in_turn(partial(self._part, x, restored, told, rectangles, step), starts, threads_for(x))
+            return restored
         before: list[Tensor] = []
-        start = 0
-        end = max(step, self.folded_reach + 1)  # so that every layer can return a slice of the first part
-        while start < size:
+        for start in starts:
             after: list[Tensor] = []
-            last = end >= size
-            values = told[:]  # the layers take them out of the list
-            features = self.encoder(channels_last(folded[:, :, start:end]), before, after, last, values)
-            parts.append(self.decoder(features, before, after, last, values))
-            start, end, before = end, end + step, after
-        return torch.cat(parts, dim=2)
+            self._part(x, restored, told, rectangles, step, start, before, after)
+            before = after
+        return restored
+
+    def _part(
+        self,
+        x: Tensor,
+        restored: Tensor,
+        told: list[Tensor],
+        rectangles: list[list[int]],
+        step: int,
+        start: int,
+        before: list[Tensor],
+        after: list[Tensor],
+    ) -> None:
+        """Pass the blocks from ``start`` on, and add to ``restored`` the residual of the slices that come out."""
+        plane = [(x.shape[3] + 1) // 2, (x.shape[4] + 1) // 2]
+        frames = frames_of(rectangles, plane, self.folded_reach, start, start + step)
+        slices, first = len(rectangles), 2 * min(start, len(rectangles) - 1)
+        left, right, top, bottom = frames[0][0], plane[1] - frames[0][1], frames[0][2], plane[0] - frames[0][3]
+        part = x[:, :, first : 2 * (start + step), 2 * top : 2 * bottom, 2 * left : 2 * right]
+        entering = fold(to_even(part))[:, :, : max(0, slices - start)]  # none enters behind the last slice
+        values = told[:]  # the layers take them out of the list
+        features = self.encoder(entering, before, after, frames, values)
+        phases = self.decoder(features, before, after, frames, values)
+        residual = self.output_scale * unfold(phases)
+        left, top = 2 * frames[0][0], 2 * frames[0][2]
+        done = max(0, start - self.folded_reach)  # slices that earlier parts restored
+        for i, rectangle in enumerate(rectangles[done : done + phases.shape[2]]):
+            a, b = 2 * rectangle[0], min(2 * rectangle[1], x.shape[3])
+            c, d = 2 * rectangle[2], min(2 * rectangle[3], x.shape[4])
+            if a < b:
+                wanted = restored[:, :, 2 * (done + i) : 2 * (done + i) + 2, a:b, c:d]
+                wanted += residual[:, :, 2 * i : 2 * i + wanted.shape[2], a - top : b - top, c - left : d - left]
 
 
 def to_even(x: Tensor) -> Tensor:
@@ -216,3 +250,31 @@ def to_even(x: Tensor) -> Tensor:
         torch.Size([1, 1, 4, 4, 6])
     """
     return F.pad(x, [0, x.shape[4] % 2, 0, x.shape[3] % 2, 0, x.shape[2] % 2], mode="replicate")
+
+
+def rectangles_around(tissue: Tensor, shape: list[int]) -> list[list[int]]:
+    """The rectangle around the tissue in every slice of blocks of 2 x 2 x 2 voxels, see :func:`.streaming.frames_of`.
+
+    Args:
+        tissue: blocks of 4 x 4 x 4 voxels, ``(B, 1, h, w, d)``. Volumes of a batch share their rectangles.
+        shape: number of blocks of 2 x 2 x 2 voxels along each axis.
+
+    Raises:
+        ValueError: when the blocks do not cover that shape.
+
+    Example:
+        >>> rectangles_around(torch.tensor([0, 1, 0]).reshape(1, 1, 1, 3, 1), [2, 6, 1])
+        [[2, 4, 0, 1], [2, 4, 0, 1]]
+    """
+    if list(tissue.shape[2:]) != [(size + 1) // 2 for size in shape]:
+        raise ValueError(f"tissue must have a block per 4 x 4 x 4 voxels of the volume, got {list(tissue.shape)}.")
+    marked = (tissue > 0).flatten(0, 1).any(0)
+    rectangles: list[list[int]] = []
+    for index in range(shape[0]):
+        places = marked[index // 2].nonzero()
+        rectangle = [shape[1], 0, shape[2], 0]
+        if len(places) > 0:
+            low, high = 2 * places.amin(0), 2 * places.amax(0) + 2
+            rectangle = [int(low[0]), min(int(high[0]), shape[1]), int(low[1]), min(int(high[1]), shape[2])]
+        rectangles.append(rectangle)
+    return rectangles
