@@ -15,7 +15,7 @@ $(VENV)/.complete: pyproject.toml constraints.txt
 demo: $(VENV)/.complete  ## train briefly on a generated cohort, super-resolve an unseen subject, table and picture in demo/
 	$(BUNDLE) run training --config_file "['bundle/configs/train.yaml','bundle/configs/recipes/fine_tuning.yaml']" \
 	  --batch_size 4 --max_iterations 60 --iterations_per_epoch 30 --train::warmup_iterations 10 --output_dir $(DEMO)/training
-	$(BUNDLE) run evaluating --config_file "['bundle/configs/evaluate.yaml','bundle/configs/networks/fixed_factor.yaml']" \
+	$(BUNDLE) run evaluating --config_file bundle/configs/evaluate.yaml \
 	  --dataset_dir $(DEMO)/training/datalist.json --ckpt_path $(DEMO)/training/model.pt --output_dir $(DEMO)/evaluation
 	@echo "table: $(DEMO)/evaluation/summary.md, pictures: $(DEMO)/evaluation/*_comparison.png"
 

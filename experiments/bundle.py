@@ -15,7 +15,7 @@ __all__ = ["BUNDLE", "CONFIGS", "FIXED_FACTOR", "degraded", "read_configs", "tra
 
 BUNDLE = ROOT / "bundle"
 CONFIGS = BUNDLE / "configs"
-FIXED_FACTOR = "networks/fixed_factor.yaml"  # behind inference.yaml or evaluate.yaml, for the networks of one factor
+FIXED_FACTOR = "networks/fixed_factor.yaml"  # in inference and evaluation, for what takes an LR scan on its own grid
 
 
 def read_configs(*files: str | Path, **overrides: Any) -> ConfigParser:
@@ -32,26 +32,28 @@ def read_configs(*files: str | Path, **overrides: Any) -> ConfigParser:
 
 
 def trained_network(*overlays: str, **overrides: Any) -> nn.Module:
-    """A network of one factor, by default with its shipped weights; see :func:`read_configs`."""
-    parser = read_configs("inference.yaml", FIXED_FACTOR, *overlays, **overrides)
+    """The network of inference with its weights; see :func:`read_configs`."""
+    parser = read_configs("inference.yaml", *overlays, **overrides)
     network = parser.get_parsed_content("network")
     network.load_state_dict(torch.load(parser.get_parsed_content("ckpt_path"), weights_only=True))
     return network.eval()
 
 
 def degraded(scan: Path, **acquisition: Any) -> dict[str, Any]:
-    """A scan that evaluate.yaml degrades, on the CPU.
+    """A scan that evaluate.yaml degrades by 2x2x2, on the CPU.
 
     Args:
         scan: a high-resolution scan.
         acquisition: how to degrade it, such as ``hamming=True``.
 
     Returns:
-        the low-resolution ``image``, (1, H, W, D), on the network's intensity scale. ``label`` is the scan on the same
-        scale, with its mask of deep tissue as a second channel.
+        the low-resolution scan ``acquired``, and ``image``, its interpolation to the output grid, ``(1, H, W, D)`` on
+        the network's intensity scale. ``label`` is the scan on the same scale, with its mask of deep tissue as a second
+        channel.
     """
     options = {f"acquisition::{name}": value for name, value in acquisition.items()}
-    parser = read_configs("evaluate.yaml", FIXED_FACTOR, device="cpu", **options)
+    parser = read_configs("evaluate.yaml", device="cpu", **options)
     item = parser.get_parsed_content("preprocessing")({"image": str(scan), "label": str(scan)})
     label = item["label"].as_tensor() / float(item["image"].meta["intensity_scale"])
-    return {"image": item["image"], "label": torch.cat([label, item["deep"].as_tensor().float()])}
+    label = torch.cat([label, item["deep"].as_tensor().float()])
+    return {"acquired": item["acquired"], "image": item["image"], "label": label}

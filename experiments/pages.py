@@ -3,7 +3,7 @@
 Usage: python -m experiments.pages
 
 A page quotes a result between ``<!-- begin NAME/FILE -->`` and ``<!-- end -->``: the text of
-``experiments/results/NAME/FILE``. ``subjects.csv`` becomes a sentence with the gain over zero-filling, and
+``experiments/results/NAME/FILE``. ``acquisitions/test.csv`` becomes a table of the gains of the shipped weights, and
 ``training.json`` a list.
 ``configs/SHIPPED`` is a table of the trainings of the shipped weights.
 """
@@ -13,8 +13,10 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from statistics import mean, stdev
+from typing import NamedTuple
 
 from experiments import RESULTS, ROOT
 from experiments.benchmark.stacks import SHIPPED, TRUNK
@@ -30,23 +32,18 @@ PAGES = (
     "docs/speed.md",
 )
 SETTINGS = {
-    "scale_factor": "scale factor",
-    "architecture::slab_size": "slices of a slab",
     "architecture::num_features": "features",
     "architecture::num_groups": "groups",
     "architecture::num_blocks": "blocks of a group",
-    "architecture::skip": "skip by interpolation",
     "crop_size": "crop (output voxels)",
-    "patch_size": "patch (LR voxels)",
     "batch_size": "batch",
-    "slab_axes": "slab axes",
     "max_iterations": "iterations",
     "learning_rate": "learning rate",
-    "discriminator_learning_rate": "of the discriminators",
     "seed": "seed",
 }
-DATA = {"unseen": "ds000011", "unseen_in_plane": "ds002748"}  # behind an evaluation
-SHIPPED_SCORES = RESULTS / "real_scans" / "subjects.csv"
+SCORES = RESULTS / "acquisitions" / "test.csv"  # of the shipped weights on test subjects
+METRICS = {"psnr": ("PSNR (dB)", ".2f"), "psnr_deep": ("in deep tissue (dB)", ".2f"), "ssim": ("SSIM", ".4f")}
+REFERENCES = {"zero_filling": "zero-filling", "tricubic": "tricubic"}
 METADATA = CONFIGS / "metadata.json"
 BLOCK = re.compile(r"(<!-- begin (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -56,39 +53,50 @@ def shipped_training() -> str:
     parsers = [read_configs(TRUNK, *stack) for stack in SHIPPED]
     rows = [["", *(f"`{stack[-1]}`" for stack in SHIPPED)], ["---"] * (1 + len(SHIPPED))]
     rows.append(["objective", *(parser["objective_def::_target_"].rpartition(".")[2] for parser in parsers)])
-    for parser in parsers:
-        parser["discriminator_learning_rate"] = parser["train::d_optimizer"] and parser["discriminator_learning_rate"]
     rows += [[title, *(str(parser[key]) for parser in parsers)] for key, title in SETTINGS.items()]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def read_scores(path: Path, metric: str) -> dict[str, dict[str, float]]:
-    """A metric of an evaluation by method and subject."""
-    scores: dict[str, dict[str, float]] = {}
-    with open(path, newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            scores.setdefault(row["method"], {})[row["subject"]] = float(row[metric])
-    return scores
-
-
-def gain(path: Path) -> str:
-    """What the network gains over zero-filling in deep tissue, mean and standard deviation, in a sentence.
+class Gains(NamedTuple):
+    """What the network alone gains over the reference on the scans of an acquisition.
 
     Args:
-        path: ``subjects.csv`` of an evaluation of the shipped weights, beside its ``summary.md``.
+        scans: title of their set.
+        acquisition: title.
+        reference: the method above which a gain counts.
+        values: gain of each scan, by metric.
     """
-    scores = read_scores(path, "psnr_deep")
-    base = scores["zero_filling"]
-    factor = re.search(r"scale factor: \[(.*?)\]", path.with_name("summary.md").read_text(encoding="utf-8"))[1]
-    words = []
-    for method in ("automatic", "pred"):  # with data consistency as in inference, and the network alone
-        gains = [scores[method][subject] - base[subject] for subject in base]
-        words.append(f"{mean(gains):+.2f} ± {stdev(gains):.2f} dB")
-        words.append(f"{sum(gain > 0 for gain in gains)} of {len(gains)}")
-    return (
-        f"{factor.replace(', ', 'x')} on {DATA[path.parent.name]} (n = {len(base)}): {words[0]} with data consistency "
-        f"({words[1]} subjects above zero-filling), {words[2]} without ({words[3]})."
-    )
+
+    scans: str
+    acquisition: str
+    reference: str
+    values: dict[str, list[float]]
+
+
+def read_gains(path: Path = SCORES) -> Iterator[Gains]:
+    """The gains in each acquisition, in the order of the file of ``experiments.studies.acquisitions``."""
+    cases: dict[tuple[str, str, str], dict[str, dict[str, dict[str, str]]]] = {}
+    with open(path, newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            case = cases.setdefault((row["set"], row["acquisition"], row["reference"]), {})
+            case.setdefault(row["scan"], {})[row["method"]] = row
+    for case, scans in cases.items():
+        pairs = [(methods["pred"], methods[case[2]]) for methods in scans.values()]
+        yield Gains(*case, {key: [float(sr[key]) - float(base[key]) for sr, base in pairs] for key in METRICS})
+
+
+def gains_table(path: Path = SCORES) -> str:
+    """The gains in each acquisition: mean, standard deviation, and how many scans gain."""
+    rows = [["scans", "acquisition", "above", "n", *(title for title, _ in METRICS.values())]]
+    rows.append(["---"] * len(rows[0]))
+    for one in read_gains(path):
+        cells = []
+        for key, (_, form) in METRICS.items():
+            values = one.values[key]
+            spread = f" ± {stdev(values):{form}}" if len(values) > 1 else ""
+            cells.append(f"{mean(values):+{form}}{spread} ({sum(value > 0 for value in values)} of {len(values)})")
+        rows.append([one.scans, one.acquisition, REFERENCES[one.reference], str(len(values)), *cells])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def quote(name: str) -> str:
@@ -96,8 +104,8 @@ def quote(name: str) -> str:
     if name == "configs/SHIPPED":
         return shipped_training()
     path = RESULTS / name
-    if path.suffix == ".csv":
-        return gain(path)
+    if path == SCORES:
+        return gains_table()
     text = path.read_text(encoding="utf-8")
     if path.suffix != ".json":
         return text.strip()
@@ -113,12 +121,12 @@ def refreshed(page: str) -> str:
 
 
 def refreshed_metadata(metadata: str) -> str:
-    """The bundle's metadata with the shipped weights' figures, mean over the test subjects, as ``eval_metrics``."""
+    """The bundle's metadata with the shipped weights' mean gains over the test scans as ``eval_metrics``."""
     content = json.loads(metadata)
     content["eval_metrics"] = {
-        f"{metric}_{method}": round(mean(read_scores(SHIPPED_SCORES, metric)[method].values()), 4)
-        for metric in ("psnr_deep", "ssim_deep", "psnr", "ssim")
-        for method in ("pred", "consistent", "zero_filling", "tricubic")
+        re.sub(r"\W+", "_", f"{metric} gain {one.scans} {one.acquisition}"): round(mean(one.values[metric]), 4)
+        for one in read_gains()
+        for metric in ("psnr", "ssim")
     }
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 

@@ -19,13 +19,13 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from monai.data import MetaTensor
 from monai.transforms import Orientation
-from monai.utils import convert_to_dst_type, convert_to_tensor
+from monai.utils import convert_to_tensor
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
 from experiments import RESULTS
-from experiments.bundle import BUNDLE, FIXED_FACTOR, read_configs, trained_network
+from experiments.bundle import BUNDLE, read_configs, trained_network
 
 __all__ = ["LARGEST", "save_small"]
 
@@ -33,7 +33,7 @@ LARGEST = 300_000  # bytes
 WIDTHS = range(1200, 200, -100)  # pixels, tried in this order
 COLOURS = 128
 
-PICTURE = RESULTS / "real_scans" / "comparison.png"
+PICTURE = RESULTS / "acquisitions" / "comparison.png"
 MODEL_CARD = BUNDLE / "docs" / "comparison.png"  # the bundle is distributed alone, so it has a copy
 AXIAL = 0.62  # height of the plane, from the lowest to the highest end of the head
 DETAIL = 40  # mm, side of the enlarged square
@@ -55,12 +55,11 @@ def save_small(source: Path, target: Path) -> None:
 
 def restored(scan: Path) -> dict[str, Tensor]:
     """The scan degraded and restored as ``evaluate.yaml`` does it, by the shipped weights."""
-    parser = read_configs("evaluate.yaml", FIXED_FACTOR, device="cpu")
+    parser = read_configs("evaluate.yaml", device="cpu")
     item = parser.get_parsed_content("preprocessing")({"image": str(scan), "label": str(scan)})
     with torch.no_grad():
         network = trained_network(device="cpu")
-        pred = parser.get_parsed_content("inferer")(item["image"][None].as_tensor(), network)[0]
-    item["pred"] = convert_to_dst_type(pred, item["image"])[0]
+        item["pred"] = parser.get_parsed_content("inferer")(item["image"][None], network)[0]
     return parser.get_parsed_content("postprocessing")(item)
 
 
@@ -70,7 +69,7 @@ def axial_planes(item: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
     The low-resolution scan is shown voxel by voxel, each as a block on the grid of the high-resolution scan.
     """
     label = item["label"]
-    image = item["image"].as_tensor()
+    image = item["acquired_scan"].as_tensor()
     for dim in range(1, image.ndim):
         image = image.repeat_interleave(label.shape[dim] // image.shape[dim], dim=dim)
     volumes = {

@@ -24,7 +24,6 @@ for profile, count in ("representative", 40), ("thorough", 1000):
     settings.register_profile(
         profile, max_examples=count, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck)
     )
-settings.load_profile("representative")
 set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "hypothesis")  # not into the working directory
 
 REPOSITORY = Path(__file__).parents[1]
@@ -33,6 +32,13 @@ CONFIGS = BUNDLE / "configs"
 SHARED = REPOSITORY.parent / "shared"  # real scans, where they are at hand
 HIGH_RES_SHAPE = (24, 72, 68)  # axes R, A, S: room for a slab of 5 x 32 x 32 low-resolution voxels
 
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Workers of xdist load this file after the option, which stays in force."""
+    if config.getoption("hypothesis_profile", None) is None:
+        settings.load_profile("representative")
+
+
 TINY_NETWORK = {"num_features": 16, "reduction": 4, "num_groups": 1, "num_blocks": 1}
 
 # the smallest training that train.yaml describes, on the phantoms' groups
@@ -40,7 +46,7 @@ TINY_TRAINING = {
     "device": "$torch.device('cpu')",
     "amp_dtype": None,
     "batch_size": 2,
-    "slab_axes": [2],
+    "last_axes": [2],
     "groups": None,
     "init_weights": None,
     "architecture::num_features": 16,

@@ -127,17 +127,19 @@ def test_the_readme_fits_on_a_page():
     assert len(read("README.md").splitlines()) <= LONGEST_README
 
 
-def test_the_gain_over_zero_filling_is_a_sentence(tmp_path):
-    folder = tmp_path / "unseen"
-    folder.mkdir()
-    scores = {"zero_filling": (30.0, 20.0), "automatic": (31.0, 20.0), "pred": (30.5, 20.5), "tricubic": (29.0, 19.0)}
-    rows = [f"sub-{n},{method},{values[n]}" for method, values in scores.items() for n in range(2)]
-    (folder / "subjects.csv").write_text("\n".join(["subject,method,psnr_deep", *rows]))
-    (folder / "summary.md").write_text("- scale factor: [2, 2, 2]\n")
-    assert pages.gain(folder / "subjects.csv") == (
-        "2x2x2 on ds000011 (n = 2): +0.50 ± 0.71 dB with data consistency (1 of 2 subjects above zero-filling), "
-        "+0.50 ± 0.00 dB without (2 of 2)."
-    )
+def test_the_gains_of_the_shipped_weights_are_a_table(tmp_path):
+    rows = ["set,acquisition,reference,scan,method,psnr,psnr_deep,ssim"]
+    for scan, gain in (("a", 1.0), ("b", -0.5)):
+        case = f"heads,2x2x2,zero_filling,{scan}"
+        rows += [f"{case},zero_filling,30,28,0.9", f"{case},tricubic,9,9,0"]
+        rows += [f"{case},pred,{30 + gain},{28 + 2 * gain},{0.9 + gain / 100}"]
+    rows += ["more,slices,tricubic,c,tricubic,30,28,0.9", "more,slices,tricubic,c,pred,31,29,0.91"]
+    (tmp_path / "test.csv").write_text("\n".join(rows))
+    assert pages.gains_table(tmp_path / "test.csv").splitlines()[2:] == [
+        "| heads | 2x2x2 | zero-filling | 2 | +0.25 ± 1.06 (1 of 2) | +0.50 ± 2.12 (1 of 2) "
+        "| +0.0025 ± 0.0106 (1 of 2) |",
+        "| more | slices | tricubic | 1 | +1.00 (1 of 1) | +1.00 (1 of 1) | +0.0100 (1 of 1) |",
+    ]
 
 
 ACQUISITIONS = read("docs/acquisitions.md")

@@ -17,7 +17,7 @@ from typing import Any
 from scripts.handlers.checkpoints import saved_checkpoints
 from scripts.utils.atomic import write_atomically, write_text_atomically
 
-from experiments.benchmark.matrix import CONFIGS, MODEL, ROOT, Row, Stage
+from experiments.benchmark.matrix import CONFIGS, ROOT, Row, Stage
 from experiments.benchmark.provenance import code_version, machine, save_config
 from experiments.benchmark.stacks import ESTIMATION, TRUNK
 from experiments.record import read_scalars
@@ -138,12 +138,13 @@ def _evaluate(row: Row, folder: Path, datalist: str, lock: int) -> bool:
 
 def evaluation_options(row: Row, folder: Path, data: str, output: Path) -> dict[str, Any]:
     """The options that evaluate the last network of a row's folder."""
+    stages = row.stages()
     return {
         "dataset_dir": data,
         "output_dir": str(output),
         "pictures": False,
         "scale_factor": list(row.scale_factor),
-        **({"ckpt_path": str(folder / MODEL)} if row.stages() else {}),
+        **({"ckpt_path": str(folder / stages[-1].weights)} if stages else {}),
         **({"degradation": str(folder / ESTIMATE)} if row.needs_estimate else {}),
         **row.evaluation,
     }

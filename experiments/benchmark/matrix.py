@@ -19,6 +19,7 @@ from experiments.benchmark.stacks import (
     EVALUATION,
     EVALUATIONS,
     MISALIGNED,
+    OWN_NETWORK,
     OWN_PAIRS,
     SLABS,
     TRAININGS,
@@ -28,10 +29,9 @@ from experiments.benchmark.stacks import (
 )
 from experiments.bundle import FIXED_FACTOR, read_configs
 
-__all__ = ["CONFIGS", "MODEL", "OURS", "ROOT", "Matrix", "Row", "Stage", "read_matrix"]
+__all__ = ["CONFIGS", "OURS", "ROOT", "Matrix", "Row", "Stage", "read_matrix"]
 
 CONFIGS = "bundle/configs"
-MODEL = "model.pt"
 EVERY = "every"
 OURS = "ours"  # the backbone of train.yaml
 ASSIGNMENTS = ("unpaired", "misaligned")
@@ -89,7 +89,7 @@ class Row:
     def stages(self) -> list[Stage]:
         """The trainings of the system in their order; none for a system without training."""
         stacks = TRAININGS.get(self.system, ())
-        others = [SLABS, *self._backbone] if self._backbone else []
+        others = self._backbone(SLABS)
         others += [MISALIGNED] if self.assignment == "misaligned" and self.system not in OWN_PAIRS else []
         return [
             Stage(number, _stack(TRUNK, *stack, *others), share)
@@ -98,11 +98,10 @@ class Row:
 
     def evaluating(self) -> list[str]:
         """The config files of its evaluation."""
-        return _stack(EVALUATION, FIXED_FACTOR, *EVALUATIONS.get(self.system, ()), *self._backbone)
+        return _stack(EVALUATION, *EVALUATIONS.get(self.system, ()), *self._backbone(FIXED_FACTOR))
 
-    @property
-    def _backbone(self) -> list[str]:
-        return [] if self.network == OURS else [*BACKBONES[self.network]]
+    def _backbone(self, base: str) -> list[str]:
+        return [] if self.network == OURS else [base, *BACKBONES[self.network]]
 
 
 @dataclass(frozen=True)
@@ -175,7 +174,8 @@ def read_matrix(path: str | Path, dataset_dir: str | Path | None = None) -> Matr
 def _expand(path: Path, block: Mapping[str, Any], content: Mapping[str, Any]) -> list[Row]:
     """The rows of a block."""
     _check_keys(path, block, {*DIMENSIONS, *OPTIONS})
-    values = {name: _values(name, block[name]) for name in DIMENSIONS if name in block}
+    left_out = TUNINGS if block.get("network", OURS) == OURS else OWN_NETWORK
+    values = {name: _values(name, block[name], left_out) for name in DIMENSIONS if name in block}
     options: dict[str, Any] = {name: {**content.get(name, {}), **block.get(name, {})} for name in OPTIONS}
     rows = [
         Row(**dict(zip(values, combination, strict=True)), **options)
@@ -186,10 +186,10 @@ def _expand(path: Path, block: Mapping[str, Any], content: Mapping[str, Any]) ->
     return rows
 
 
-def _values(name: str, value: Any) -> list[Any]:
-    """A list of values from one or several. A scale factor is a list itself; "every" means all trained systems."""
+def _values(name: str, value: Any, left_out: Sequence[str]) -> list[Any]:
+    """A list of values. A scale factor is a list itself; "every" means every trained system but those left out."""
     if value == EVERY:
-        return [system for system in TRAININGS if system not in TUNINGS]
+        return [system for system in TRAININGS if system not in left_out]
     if name == "scale_factor":
         return [tuple(one) for one in (value if isinstance(value[0], list) else [value])]
     return value if isinstance(value, list) else [value]
@@ -207,6 +207,8 @@ def _check_row(path: Path, row: Row, content: Mapping[str, Any]) -> None:
         raise ValueError(f"{path}: systems must be among {systems}, got {row.system}. Correct it.")
     if row.network not in networks:
         raise ValueError(f"{path}: networks must be among {networks}, got {row.network}. Correct it.")
+    if row.network != OURS and row.system in OWN_NETWORK:
+        raise ValueError(f"{path}: {row.system} has a network of its own, got {row.network}. Leave network out.")
     if row.assignment == "misaligned" and row.system in UNPAIRED:
         raise ValueError(f"{path}: {row.system} expects unpaired groups, got misaligned ones. Correct assignment.")
     if row.assignment not in ASSIGNMENTS or not 0 < row.hr_fraction <= 1 or len(row.scale_factor) != 3:
@@ -227,7 +229,7 @@ def _shares(stacks: Sequence[Sequence[str]]) -> list[float]:
 
 
 def _stack(trunk: str, *overlays: str) -> list[str]:
-    """The files in the order that the bundle requires."""
-    # networks/fixed_factor.yaml is the base of baselines and other networks
-    ordered = sorted(overlays, key=lambda name: (name != FIXED_FACTOR, KINDS.index(name.partition("/")[0])))
-    return [f"{CONFIGS}/{name}" for name in (trunk, *ordered)]
+    """The files in the order that the bundle requires, each once. A baseline stands behind the base that it needs."""
+    base = KINDS.index("baselines") - 0.5
+    places = {name: KINDS.index(name.partition("/")[0]) if name != FIXED_FACTOR else base for name in overlays}
+    return [f"{CONFIGS}/{name}" for name in (trunk, *sorted(places, key=places.__getitem__))]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from experiments.bundle import FIXED_FACTOR
+
 __all__ = [
     "BACKBONES",
     "CONTRASTIVE",
@@ -10,7 +12,9 @@ __all__ = [
     "EVALUATION",
     "EVALUATIONS",
     "MISALIGNED",
+    "OWN_NETWORK",
     "OWN_PAIRS",
+    "PAIRS",
     "SHIPPED",
     "SLABS",
     "TRAININGS",
@@ -27,12 +31,15 @@ CONTRASTIVE = "contrastive"  # train.yaml alone
 
 # The files behind train.yaml, a tuple per stage.
 SPECTRAL = "methods/spectral.yaml"
+ANY_ACQUISITION = "methods/any_acquisition.yaml"
 PAIRS = (SPECTRAL, "methods/kspace_pairs.yaml")
 TRAININGS: dict[str, tuple[tuple[str, ...], ...]] = {
     CONTRASTIVE: ((),),
+    "any_acquisition": ((ANY_ACQUISITION,),),
     "blind_sr": (("methods/blind_sr.yaml",),),
     "cyclegan": (("methods/cyclegan.yaml",),),
     "dasr": (("methods/dasr_degradation.yaml",), ("methods/dasr.yaml",)),
+    "distillation": ((ANY_ACQUISITION,), (ANY_ACQUISITION, "methods/distillation.yaml")),
     "kspace_pairs": (PAIRS,),
     "patch_contrastive": (("methods/patch_contrastive.yaml",),),
     "pooled": ((SPECTRAL, "data/pooled.yaml"),),
@@ -50,24 +57,25 @@ TRAININGS: dict[str, tuple[tuple[str, ...], ...]] = {
     "without_contrastive": (("methods/without_contrastive.yaml",),),
     "fine_tuning": (("recipes/fine_tuning.yaml",),),
 }
-TUNINGS = ("fine_tuning",)  # from the shipped weights, so that they take no other backbone
+TUNINGS = ("fine_tuning",)  # from the shipped weights
+OWN_NETWORK = (*TUNINGS, "any_acquisition", "distillation")  # these take no other backbone
 # These make their own pairs, so that they take no data/misaligned.yaml.
 OWN_PAIRS = ("supervised_misaligned", "supervised_oracle", "supervised_registered", "supervised_shift")
 UNPAIRED = ("pooled",)  # without misaligned groups
 
 # The files behind evaluate.yaml, for the systems that need any.
 EVALUATIONS: dict[str, tuple[str, ...]] = {
-    "linear_inverse_estimated": ("baselines/linear_inverse_estimated.yaml",),
-    "linear_inverse_true": ("baselines/linear_inverse_true.yaml",),
-    "tricubic": ("baselines/tricubic.yaml",),
-    "tricubic_centred": ("baselines/tricubic_centred.yaml",),
-    "zero_filling": ("baselines/zero_filling.yaml",),
-    "zssr": ("baselines/zssr.yaml",),
+    "linear_inverse_estimated": (FIXED_FACTOR, "baselines/linear_inverse_estimated.yaml"),
+    "linear_inverse_true": (FIXED_FACTOR, "baselines/linear_inverse_true.yaml"),
+    "tricubic": (FIXED_FACTOR, "baselines/tricubic.yaml"),
+    "tricubic_centred": (FIXED_FACTOR, "baselines/tricubic_centred.yaml"),
+    "zero_filling": (FIXED_FACTOR, "baselines/zero_filling.yaml"),
+    "zssr": (FIXED_FACTOR, "baselines/zssr.yaml"),
     "pseudo_sr": ("methods/pseudo_sr.yaml",),
 }
 ESTIMATING = ("linear_inverse_estimated",)  # they need the degradation of `run estimating`
 
-# The files behind a trunk for another backbone, in training and in evaluation. A training on slabs needs one more.
+# The files behind a trunk for another backbone. They stand behind SLABS in training, behind FIXED_FACTOR in evaluation.
 SLABS = "networks/slabs.yaml"
 BACKBONES: dict[str, tuple[str, ...]] = {
     "paper_network": ("networks/paper_network.yaml",),
@@ -75,13 +83,5 @@ BACKBONES: dict[str, tuple[str, ...]] = {
     "without_skip": ("networks/slab_network.yaml", "networks/without_skip.yaml"),
 }
 
-# The files behind train.yaml for each training of the shipped weights. The second starts from the first, the others
-# start from the second.
-FIRST = (*PAIRS, "recipes/shipped_weights.yaml")
-SECOND = (*FIRST, "recipes/shipped_weights_continued.yaml")
-SHIPPED: tuple[tuple[str, ...], ...] = (
-    FIRST,
-    SECOND,
-    (*SECOND, "recipes/shipped_weights_grown.yaml"),
-    (*SECOND, "recipes/shipped_weights_all_scans.yaml"),
-)
+# The files behind train.yaml for each training of the shipped weights.
+SHIPPED: tuple[tuple[str, ...], ...] = ((ANY_ACQUISITION, "recipes/shipped_weights.yaml"),)

@@ -15,7 +15,6 @@ import torch
 from monai.inferers import SlidingWindowInferer
 from scripts.inferers import SlabInferer
 from scripts.metrics import masked_psnr
-from scripts.physics.kspace import zero_fill
 from torch import Tensor, nn
 
 from experiments.bundle import degraded, trained_network
@@ -47,20 +46,24 @@ CHOICES = {
 
 
 def predict(image: Tensor, network: nn.Module, choice: Choice) -> Tensor:
-    """SR volume ``(1, sH, sW, sD)`` of an LR one."""
+    """The restored volume of an interpolated one, ``(1, H, W, D)``."""
     tiles = SlidingWindowInferer(choice.roi_size, overlap=choice.overlap, mode="gaussian", padding_mode="replicate")
     inferer = SlabInferer(tiles, THREE[: choice.orientations], choice.amp_dtype)
     with torch.inference_mode():
-        return inferer(image[None].to(DEVICE), network)[0].cpu()
+        return inferer(image[None].to(DEVICE), network)[0].cpu().as_tensor()
 
 
 def main(scan: Path) -> None:
     item, network = degraded(scan), trained_network()
-    image, label = item["image"].as_tensor(), item["label"]
+    image, label = item["image"], item["label"]
     functions = {title: lambda choice=choice: predict(image, network, choice) for title, choice in CHOICES.items()}
-    record = {"machine": machine(), "scan": scan.name.split(".")[0], "low-resolution size": list(image.shape[1:])}
+    record = {
+        "machine": machine(),
+        "scan": scan.name.split(".")[0],
+        "low-resolution size": list(item["acquired"].shape[1:]),
+    }
     quality = {title: float(masked_psnr(function(), label)) for title, function in functions.items()}
-    zero_filling = float(masked_psnr(zero_fill(image, label.shape[1:], (1, 2, 3)), label))
+    zero_filling = float(masked_psnr(image.as_tensor(), label))
     times = interleaved(functions, REPEATS, warm=False)
     record["choices"] = {
         title: {"seconds": spread(times[title]), "psnr_deep": quality[title], "gain": quality[title] - zero_filling}

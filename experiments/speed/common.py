@@ -16,12 +16,15 @@ from typing import Any
 import torch
 
 from experiments import RESULTS as ALL_RESULTS
+from experiments.benchmark.stacks import SLABS
+from experiments.bundle import FIXED_FACTOR
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")  # as in the configs
 ON_GPU = DEVICE.type == "cuda"
 RESULTS = ALL_RESULTS / ("speed_gpu" if ON_GPU else "speed")
 MATRIX = 8192 if ON_GPU else 2048  # rows and columns, enough to occupy the device
-PAPERS, SHIPPED = ("networks/paper_network.yaml",), ()  # the overlays of a network
+SHIPPED: tuple[str, ...] = ()  # the overlays of a network
+PAPERS_TRAIN, PAPERS_INFER = ((grid, "networks/paper_network.yaml") for grid in (SLABS, FIXED_FACTOR))
 
 
 def machine() -> dict[str, Any]:

@@ -23,7 +23,7 @@ import torch.distributed as dist
 from torch.utils.flop_counter import FlopCounterMode
 
 from experiments import ROOT
-from experiments.speed.common import PAPERS, SHIPPED, in_child, machine, save, table
+from experiments.speed.common import PAPERS_TRAIN, SHIPPED, in_child, machine, save, table
 from experiments.speed.training import WARM_UP, Stopwatch, prepare, write_dataset
 
 BATCH, PROCESSES = 8, 2
@@ -102,7 +102,7 @@ def main(iterations: int = 3) -> None:
     record: dict[str, Any] = {"machine": machine(), "assumed": ASSUMED}
     with tempfile.TemporaryDirectory() as folder:
         dataset, output = write_dataset(Path(folder) / "data"), Path(folder) / "output"
-        networks = {"the papers' network": PAPERS, "the shipped network": SHIPPED}
+        networks = {"the papers' network": PAPERS_TRAIN, "the shipped network": SHIPPED}
         record["counted"] = {title: in_child(count, dataset, files, output) for title, files in networks.items()}
         record["two processes"] = {
             "one process": processes(dataset, output / "1", iterations, 1),

@@ -23,6 +23,7 @@ EDGES = (64, 128, 256, 512)
 EXTRAPOLATED = 512
 TURNED = {"orientations": [[0, 1, 2], [1, 2, 0], [2, 0, 1]]}
 CONSISTENT = {"data_consistency": "soft"}  # auto would switch it off, because a synthetic scan is no head
+UNLIMITED = {"largest": (2 * EDGES[-1]) ** 3}  # voxels of the output grid
 TILED = {"inferer::inferer::roi_size": [32, 32, 32]}
 
 
@@ -76,7 +77,9 @@ def main(largest: int = 256) -> None:
                 scan = Path(folder) / "scans" / f"scan{seed}.nii.gz"
                 # in a child, because the measured process inherits the peak memory of this one
                 in_child(partial(write_scan, scan, (edge,) * 3, seed=seed))
-            run = in_child(super_resolve, Path(folder) / "scans", Path(folder) / "output", {**CONSISTENT, **overrides})
+            run = in_child(
+                super_resolve, Path(folder) / "scans", Path(folder) / "output", {**CONSISTENT, **UNLIMITED, **overrides}
+            )
         run["output (GiB)"] = round(count * (2 * edge) ** 3 * 4 / 2**30, 3)
         run["voxels"] = count * edge**3
         record["runs"][title] = run

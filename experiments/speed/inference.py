@@ -17,7 +17,17 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from experiments.speed.common import ON_GPU, PAPERS, SHIPPED, in_child, machine, matmul_rates, memory, save, table
+from experiments.speed.common import (
+    ON_GPU,
+    PAPERS_INFER,
+    SHIPPED,
+    in_child,
+    machine,
+    matmul_rates,
+    memory,
+    save,
+    table,
+)
 from experiments.speed.workflows import super_resolve, write_scan
 
 HCP = (128, 160, 160)
@@ -44,7 +54,7 @@ SLABS: Ways = {
     "ours, a slab every three slices": {"network_def::slab_step": 3},
 }
 FLOAT16: Ways = {"ours, in float16": {"amp_dtype": "float16"}} if ON_GPU else {}  # processors compute it slowly
-CASES = {"shipped": (SHIPPED, {**VOLUMETRIC, **FLOAT16}), "papers": (PAPERS, {**SLABS, **FLOAT16})}
+CASES = {"shipped": (SHIPPED, {**VOLUMETRIC, **FLOAT16}), "papers": (PAPERS_INFER, {**SLABS, **FLOAT16})}
 
 
 def agreement(output: Path, reference: Path) -> float:

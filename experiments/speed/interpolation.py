@@ -9,7 +9,7 @@ voxel l on HR voxel 2l, except the one that its title marks. Scores are those of
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -57,8 +57,8 @@ def by_scipy(image: Tensor) -> Tensor:
     return torch.from_numpy(made)[None]
 
 
-def methods(image: Tensor) -> dict[str, Callable[[], Tensor]]:
-    size, network = [2 * n for n in image.shape[1:]], trained_network()
+def methods(item: Mapping[str, Tensor]) -> dict[str, Callable[[], Tensor]]:
+    image, size, network = item["acquired"].as_tensor(), item["image"].shape[1:], trained_network()
     ours = {
         "super-resolution": "whole volume",
         "super-resolution, three orientations": "whole volume, three orientations",
@@ -70,7 +70,10 @@ def methods(image: Tensor) -> dict[str, Callable[[], Tensor]]:
         f"ITK, windowed sinc (Hamming, radius {RADIUS})": lambda: by_itk(image, windowed_sinc),
         "this bundle, tricubic": lambda: interpolate_cubic(image, 2, SPATIAL),
         "this bundle, zero-filling": lambda: zero_fill(image, size, SPATIAL),
-        **{title: lambda choice=choice: predict(image, network, CHOICES[choice]) for title, choice in ours.items()},
+        **{
+            title: lambda choice=choice: predict(item["image"], network, CHOICES[choice])
+            for title, choice in ours.items()
+        },
     }
 
 
@@ -82,9 +85,9 @@ def main(scan: Path, repeats: int = 3) -> None:
     record: dict[str, Any] = {"machine": machine(), "scan": scan.name.split(".")[0]}
     itk.MultiThreaderBase.SetGlobalMaximumNumberOfThreads(torch.get_num_threads())
     item = degraded(scan)
-    image, label = item["image"].as_tensor(), item["label"]
+    label = item["label"]
     made: dict[str, Tensor] = {}
-    functions = {title: partial(_keep, made, title, function) for title, function in methods(image).items()}
+    functions = {title: partial(_keep, made, title, function) for title, function in methods(item).items()}
     times = interleaved(functions, repeats, warm=False)
     record["methods"] = {
         title: {

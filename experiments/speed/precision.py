@@ -2,9 +2,8 @@
 
 Usage: python -m experiments.speed.precision DATASET [ITERATIONS [SEEDS]]
 
-The training is the first stage of the shipped weights with a small network. DATASET has the scans that its recipe
-names. K-space truncation degrades the validation subject. Seconds are those of the training iterations. Each run
-completes its own schedule of the learning rate.
+The training is that of ``recipes/shipped_weights.yaml`` with a small network from nothing. DATASET is a datalist as for
+that recipe. Seconds are those of the training iterations. Each run completes its own schedule of the learning rate.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from experiments.speed.common import ON_GPU, in_child, machine, save, table
 from experiments.speed.training import Stopwatch
 from experiments.speed.workflows import workflow
 
-OVERLAYS = SHIPPED[0]  # the first stage of the shipped weights
+OVERLAYS = SHIPPED[0]
 SMALL = {f"architecture::num_{name}": number for name, number in (("features", 16), ("groups", 2), ("blocks", 2))}
 SMALL |= {"copies_per_scan": 1, "train::warmup_iterations": 20}
 FLOAT32, BFLOAT16 = "$None", "bfloat16"
@@ -33,7 +32,7 @@ Run = dict[str, float]
 
 
 def learn(dataset: Path, amp_dtype: str, iterations: int, seed: int) -> Run:
-    """The ``iterations`` of one training, their ``seconds`` and the ``gain`` over zero-filling in dB."""
+    """The ``iterations`` of one training, their ``seconds`` and the ``gain`` over the interpolation in dB."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count())))
     budget = {"max_iterations": iterations, "iterations_per_epoch": iterations}
     with tempfile.TemporaryDirectory() as output:
@@ -58,7 +57,7 @@ def compare(train: Callable[[str, int], Run], iterations: int) -> dict[str, Run]
 def tables(record: Mapping[str, Any]) -> str:
     """Markdown."""
     header = ["type", "iterations", "seconds"]
-    header += [f"dB above zero-filling, seed {seed}" for seed in range(len(record["seeds"]))]
+    header += [f"dB above the interpolation, seed {seed}" for seed in range(len(record["seeds"]))]
     rows = []
     for name in record["seeds"][0]:
         runs = [compared[name] for compared in record["seeds"]]

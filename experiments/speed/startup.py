@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments import ROOT
-from experiments.bundle import BUNDLE, FIXED_FACTOR
+from experiments.bundle import BUNDLE, CONFIGS
 from experiments.speed.common import machine, save, spread, table
 from experiments.speed.workflows import write_scan
 
@@ -47,8 +47,12 @@ def main(repeats: int = 5) -> None:
     record: dict[str, Any] = {"machine": machine()}
     with tempfile.TemporaryDirectory() as folder:
         scan = write_scan(Path(folder) / "scan.nii.gz", (32, 64, 64))
-        config = [str(BUNDLE / "configs" / name) for name in ("inference.yaml", FIXED_FACTOR)]
-        names = {"bundle": str(BUNDLE), "config": config, "scan": str(scan), "output": str(Path(folder) / "output")}
+        names = {
+            "bundle": str(BUNDLE),
+            "config": str(CONFIGS / "inference.yaml"),
+            "scan": str(scan),
+            "output": str(Path(folder) / "output"),
+        }
         codes = {
             "import torch": "import torch",
             "import monai": "import monai",

@@ -2,8 +2,8 @@
 
 Usage: python -m experiments.speed.training [ITERATIONS [papers | shipped]]
 
-The program trains by train.yaml on synthetic scans in batches of 8. The network and its slabs are the papers' or the
-shipped ones.
+The program trains by train.yaml on synthetic scans in batches of 8. The network is the papers', on thin
+slabs, or the shipped one, on crops.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from scripts.handlers.contrastive import ContrastiveHandler
 from scripts.objectives.base import frozen
 from torch import Tensor
 
-from experiments.speed.common import DEVICE, PAPERS, SHIPPED, clock, machine, matmul_rates, save, spread, table
+from experiments.speed.common import DEVICE, PAPERS_TRAIN, SHIPPED, clock, machine, matmul_rates, save, spread, table
 from experiments.speed.workflows import workflow, write_scan
 
-SIZES = {"papers": PAPERS, "shipped": SHIPPED}
+SIZES = {"papers": PAPERS_TRAIN, "shipped": SHIPPED}
 UNFUSED = {"train::g_optimizer::fused": False, "train::d_optimizer::fused": False}
 CHANNELS_FIRST = {
     "network": "$@network_def.to(@device)",

@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from monai.bundle import ConfigWorkflow
 from scripts.handlers.costs import multiply_adds
+from scripts.networks import FoldedNet
 from torch import Tensor
 
-from experiments.bundle import BUNDLE, CONFIGS, FIXED_FACTOR
+from experiments.bundle import BUNDLE, CONFIGS
 from experiments.speed.common import clock, peak_gpu_memory, peak_memory, seconds_of
 
 
@@ -72,11 +73,12 @@ def super_resolve(
     settings = {"load_pretrain": not overlays, "overwrite": True, "inferer::inferer::progress": False, **overrides}
     settings |= {"dataset_dir": str(scans), "output_dir": str(output)}
     started = clock()
-    made = workflow("infer", "run", "inference.yaml", FIXED_FACTOR, *overlays, **settings)
+    made = workflow("infer", "run", "inference.yaml", *overlays, **settings)
     evaluator = made.parser.get_parsed_content("evaluator")
     network = made.parser.get_parsed_content("network")
     measured = {"set-up": clock() - started, "memory before": peak_memory(), "network": 0.0, "gflop": 0.0}
-    per_voxel = 2 * multiply_adds(network) / 64**2 / getattr(network, "slab_step", 1)
+    slices = 2 if isinstance(network, FoldedNet) else getattr(network, "slab_step", 1)  # that pass at once
+    per_voxel = 2 * multiply_adds(network) / 64**2 / slices
     started_at: list[float] = []
 
     def stop(_: Any, inputs: Sequence[Tensor], __: Any) -> None:

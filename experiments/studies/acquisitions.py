@@ -21,12 +21,14 @@ from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
+import torch
 import yaml
 from scripts.handlers.tables import METRICS
 from scripts.physics.encoding import SliceSelection
 from scripts.physics.protocol import encoding_from_text, encoding_to_text
 from scripts.transforms.naming import stem_of
 from scripts.transforms.saving import describe_weights
+from scripts.utils.precision import resolve_amp_dtype
 
 from experiments import RESULTS, ROOT
 from experiments.benchmark.execution import LOG, command
@@ -139,7 +141,9 @@ def evaluate(case: Case, axcodes: str, output_dir: Path, options: Mapping[str, A
 def evaluated(case: Case, axcodes: str, output_dir: Path, options: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """For each method the metrics of a scan; for the network also its seconds."""
     folder = evaluate(case, axcodes, output_dir / "default", options)
-    plain = evaluate(case, axcodes, output_dir / "float32", {**options, **FLOAT32})
+    plain = folder  # without units for bfloat16 both are float32
+    if resolve_amp_dtype("auto", torch.device("cuda" if torch.cuda.is_available() else "cpu")) is not None:
+        plain = evaluate(case, axcodes, output_dir / "float32", {**options, **FLOAT32})
     seconds = {"seconds": notes(folder)["seconds per volume"], "seconds_float32": notes(plain)["seconds per volume"]}
     with open(folder / "subjects.csv", newline="", encoding="utf-8") as file:
         rows = {row["method"]: row for row in csv.DictReader(file)}

@@ -18,7 +18,7 @@ from scripts.metrics import foreground_percentile
 from scripts.transforms.saving import describe_weights
 
 from experiments import RESULTS
-from experiments.bundle import FIXED_FACTOR, degraded, read_configs, trained_network
+from experiments.bundle import degraded, read_configs, trained_network
 
 SUMMARY = RESULTS / "disagreement" / "summary.md"
 ORIENTATIONS = [[0, 1, 2], [1, 2, 0], [2, 0, 1]]
@@ -29,7 +29,7 @@ def measured(parser: ConfigParser, scan: str) -> tuple[torch.Tensor, torch.Tenso
     """Disagreement and absolute error of each voxel of deep tissue, as shares of the common scale."""
     item = degraded(Path(scan))
     with torch.no_grad():
-        both = parser.get_parsed_content("inferer")(item["image"][None].as_tensor(), trained_network(device="cpu"))[0]
+        both = parser.get_parsed_content("inferer")(item["image"][None], trained_network(device="cpu"))[0].as_tensor()
     pred, disagreement = both / foreground_percentile(item["label"][0])
     label = item["label"][0] / foreground_percentile(item["label"][0])
     deep = item["label"][1] > 0.5
@@ -46,7 +46,7 @@ def rows(disagreement: torch.Tensor, error: torch.Tensor) -> list[str]:
 
 def main(scans: Sequence[str]) -> None:
     options = {"device": "cpu", "orientations": ORIENTATIONS, "disagreement": True}
-    parser = read_configs("inference.yaml", FIXED_FACTOR, **options)
+    parser = read_configs("inference.yaml", **options)
     values = [torch.cat(parts) for parts in zip(*(measured(parser, scan) for scan in scans), strict=True)]
     ranks = torch.stack([value.argsort().argsort().double() for value in values])
     correlation = float(torch.corrcoef(ranks)[0, 1])

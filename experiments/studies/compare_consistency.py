@@ -24,11 +24,12 @@ from scripts.data.demonstration import generate_cohort
 from scripts.metrics import masked_psnr
 from scripts.physics.kspace import truncate, zero_fill
 from scripts.transforms import DataConsistencyd
+from scripts.transforms.interpolate import acquisition_of
 from scripts.transforms.saving import describe_weights
 from torch import Tensor
 
 from experiments import RESULTS
-from experiments.bundle import BUNDLE, FIXED_FACTOR, degraded, read_configs, trained_network
+from experiments.bundle import BUNDLE, degraded, read_configs, trained_network
 
 FOLDER = RESULTS / "consistency"
 WEIGHTS = BUNDLE / "models" / "model.pt"
@@ -63,38 +64,39 @@ def _smaller(x: Tensor) -> Tensor:
 def rows(scan: Path, subject: str) -> Iterator[dict[str, Any]]:
     """For each case the PSNR of every mode, and the report of ``auto``."""
     network = trained_network(device="cpu")
-    inferer = read_configs(
-        "inference.yaml", FIXED_FACTOR, device="cpu", **{"inferer::inferer::progress": False}
-    ).get_parsed_content("inferer")
+    options = {"device": "cpu", "inferer::inferer::progress": False}
+    inferer = read_configs("inference.yaml", **options).get_parsed_content("inferer")
 
-    def predict(image: Tensor) -> Tensor:
+    def predict(image: MetaTensor) -> Tensor:
         with torch.no_grad():
-            return inferer(image[None], network)[0]
+            return inferer(image[None], network)[0].as_tensor()
 
-    def row(case: str, image: MetaTensor, pred: Tensor, label: Tensor) -> dict[str, Any]:
-        return {"subject": subject, "case": case, **_compared(pred, image, label)}
+    def row(case: str, item: Mapping[str, Tensor], pred: Tensor) -> dict[str, Any]:
+        return {"subject": subject, "case": case, **_compared(pred, item)}
 
     plain: list[Any] = []
-    for case, options in ACQUISITIONS.items():
-        item = degraded(scan, **options)
-        found = [item["image"], predict(item["image"].as_tensor()), item["label"]]
+    for case, acquisition in ACQUISITIONS.items():
+        item = degraded(scan, **acquisition)
+        found = [item, predict(item["image"])]
         plain = plain or found
         yield row(case, *found)
-    image, pred, label = plain
+    item, pred = plain
     for case, change in RESAMPLED.items():
-        changed = MetaTensor(change(image.as_tensor()), meta=dict(image.meta))
-        yield row(case, changed, predict(changed.as_tensor()), label)
+        acquired = change(item["acquired"].as_tensor())
+        image = acquisition_of(item["image"]).interpolate(acquired)
+        changed = {**item, "acquired": acquired, "image": MetaTensor(image, meta=dict(item["image"].meta))}
+        yield row(case, changed, predict(changed["image"]))
     for case, change in SPOILT.items():
-        yield row(case, image, change(pred), label)
+        yield row(case, item, change(pred))
 
 
-def _compared(pred: Tensor, image: MetaTensor, label: Tensor) -> dict[str, str]:
+def _compared(pred: Tensor, item: Mapping[str, Tensor]) -> dict[str, str]:
     values = {}
     for mode in MODES:
-        copy = MetaTensor(image.as_tensor(), meta=dict(image.meta))
-        out = DataConsistencyd(mode=mode)({"image": copy, "pred": pred})["pred"]
-        values[mode] = f"{float(masked_psnr(out, label)):.4f}"
-    return {**values, "reported": copy.meta["data_consistency"]}
+        image = MetaTensor(item["image"].as_tensor(), meta=dict(item["image"].meta))
+        out = DataConsistencyd(mode=mode)({**item, "image": image, "pred": pred})["pred"]
+        values[mode] = f"{float(masked_psnr(out, item['label'])):.4f}"
+    return {**values, "reported": image.meta["data_consistency"]}
 
 
 def summary(results: Sequence[dict[str, Any]]) -> str:

@@ -31,8 +31,7 @@ from ignite.engine import Engine, Events
 from ignite.handlers import TimeLimit
 
 from experiments import ROOT
-from experiments.bundle import FIXED_FACTOR
-from experiments.speed.common import ON_GPU, PAPERS, machine
+from experiments.speed.common import ON_GPU, PAPERS_INFER, PAPERS_TRAIN, machine
 from experiments.speed.inference import HCP, SINGLE, TILES
 from experiments.speed.training import PLAIN, VARIANTS, Stopwatch, write_dataset
 from experiments.speed.training import train as time_training
@@ -42,7 +41,10 @@ GROUPS = {"source": ["sub-01", "sub-02"], "target": ["sub-03", "sub-04"], "valid
 GROUPS["test"] = ["sub-08", "sub-09", "sub-13"]
 SUBSET = ROOT / "shared_subset"
 LIMIT, RESERVE = 64.0, 8.0  # MiB to copy to the machine at most, and the share for packages that it lacks
-METHODS = {"contrastive": PAPERS, "without_contrastive": ("methods/without_contrastive.yaml", *PAPERS)}
+METHODS = {
+    "contrastive": PAPERS_TRAIN,
+    "without_contrastive": ("methods/without_contrastive.yaml", *PAPERS_TRAIN),
+}
 DEGRADATION = {  # outside the families of the estimator
     "acquisition::elliptical": True,
     "acquisition::exponential": [0.9, 0, 0],
@@ -171,8 +173,8 @@ def speed(_: str, run: Run, seconds: float) -> dict[str, Any]:
     dataset, size = write_dataset(run.scratch / "synthetic"), (9, 64, 64) if run.iterations else HCP
     scans = [write_scan(run.scratch / f"{n}.nii.gz", (n, *size[1:])) for n in (8, size[0])]  # the first warms up
     measures = {
-        "training": lambda way: time_training(dataset, run.training | way, run.iterations or 10, output, PAPERS),
-        "inference": lambda way: [super_resolve(scan, output, NETWORK | way, PAPERS) for scan in scans][-1],
+        "training": lambda way: time_training(dataset, run.training | way, run.iterations or 10, output, PAPERS_TRAIN),
+        "inference": lambda way: [super_resolve(scan, output, NETWORK | way, PAPERS_INFER) for scan in scans][-1],
     }
     record: dict[str, Any] = {"machine": machine(), "volume": size, **{kind: {} for kind in WAYS}}
     for kind, name in ((kind, name) for kind, ways in WAYS.items() for name in ways):
@@ -196,7 +198,7 @@ def evaluate(_: str, run: Run, seconds: float) -> dict[str, Any]:
         begun, output = time.monotonic(), run.scratch / method
         if begun + last < end:
             settings |= {"ckpt_path": str(run.output / f"{method}.pt"), "output_dir": str(output)}
-            workflow("infer", "evaluating", "evaluate.yaml", FIXED_FACTOR, *PAPERS, **settings).run()
+            workflow("infer", "evaluating", "evaluate.yaml", *PAPERS_INFER, **settings).run()
             header, *lines = (output / "subjects.csv").read_text(encoding="utf-8").splitlines()
             rows += [f"{method},{line}" for line in lines]
             text = "\n".join([f"network,{header}", *rows, ""])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +29,7 @@ TRAINING.remove("launch/label.yaml")  # tests/workflows/test_monai_label.py trai
 STAGES = {  # trainings that leave behind what another starts from
     "methods/dasr.yaml": ["methods/dasr_degradation.yaml"],
     "methods/distillation.yaml": ["methods/any_acquisition.yaml"],
+    "recipes/shipped_weights_distilled.yaml": ["recipes/shipped_weights.yaml"],
 }
 # whose point is another network than the trunk's, of another kind, size or seed
 OTHER_NETWORKS = [
@@ -41,11 +42,8 @@ OTHER_NETWORKS = [
     "methods/any_acquisition.yaml",
     "methods/distillation.yaml",
     "data/pooled.yaml",
-    "recipes/any_acquisition_weights.yaml",
     "recipes/shipped_weights.yaml",
-    "recipes/shipped_weights_continued.yaml",
-    "recipes/shipped_weights_grown.yaml",
-    "recipes/shipped_weights_all_scans.yaml",
+    "recipes/shipped_weights_distilled.yaml",
 ]
 
 
@@ -59,6 +57,8 @@ LOOKED_UP = {
     "train::inferer",
     "network_def",
     "bundle_root",
+    "architecture::translation",  # by methods, in networks/
+    "architecture::downsampling",
 }
 
 
@@ -147,30 +147,20 @@ def test_every_network_has_the_size_that_the_variables_say(name):
 # What the trunks share
 
 
-@pytest.mark.parametrize(("first", "second"), [("train", "networks/fixed_factor"), ("inference", "evaluate")])
+PARTS = {"preprocessing", "postprocessing", "dataset", "dataloader", "inferer", "handlers", "evaluator", "scans"}
+OWN = {"imports", "composition", "output_dir", "run", "data_consistency", *PARTS}  # what each trunk has of its own
+ASSUMED = {"acquisition", "scale_factor"}  # of the scan in inference; otherwise simulated
+
+
+@pytest.mark.parametrize(("first", "second"), list(itertools.combinations(RUNS, 2)))
 def test_what_two_trunks_state_is_the_same(first, second):
     one, other = load(f"{first}.yaml"), load(f"{second}.yaml")
     for content in (one, other):
         content["network_def"].pop("seed", None)
-        content["architecture"] = {key: content["architecture"].get(key) for key in SHARED_ARCHITECTURE}
-    own = {"imports", "composition", "output_dir", "run"}
-    own |= {
-        "preprocessing",
-        "postprocessing",
-        "scans",
-        "dataset",
-        "dataloader",
-        "inferer",
-        "handlers",
-        "evaluator",
-        "data_consistency",
-    }
-    own |= {"acquisition"}
-    shared = (one.keys() & other.keys()) - own
+        content["architecture"] = {key: content["architecture"][key] for key in ("network", *SHARED_ARCHITECTURE)}
+    shared = (one.keys() & other.keys()) - OWN - (ASSUMED if "inference" in (first, second) else set())
     assert {key: one[key] for key in shared} == {key: other[key] for key in shared}
-    assert shared >= {"scale_factor", "architecture", "network_def"}
-    if first == "inference":
-        assert shared >= {"bundle_root", "device", "axcodes", "network"}
+    assert shared >= {"architecture", "network_def", "network", "bundle_root", "device", "amp_dtype", "axcodes"}
 
 
 def test_validation_passes_a_volume_as_inference_does():
@@ -186,7 +176,7 @@ def test_validation_prepares_an_image_as_inference_does():
     def of_image(transforms: list[dict]) -> list[dict]:
         own = ("allow_missing_keys", "analyze", "keys", "smallest", "_disabled_")
         named = [t for t in transforms if isinstance(t, Mapping)]  # simulated_acquisition is a reference
-        named = [t for t in named if t.get("_disabled_") != "$@scale_factor is not None"]  # for networks of one factor
+        named = [t for t in named if t.get("_disabled_") != "@low_res_grid"]  # validation scales before it interpolates
         plain = [{key: value for key, value in t.items() if key not in own} for t in named if "image" in t["keys"]]
         own_transforms = ("KSpaceTruncated", "DeclareHighResGridd", "WarnUnfamiliard", "InterpolateAcquiredd")
         made_here = ("DivisiblePadd", *(f"scripts.transforms.{name}" for name in own_transforms))
@@ -253,22 +243,16 @@ def test_a_training_runs_and_starts_from_the_trunk_s_network(name, train_stack):
         assert all(torch.equal(start[prefix + key], value) for key, value in expected.items())
 
 
-def test_the_weights_of_all_scans_are_monitored_on_generated_subjects_alone(
-    train_stack, phantom_bids_dataset, tmp_path
-):
-    scans = sorted(phantom_bids_dataset.rglob("*.nii.gz"))
-    subjects = [scan.parts[-3] for scan in scans]
-    groups = {"source": subjects[:-1], "target": subjects[-1:]}
-    generated = [{"image": str(scan), "label": str(scan), "subject": f"generated-{scan.parts[-3]}"} for scan in scans]
-    training = [{"reals": str(scans[0]), "subject": "source"}, {"image": str(scans[0]), "subject": "target"}]
-    (tmp_path / "cohort.json").write_text(json.dumps({"training": training, "validation": generated}))
-    workflow = train_stack(*STACKS["recipes/shipped_weights_all_scans.yaml"][1:], groups=groups)
-    workflow.parser["dataset_dir"] = str(phantom_bids_dataset)
-    workflow.parser["cohort::dataset_dir"] = str(tmp_path / "cohort.json")
-    workflow.initialize()
-    content = workflow.parser.get_parsed_content
-    assert list(content("train::dataset").volumes["label"]) == subjects
-    assert [item["subject"] for item in content("validate::dataset").data] == [item["subject"] for item in generated]
+@pytest.mark.parametrize("method", ["blind_sr", "cyclegan", "dasr", "pseudo_sr", "spectral"])
+def test_a_method_trains_on_thin_slabs(method, train_stack):
+    name = f"methods/{method}.yaml"
+    for stage in (*STAGES.get(name, ()), name):
+        workflow = train_stack(*STACKS[stage][1:], "networks/slabs.yaml", "networks/slab_network.yaml")
+        check_training(workflow)
+    networks = {type(one).__name__ for one in workflow.parser.get_parsed_content("objective").modules()}
+    assert not {one for one in networks if one.startswith("Folded") or one == "InterpolatedDownsampling"}
+    margins = [one.margin for one in workflow.parser.get_parsed_content("network").modules() if hasattr(one, "margin")]
+    assert margins == [2 if method == "spectral" else 0]
 
 
 def test_the_default_trains_for_an_unscaled_slab_axis(train_stack):
@@ -285,21 +269,12 @@ def test_high_resolution_scans_alone_suffice(train_stack):
     assert not volumes["reals"].keys() & volumes["image"].keys()
 
 
-@pytest.mark.parametrize(
-    ("overlays", "weights"),
-    [
-        (("networks/fixed_factor.yaml",), "model.pt"),
-        (("networks/large.yaml",), "large/model.pt"),
-        (("recipes/in_plane.yaml",), "in_plane/model.pt"),
-        (("recipes/all_scans.yaml",), "all_scans/model.pt"),
-        (("recipes/all_scans_in_plane.yaml",), "all_scans/in_plane/model.pt"),
-    ],
-)
-def test_the_shipped_weights_fit_the_network_that_their_overlays_make(overlays, weights):
-    parser = composed([f"{part}.yaml" for part in stack(overlays[-1].removesuffix(".yaml"), "inference")])
+@pytest.mark.parametrize("trunk", ["inference", "evaluate"])
+def test_the_shipped_weights_fit_the_network(trunk):
+    parser = composed([f"{trunk}.yaml"])
     parser["bundle_root"] = str(CONFIGS.parent)
     path = Path(parser.get_parsed_content("ckpt_path"))
-    assert path == CONFIGS.parent / "models" / weights
+    assert path == CONFIGS.parent / "models" / "model.pt"
     assert path.with_suffix(".json").is_file()  # what inference compares scans with
     parser.get_parsed_content("network_def").load_state_dict(torch.load(path, weights_only=True))
 

@@ -122,7 +122,7 @@ def test_any_axis_can_be_the_slab_axis(axis):
     assert rotated.shape == {0: (5, 6, 4), 1: (6, 4, 5), 2: (4, 5, 6)}[axis]
 
 
-def test_slab_axes_are_drawn_per_sample_and_alike_for_both_groups():
+def test_last_axes_are_drawn_per_sample_and_alike_for_both_groups():
     # every voxel's value is its index along the first axis, so that constant slices tell that it is the slab axis
     def load(item):
         for key in item.keys() & {"image", "reals"}:
@@ -131,7 +131,7 @@ def test_slab_axes_are_drawn_per_sample_and_alike_for_both_groups():
             item[key] = MetaTensor(ramp.clone(), affine=np.eye(4) * (2 if key == "image" else 1))
         return item
 
-    dataset = slab_dataset(load=load, slab_axes=(0, 1, 2), num_iterations=10)
+    dataset = slab_dataset(load=load, last_axes=(0, 1, 2), num_iterations=10)
     across = [[bool((sample[k].std((1, 2)) == 0).all()) for k in ("image", "reals")] for sample in dataset]
     assert all(low == high for low, high in across)
     assert {low for low, _ in across} == {True, False}
@@ -307,14 +307,14 @@ def test_a_volume_below_the_patch_is_refused_by_name():
 
 def test_a_volume_too_thin_for_another_slab_axis_is_refused_by_name():
     with pytest.raises(ValueError, match=r"low-0: `image` .*\[16, 16, 3\].*got \[24, 12, 20\]"):
-        slab_dataset(patch_size=(16, 16), slab_axes=(0, 2))
+        slab_dataset(patch_size=(16, 16), last_axes=(0, 2))
 
 
-def test_other_slab_axes_need_equal_scale_factors():
-    with pytest.raises(ValueError, match=r"slab_axes must be \[2\].*got \[0, 1, 2\] with \[2, 2, 1\]"):
-        slab_dataset(scale_factor=(2, 2, 1), slab_axes=(0, 1, 2))
+def test_other_last_axes_need_equal_scale_factors():
+    with pytest.raises(ValueError, match=r"last_axes must be \[2\].*got \[0, 1, 2\] with \[2, 2, 1\]"):
+        slab_dataset(scale_factor=(2, 2, 1), last_axes=(0, 1, 2))
     with pytest.raises(ValueError, match=r"axes 0, 1 and 2, got \[3\]"):
-        slab_dataset(slab_axes=(3,))
+        slab_dataset(last_axes=(3,))
 
 
 @pytest.mark.parametrize("scale_factor", [(2, 2), (2, 2, 1.5), (0, 2, 2)])

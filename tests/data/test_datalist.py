@@ -230,7 +230,7 @@ def test_without_a_dataset_the_demonstration_cohort_is_used(tmp_path, monkeypatc
             ("source/a.nii.gz", "target/b.nii.gz", "test/a.nii.gz"),
             r"test must have no subject of the training.*\['a'\]",
         ),
-        (("sub-1/anat/sub-1_T2w.nii.gz", "sub-2/anat/sub-2_T2w.nii.gz"), r"two subjects.*_T1w, got \[\]"),
+        (("sub-1/anat/sub-1_T2w.nii.gz", "sub-2/anat/sub-2_T2w.nii.gz"), r"2 subjects.*_T1w, got \[\]"),
     ],
 )
 def test_folders_that_hold_no_unpaired_dataset_are_refused(tmp_path, names, message):
@@ -260,8 +260,8 @@ def test_group_folders_have_names_in_any_case_and_no_seed_swaps_them(tmp_path, f
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (("HR/a.nii", "other/b.nii"), r"expected the folders of both groups, got \['HR'\]. Name them source/ or HR/"),
-        (("target/a.nii", "b.nii"), r"expected the folders of both groups, got \['target'\]"),
+        (("HR/a.nii", "other/b.nii"), r"groups \['source', 'target'\], got \['HR'\]. Name them source/ or HR/"),
+        (("target/a.nii", "b.nii"), r"expected the folders of the groups \['source', 'target'\], got \['target'\]"),
         (("HR/a.nii", "source/b.nii", "LR/c.nii"), r"one folder of the source group, got \['HR', 'source'\]"),
         (("3T/a.nii", "3T/b.nii", "7T/c.nii", "7T/d.nii"), r"got 3T \(2 scans\), 7T \(2 scans\). If these are groups"),
         (("HR_1mm/a.nii", "LR_2mm/b.nii"), r"got HR_1mm \(1 scans\), LR_2mm .* name their folders source/ or HR/"),
@@ -341,7 +341,7 @@ def test_a_missing_folder_is_refused(tmp_path):
         ({"assignment": "paired"}, "assignment must be one of .*got 'paired'"),
         ({"hr_fraction": 0.0}, r"hr_fraction must be in \(0, 1\], got 0.0"),
         ({"split": (0.5, 0.5)}, r"split must be shares of .*got \[0.5, 0.5\]"),
-        ({"split": (0.5, 0.0, 0.25, 0.25)}, "positive for the first two"),
+        ({"split": (0.5, 0.0, 0.25, 0.25)}, r"positive for \('source', 'target'\)"),
         ({"split": (0.5, 0.6, 0.0, 0.0)}, "sum 1"),
         ({"split": (3, 3, 1, 0)}, r"numbers of the 6 subjects, got \[3, 3, 1, 0\]"),
         ({"split": (2, 1.5, 1, 0)}, r"got \[2, 1.5, 1, 0\]"),
@@ -350,3 +350,38 @@ def test_a_missing_folder_is_refused(tmp_path):
 def test_settings_out_of_range_are_refused(tmp_path, settings, message):
     with pytest.raises(ValueError, match=message):
         unpaired_datalist(bids(tmp_path, 6), **settings)
+
+
+# HR scans alone
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(1, (1, 0, 0)), (2, (1, 1, 0)), (10, (8, 1, 1))])
+def test_without_a_target_the_source_takes_its_share(tmp_path, count, sizes):
+    datalist = unpaired_datalist(bids(tmp_path, count), assignment="hr_only")
+    groups = [subjects(datalist, "training", "reals"), subjects(datalist, "validation"), subjects(datalist, "test")]
+    assert tuple(map(len, groups)) == sizes
+    assert subjects(datalist, "training") == []
+
+
+def test_a_source_alone_is_enough_and_a_target_stays(tmp_path):
+    touch(tmp_path, "HR/a.nii.gz", "HR/b.nii.gz", "validation/c.nii.gz")
+    datalist = unpaired_datalist(tmp_path, assignment="hr_only")
+    assert subjects(datalist, "training", "reals") == ["a", "b"]
+    assert subjects(datalist, "validation") == ["c"]
+    touch(tmp_path, "LR/d.nii.gz")
+    assert subjects(unpaired_datalist(tmp_path, assignment="hr_only"), "training") == ["d"]
+
+
+def test_a_list_and_named_groups_need_no_target(tmp_path):
+    bids(tmp_path, 3)
+    named = unpaired_datalist(tmp_path, assignment="hr_only", groups={"source": ["sub-000"], "test": ["sub-001"]})
+    assert subjects(named, "training", "reals") == ["sub-000"]
+    path = tmp_path / "datalist.json"
+    path.write_text(json.dumps({"training": [{"reals": "sub-000/anat/sub-000_T1w.nii.gz"}]}))
+    assert subjects(unpaired_datalist(path, assignment="hr_only"), "training", "reals") == ["sub-000"]
+
+
+@pytest.mark.parametrize("names", [("target/a.nii.gz",), ("notes.txt",)])
+def test_without_a_target_there_are_hr_scans(tmp_path, names):
+    with pytest.raises(ValueError, match=r"groups \['source'\], got \['target'\]|at least 1 subject with"):
+        unpaired_datalist(touch(tmp_path, *names), assignment="hr_only")

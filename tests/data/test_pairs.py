@@ -11,7 +11,8 @@ from conftest import head_phantom
 from monai.data import MetaTensor
 from scripts.data.acquisitions import AcquisitionRange
 from scripts.data.pairs import AnyAcquisitionDataset, NamedAcquisitionDataset
-from scripts.transforms import ScaleIntensityRobustd
+from scripts.transforms import InterpolateAcquiredd, ScaleIntensityRobustd
+from scripts.transforms.interpolate import acquisition_of
 
 SHAPE = (40, 44, 36)
 UNDISTURBED = {"filtered": 0.0, "noisy": 0.0, "uneven": 0.0, "moved": 0.0}
@@ -152,3 +153,62 @@ def test_validation_pairs_have_names_and_no_noise():
     assert torch.equal(pairs[0]["image"], pairs[0]["image"])
     assert pairs[0]["label"].shape == (1, *SHAPE)
     assert len(NamedAcquisitionDataset([], reading, names)) == 0
+
+
+def test_the_range_of_the_training_is_that_of_its_grids_and_acquisitions():
+    items = [{"reals": 0, "subject": "a"}, {"reals": 1, "subject": "b", "spacing": [1.0, 2.0, 0.9]}]
+    one = AnyAcquisitionDataset(items, reading, 1, AcquisitionRange(), crop_size=16, copies=2, progress=False)
+    low, high = one.ranges["output_spacing"]
+    assert (low, high) == (pytest.approx(0.9), pytest.approx(1.4**0.5, rel=0.02))
+    assert one.ranges["factor"] == (None, 2.5)
+    assert one.ranges["slice_spacing"] == (None, 6.0)
+    assert one.ranges["snr"] == (12.0, None)
+    assert len(one.high_res_volumes) == 2
+    assert AcquisitionRange(kinds={"in_plane": 1.0}, noisy=0).ranges["slice_spacing"] == (None, 1.0)
+
+
+# Real scans, without truth
+
+
+def real_scans(spacing=(1.0, 1.0, 4.0), shape=(30, 32, 9)):
+    def transform(item: dict) -> dict:
+        volume = MetaTensor(head_phantom(item["image"], shape)[None], affine=np.diag([*spacing, 1.0]))
+        return InterpolateAcquiredd()({"image": volume})
+
+    return {"scans": [{"image": 7, "subject": "real"}], "scan_transform": transform}
+
+
+def test_real_scans_take_turns_without_weight():
+    one = dataset(num_iterations=24, repeats=1, crop_size=24, **real_scans())
+    samples = [one[i] for i in range(len(one))]
+    real = [sample for sample in samples if sample["image_subject"] == "real"]
+    assert 0.15 < len(real) / len(samples) < 0.35  # one of four subjects
+    for sample in real:
+        assert sample["weight"].abs().max() == 0
+        assert torch.equal(sample["image"], sample["label"])
+        told = sample["acquisition"].reshape(3, 3)
+        assert sorted(told[:, 1].tolist()) == [-0.5, -0.5, 0.5]
+    again = dataset(num_iterations=24, repeats=1, crop_size=24, **real_scans())
+    assert all(torch.equal(again[i]["image"], samples[i]["image"]) for i in (5, 1, 40))
+
+
+def test_a_real_scan_is_interpolated_by_the_acquisition_that_was_found_on_the_scale_of_inference():
+    settings = real_scans()
+    one = dataset(crop_size=16, **settings)
+    (scan,) = one.scans["real"]
+    found = settings["scan_transform"]({"image": 7})
+    expected = ScaleIntensityRobustd(["acquired", "image"], measured_on="acquired")(found)["image"]
+    assert scan.scan.encodings == acquisition_of(found["image"]).encodings
+    torch.testing.assert_close(scan.crop()["image"], expected.as_tensor())
+
+
+def test_a_real_scan_smaller_than_a_crop_is_continued():
+    one = dataset(crop_size=40, copies=1, num_iterations=12, repeats=1, **real_scans())
+    assert {tuple(one[i]["image"].shape) for i in range(len(one))} == {(1, 40, 40, 40)}
+
+
+def test_a_subject_may_have_a_truth_and_a_real_scan():
+    settings = real_scans()
+    one = dataset(num_iterations=40, repeats=1, **{**settings, "scans": [{"image": 7, "subject": "sub-0"}]})
+    own = [one[i] for i in range(len(one)) if one[i]["image_subject"] == "sub-0"]
+    assert {bool(sample["weight"].any()) for sample in own} == {True, False}

@@ -29,6 +29,7 @@ from study import (
     OBLIQUE,
     PATIENT,
     SHAPE,
+    SPACING,
     STUDY_UID,
     affine_of,
     brightness,
@@ -43,7 +44,8 @@ BUNDLE = REPOSITORY / "bundle"
 PAGE = REPOSITORY / "docs" / "applications.md"
 RESULTS = REPOSITORY / "experiments" / "results" / "deploy"
 PACKAGES = ("monai-deploy-app-sdk", "holoscan-cu13", "monai", "torch", "pydicom", "numpy", "itk", "dcm2niix")
-HIGH_RES_SHAPE = tuple(2 * n for n in SHAPE)
+MM = min(SPACING)  # of the isotropic result
+ISOTROPIC_SHAPE = (41, 42, 44)  # which covers the field of view
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 INNER = (slice(8, -8),) * 3
 
@@ -177,14 +179,14 @@ def test_a_result_is_not_super_resolved_again(study, tmp_path):
 def test_every_voxel_lies_where_the_scan_says(study, record):
     """The phantom is a smooth field over the world, so that the value of a voxel depends on its position."""
     nifti = study.nifti
-    assert nifti.shape == HIGH_RES_SHAPE
+    assert nifti.shape == ISOTROPIC_SHAPE
     assert nifti.get_data_dtype() == np.float32
     world = LPS_TO_RAS @ nifti.affine
     expected = brightness(world_of(nifti.shape, world))
     error = np.abs(nifti.get_fdata() - expected)[INNER].max() / expected.max()
     assert error < 0.02  # a voxel off would be 0.03
     voxels = np.linalg.inv(world) @ affine_of(OBLIQUE, SHAPE)
-    np.testing.assert_allclose(voxels[:3, :3], 2 * np.eye(3), atol=1e-4)
+    np.testing.assert_allclose(voxels[:3, :3], np.diag(SPACING) / MM, atol=1e-4)
     record["input"] = f"oblique, {' x '.join(map(str, SHAPE))} voxels of 1.8 x 2 x 2.4 mm"
     record["NIfTI"] = f"{' x '.join(map(str, nifti.shape))} voxels, {nifti.get_data_dtype()}"
     record["largest error of a smooth phantom in world coordinates"] = f"{100 * error:.2f} % of its peak"
@@ -211,7 +213,8 @@ def test_the_sidecar_says_how_the_volume_was_made(study):
     sidecar = json.loads((study.folder / f"{study.name}.json").read_text(encoding="utf-8"))
     metadata = json.loads((BUNDLE / "configs" / "metadata.json").read_text(encoding="utf-8"))
     assert sidecar["SourceSpacing"] == pytest.approx([1.8, 2.0, 2.4], abs=1e-4)
-    assert sidecar["Spacing"] == pytest.approx([0.9, 1.0, 1.2], abs=1e-4)
+    assert sidecar["Spacing"] == pytest.approx([MM] * 3, abs=1e-4)
+    assert sidecar["Assumed"].startswith("assumed: 2 x 2.4 x 1.8 mm")
     assert sidecar["GeneratedBy"] == [{"Name": metadata["name"], "Version": metadata["version"]}]
     assert len(sidecar["WeightsSHA256"]) == 64
 
@@ -236,7 +239,7 @@ def test_the_findings_reach_the_sidecar_the_log_and_the_series(study):
 
 def test_the_series_is_new_in_the_study_of_the_same_patient(study):
     images, source = study.images, pydicom.dcmread(next(study.folder.parent.glob("in/2_*.dcm")))
-    assert len(images) == HIGH_RES_SHAPE[2]
+    assert len(images) == ISOTROPIC_SHAPE[2]
     for keyword in (
         "PatientName",
         "PatientID",
@@ -278,15 +281,15 @@ def test_every_slice_has_its_place_its_values_and_its_sources(study, record):
     worst = 0.0
     for index, image in enumerate(study.images):
         assert image.InstanceNumber == index + 1
-        np.testing.assert_allclose(image.PixelSpacing, [1.0, 0.9], atol=1e-5)
-        np.testing.assert_allclose([image.SliceThickness, image.SpacingBetweenSlices], 1.2, atol=1e-5)
-        np.testing.assert_allclose(image.ImageOrientationPatient[:3], affine[:3, 0] / 0.9, atol=1e-5)
-        np.testing.assert_allclose(image.ImageOrientationPatient[3:], affine[:3, 1] / 1.0, atol=1e-5)
+        np.testing.assert_allclose(image.PixelSpacing, [MM, MM], atol=1e-5)
+        np.testing.assert_allclose([image.SliceThickness, image.SpacingBetweenSlices], MM, atol=1e-5)
+        np.testing.assert_allclose(image.ImageOrientationPatient[:3], affine[:3, 0] / MM, atol=1e-5)
+        np.testing.assert_allclose(image.ImageOrientationPatient[3:], affine[:3, 1] / MM, atol=1e-5)
         position = affine[:3, 3] + index * affine[:3, 2]
         np.testing.assert_allclose(image.ImagePositionPatient, position, atol=1e-4)
         worst = max(worst, np.abs(image.pixel_array.T - volume[..., index]).max())
         for reference in image.SourceImageSequence:
-            distance = np.abs((places[reference.ReferencedSOPInstanceUID] - position) @ affine[:3, 2] / 1.2)
+            distance = np.abs((places[reference.ReferencedSOPInstanceUID] - position) @ affine[:3, 2] / MM)
             assert distance < 1.5 * 2.4 + 1e-3
     assert worst <= 0.5
     record["DICOM"] = f"{len(study.images)} MR images; pydicom reads the NIfTI's values within {worst:.2g} units"
@@ -330,6 +333,43 @@ def test_the_images_are_valid_by_the_standard(study, enhanced, record):
     record["dciodvfy"] = "no error"
 
 
+# Thick 2-D slices
+
+
+@pytest.fixture(scope="module")
+def thick(tmp_path_factory) -> Result:
+    folder = tmp_path_factory.mktemp("thick")
+    attributes = {"MRAcquisitionType": "2D", "SliceThickness": "5", "SpacingBetweenSlices": "6"}
+    source = write_series(folder / "in", 4, "t2 flair tra 2d", (64, 60, 12), np.diag([0.9, 0.9, 6.0]), **attributes)
+    return result_of(source, folder / "out", "series-4_t2-flair-tra-2d_desc-sr")
+
+
+def test_thick_2d_slices_become_isotropic_and_the_result_says_what_was_assumed(thick, record):
+    assert thick.verdicts == {4: None}
+    sidecar = json.loads((thick.folder / f"{thick.name}.json").read_text(encoding="utf-8"))
+    assert sidecar["SourceSpacing"] == pytest.approx([0.9, 0.9, 6.0], abs=1e-4)
+    assert sidecar["Spacing"] == pytest.approx([0.9] * 3, abs=1e-4)
+    assert "slices of 5 mm every 6 mm along S (header)" in sidecar["Assumed"]
+    nifti, images = thick.nifti, thick.images
+    assert nifti.shape[:2] == (64, 60)
+    assert nifti.shape[2] * 0.9 >= 12 * 6.0  # the field of view
+    world = LPS_TO_RAS @ nifti.affine
+    expected = brightness(world_of(nifti.shape, world))
+    inner = (*INNER[:2], slice(10, -10))  # between the second slice and the last but one
+    error = np.abs(nifti.get_fdata() - expected)[inner].max() / expected.max()
+    assert error < 0.03  # half a slice off would be 0.1
+    assert len(images) == nifti.shape[2]
+    for index, image in enumerate(images):
+        np.testing.assert_allclose(image.PixelSpacing, [0.9, 0.9], atol=1e-5)
+        np.testing.assert_allclose([image.SliceThickness, image.SpacingBetweenSlices], 0.9, atol=1e-5)
+        np.testing.assert_allclose(image.ImagePositionPatient, world[:3, 3] + index * world[:3, 2], atol=1e-4)
+        assert image.SeriesDescription == "t2 flair tra 2d, super-resolved, not for diagnosis"
+        assert "slices of 5 mm every 6 mm along S (header)" in image.ImageComments
+    record["thick 2-D slices, 64 x 60 x 12 voxels of 0.9 x 0.9 x 6 mm"] = (
+        f"{' x '.join(map(str, nifti.shape))} voxels of 0.9 mm, largest error {100 * error:.2f} % of the peak"
+    )
+
+
 # Enhanced multi-frame images
 
 
@@ -341,10 +381,10 @@ def test_an_enhanced_image_gives_what_its_single_frame_images_give(study, enhanc
 
 
 def test_the_images_of_an_enhanced_source_keep_its_scale_window_timing_and_frames(enhanced):
-    image = enhanced.images[9]  # the tenth of 66 slices, between the fifth and sixth of 33, frames 29 and 28
+    image = enhanced.images[9]  # the tenth of 44 slices, between the seventh and eighth of 33, frames 27 and 26
     assert (float(image.WindowCenter), float(image.WindowWidth)) == (450, 900)
     assert (float(image.EchoTime), float(image.RepetitionTime), image.ScanningSequence) == (2.98, 2300, "GR")
-    assert sorted(int(reference.ReferencedFrameNumber) for reference in image.SourceImageSequence) == [28, 29]
+    assert sorted(int(reference.ReferencedFrameNumber) for reference in image.SourceImageSequence) == [26, 27]
     values = image.pixel_array.T * float(image.RescaleSlope)
     assert np.abs(values - enhanced.nifti.get_fdata()[..., 9]).max() <= float(image.RescaleSlope) / 2
 
@@ -364,7 +404,7 @@ def test_it_runs_with_the_paths_that_a_container_gives(tmp_path):
     command = [sys.executable, str(tmp_path / "app")]
     subprocess.run(command, cwd=tmp_path, env=environment(**variables), check=True, capture_output=True, timeout=600)
     assert (tmp_path / "output" / "series-6_t1_desc-sr.nii.gz").is_file()
-    assert len(list((tmp_path / "output" / "series-6_t1_desc-sr").glob("*.dcm"))) == 40
+    assert len(list((tmp_path / "output" / "series-6_t1_desc-sr").glob("*.dcm"))) == 27
 
 
 def test_a_folder_without_a_bundle_is_refused(tmp_path):

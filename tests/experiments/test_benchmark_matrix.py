@@ -25,7 +25,8 @@ from experiments.bundle import read_configs
 MATRICES = sorted((REPOSITORY / "experiments" / "benchmark" / "matrices").glob("*.yaml"))
 CONFIGS = "bundle/configs"
 TRAIN, METHODS = f"{CONFIGS}/train.yaml", f"{CONFIGS}/methods"
-TRUNK = [f"{CONFIGS}/evaluate.yaml", f"{CONFIGS}/networks/fixed_factor.yaml"]
+TRUNK = [f"{CONFIGS}/evaluate.yaml"]
+LOW_RES_GRID = [*TRUNK, f"{CONFIGS}/networks/fixed_factor.yaml"]
 
 
 def write_matrix(folder: Path, **content) -> Path:
@@ -56,7 +57,7 @@ def test_the_first_seed_and_fold_of_everything_comes_first(tmp_path):
     ("row", "trainings", "evaluation"),
     [
         (Row("contrastive"), [[TRAIN]], TRUNK),
-        (Row("zero_filling"), [], [*TRUNK, f"{CONFIGS}/baselines/zero_filling.yaml"]),
+        (Row("zero_filling"), [], [*LOW_RES_GRID, f"{CONFIGS}/baselines/zero_filling.yaml"]),
         (
             Row("udean", assignment="misaligned", network="paper_network"),
             [
@@ -68,7 +69,7 @@ def test_the_first_seed_and_fold_of_everything_comes_first(tmp_path):
                     f"{CONFIGS}/data/misaligned.yaml",
                 ]
             ],
-            [*TRUNK, f"{CONFIGS}/networks/paper_network.yaml"],
+            [*LOW_RES_GRID, f"{CONFIGS}/networks/paper_network.yaml"],
         ),
         (Row("fine_tuning"), [[TRAIN, f"{CONFIGS}/recipes/fine_tuning.yaml"]], TRUNK),
         (
@@ -82,7 +83,7 @@ def test_the_first_seed_and_fold_of_everything_comes_first(tmp_path):
                     f"{CONFIGS}/networks/slab_network.yaml",
                 ]
             ],
-            [*TRUNK, f"{CONFIGS}/networks/slab_network.yaml"],
+            [*LOW_RES_GRID, f"{CONFIGS}/networks/slab_network.yaml"],
         ),
         (
             Row("supervised_misaligned", assignment="misaligned"),
@@ -90,6 +91,23 @@ def test_the_first_seed_and_fold_of_everything_comes_first(tmp_path):
             TRUNK,
         ),
         (Row("pseudo_sr"), [[TRAIN, f"{METHODS}/pseudo_sr.yaml"]], [*TRUNK, f"{METHODS}/pseudo_sr.yaml"]),
+        (
+            Row("pseudo_sr", network="slab_network"),
+            [
+                [
+                    TRAIN,
+                    f"{METHODS}/pseudo_sr.yaml",
+                    f"{CONFIGS}/networks/slabs.yaml",
+                    f"{CONFIGS}/networks/slab_network.yaml",
+                ]
+            ],
+            [
+                *TRUNK,
+                f"{METHODS}/pseudo_sr.yaml",
+                f"{CONFIGS}/networks/fixed_factor.yaml",
+                f"{CONFIGS}/networks/slab_network.yaml",
+            ],
+        ),
         (
             Row("dasr"),
             [[TRAIN, f"{METHODS}/dasr_degradation.yaml"], [TRAIN, f"{METHODS}/dasr.yaml"]],
@@ -110,6 +128,12 @@ def test_stages_share_one_budget():
     assert [stage.weights for stage in stages] == ["degradation.pt", "model.pt"]
 
 
+@pytest.mark.parametrize(("system", "weights"), [("dasr", "model.pt"), ("distillation", "distilled.pt")])
+def test_the_network_of_the_last_stage_is_evaluated(tmp_path, system, weights):
+    options = execution.evaluation_options(Row(system), tmp_path, "all.json", tmp_path)
+    assert options["ckpt_path"] == str(tmp_path / weights)
+
+
 @pytest.mark.parametrize(
     ("block", "said"),
     [
@@ -118,6 +142,7 @@ def test_stages_share_one_budget():
         ({"system": "udean", "sead": 1}, "sead"),
         ({"system": "pooled", "assignment": "misaligned"}, "pooled"),
         ({"system": "udean", "network": "large"}, "large"),
+        ({"system": "distillation", "network": "paper_network"}, "a network of its own"),
         ({"system": "udean", "fold": "five"}, "five"),
         ({"system": ["udean", "udean"]}, "udean_seed0"),
     ],
@@ -176,7 +201,7 @@ def every_stack() -> list[list[str]]:
     """The files of every command that a matrix can ask for, without endings."""
     found = [[stacks.TRUNK, stacks.ESTIMATION], *([stacks.TRUNK, *stack] for stack in stacks.SHIPPED)]
     for system in {*stacks.TRAININGS, *stacks.EVALUATIONS}:
-        networks = ["ours", *(stacks.BACKBONES if system not in stacks.TUNINGS else ())]
+        networks = ["ours", *(stacks.BACKBONES if system not in stacks.OWN_NETWORK else ())]
         assignments = ["unpaired", *(["misaligned"] if system not in stacks.UNPAIRED else [])]
         for row in (Row(system, network=n, assignment=a) for n in networks for a in assignments):
             found += [*(list(stage.configs) for stage in row.stages()), row.evaluating()]

@@ -16,38 +16,32 @@ from experiments.pictures import LARGEST, save_small
 
 
 def trained(folder: Path, gains: list[float]) -> Path:
-    """The folder of a training of ten iterations between validations."""
+    """The folder of a training of ten iterations between validations, with a night in between."""
     with SummaryWriter(str(folder / "tensorboard")) as writer:
         for epoch, gain in enumerate(gains):
-            writer.add_scalar("psnr_gain", gain, epoch)
-            writer.add_scalar("restoration_l1", 0.1, 10 * (epoch + 1))
-    scans = {"training": [{"reals": "a.nii", "subject": "a"}], "validation": [], "test": []}
+            writer.add_scalar("psnr_gain", gain, epoch, walltime=3600 * 12 * epoch)
+            writer.add_scalar("psnr_gain_2x2x2", gain + 1, epoch, walltime=3600 * 12 * epoch)
+            writer.add_scalar("relative_l1", 0.1, 10 * (epoch + 1), walltime=3600 * 12 * epoch + 720)
+    scans = {"training": [{"reals": "a.nii", "subject": "a"}], "validation": []}
     (folder / "datalist.json").write_text(json.dumps(scans), encoding="utf-8")
     return folder
 
 
-@pytest.fixture
-def results(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setattr(record, "RESULTS", tmp_path / "results")
-    (tmp_path / "evaluation").mkdir()
-    return tmp_path / "results" / "run"
-
-
 @pytest.mark.parametrize("at_once", [True, False])
-def test_stages_are_recorded_one_after_the_other(tmp_path, results, at_once):
+def test_stages_are_recorded_one_after_the_other(tmp_path, monkeypatch, at_once):
+    monkeypatch.setattr(record, "FOLDER", tmp_path / "results")
     first, second = trained(tmp_path / "first", [0.0, 0.5]), trained(tmp_path / "second", [0.6])
-    evaluation = tmp_path / "evaluation"
     if at_once:
-        record.record("run", evaluation, first, second)
+        record.record(first, second)
     else:
-        record.record("run", evaluation, first)
-        record.record("run", evaluation, second, append=True)
-    summary = json.loads((results / "training.json").read_text(encoding="utf-8"))
-    with open(results / "curves.csv", newline="", encoding="utf-8") as file:
-        curves = [(row["stage"], row["epoch"], float(row["psnr_gain"])) for row in csv.DictReader(file)]
-    assert [stage["iterations"] for stage in summary["stages"]] == [20, 10]
-    assert summary["subjects"]["source"] == ["a"]
-    assert curves == [("1", "0", 0.0), ("1", "1", 0.5), ("2", "0", 0.6)]
+        record.record(first)
+        record.record(second, append=True)
+    summary = json.loads((tmp_path / "results" / "training.json").read_text(encoding="utf-8"))
+    with open(tmp_path / "results" / "curves.csv", newline="", encoding="utf-8") as file:
+        curves = [(row["stage"], row["epoch"], float(row["psnr_gain_2x2x2"])) for row in csv.DictReader(file)]
+    assert summary["stages"] == [{"iterations": 20, "hours": 0.4}, {"iterations": 10, "hours": 0.2}]
+    assert summary["subjects"] == {"training": ["a"], "validation": []}
+    assert curves == [("1", "0", 1.0), ("1", "1", 1.5), ("2", "0", 1.6)]
 
 
 def test_pictures_are_made_small(tmp_path):

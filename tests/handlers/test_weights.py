@@ -4,7 +4,7 @@ import pytest
 import torch
 from ignite.engine import Engine
 from scripts.handlers.weights import InitialWeights, WeightsLoader
-from scripts.networks import VolumetricNet
+from scripts.networks import FoldedNet
 
 
 def load(path, network, **options):
@@ -22,14 +22,14 @@ def test_weights_are_restored(tmp_path, wrap):
 
 
 def test_weights_of_fewer_groups_are_loaded_where_the_network_is_to_grow(tmp_path):
-    small, large = (VolumetricNet(num_features=4, num_groups=groups, num_blocks=1) for groups in (1, 3))
+    small, large = (FoldedNet(num_features=4, num_groups=groups, num_blocks=1) for groups in (1, 3))
     torch.save(small.state_dict(), tmp_path / "model.pt")
     with pytest.raises(ValueError, match=r"decoder\.0\..* got absent"):
         load(tmp_path / "model.pt", large)
     load(tmp_path / "model.pt", large, grow=True)
     assert torch.equal(large.encoder[0].weight, small.encoder[0].weight)
-    wide = VolumetricNet(num_features=6, num_groups=3, num_blocks=1)
-    with pytest.raises(ValueError, match=r"encoder\.0\.weight \(expected \[6, 1, 3"):
+    wide = FoldedNet(num_features=6, num_groups=3, num_blocks=1)
+    with pytest.raises(ValueError, match=r"encoder\.0\.weight \(expected \[6, 8, 3"):
         load(tmp_path / "model.pt", wide, grow=True)
 
 
@@ -79,7 +79,7 @@ def test_a_tensor_alone_is_no_state_dictionary(tmp_path):
 
 
 def test_initial_weights_are_loaded_at_the_start_and_may_be_of_fewer_groups(tmp_path):
-    small, large = (VolumetricNet(num_features=4, num_groups=n, num_blocks=1, seed=n) for n in (1, 3))
+    small, large = (FoldedNet(num_features=4, num_groups=n, num_blocks=1, seed=n) for n in (1, 3))
     torch.save(small.state_dict(), tmp_path / "model.pt")
     engine = Engine(lambda _, batch: batch)
     InitialWeights(tmp_path / "model.pt", large).attach(engine)

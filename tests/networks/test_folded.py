@@ -139,4 +139,37 @@ def test_weights_of_the_network_for_a_fixed_factor_are_a_start_that_does_the_sam
     network.load_state_dict(network.grown(given.state_dict()))
     residual = given(low_res) - given.interpolation(low_res[:, 0].movedim(-1, 1)).movedim(1, -1)[:, None]
     assert torch.allclose(network(interpolated, noise(1, 9)) - interpolated, residual, atol=1e-6)
-    assert network.grown(network.state_dict()).keys() == network.state_dict().keys()
+
+
+@pytest.mark.parametrize("given", [1, 2, 4])
+@pytest.mark.parametrize("told", [False, True])
+def test_it_grows_from_a_network_of_fewer_groups_without_becoming_another_function(given, told):
+    small, large = trained(num_groups=given, seed=1), trained(num_groups=4)
+    large.load_state_dict(large.grown(small.state_dict()))
+    x = noise(1, 1, 7, 6, 5)
+    description = noise(1, 9) if told else None
+    torch.testing.assert_close(large(x, description), small(x, description), rtol=0, atol=1e-12)
+
+
+def test_it_grows_from_a_network_for_a_fixed_factor_of_fewer_groups():
+    small = VolumetricNet(**TINY).double()
+    same, large = FoldedNet(**TINY).double(), FoldedNet(**{**TINY, "num_groups": 3}).double()
+    for network in (same, large):
+        network.load_state_dict(network.grown(small.state_dict()))
+    x = noise(1, 1, 6, 6, 6)
+    torch.testing.assert_close(large(x, noise(1, 9)), same(x, noise(1, 9)), rtol=0, atol=1e-12)
+
+
+def test_what_has_grown_learns_from_the_first_iteration_on():
+    large = trained(num_groups=3)
+    large.load_state_dict(large.grown(trained(num_groups=2).state_dict()))
+    large(noise(1, 1, 7, 6, 5)).square().mean().backward()
+    assert float(large.decoder[1][-1].weight.grad.abs().min()) > 0
+
+
+def test_what_no_smaller_network_has_comes_back_unchanged():
+    network, other = FoldedNet(**TINY), nn.Conv3d(1, 1, 3)
+    for weights in (network.state_dict(), FoldedNet(**{**TINY, "num_groups": 3}).state_dict(), other.state_dict()):
+        found = network.grown(weights)
+        assert all(found[name] is value for name, value in weights.items())
+        assert len(found) == len(weights)

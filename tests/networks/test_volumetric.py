@@ -68,21 +68,6 @@ def test_it_sees_the_axes_alike():
     torch.testing.assert_close(turned(low_res.permute(0, 1, 3, 4, 2)), expected, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("given", [1, 2, 4])
-def test_it_grows_from_a_network_of_fewer_groups_without_becoming_another_function(given):
-    small, large = trained(network(num_groups=given, seed=1)), network(num_groups=4)
-    large.load_state_dict(large.grown(small.state_dict()))
-    low_res = volume(7, 6, 5)
-    assert torch.equal(large(low_res), small(low_res))
-
-
-def test_what_has_grown_learns_from_the_first_iteration_on():
-    large = network(num_groups=3)
-    large.load_state_dict(large.grown(trained(network(num_groups=2)).state_dict()))
-    large(volume(7, 6, 5)).square().mean().backward()
-    assert float(large.decoder[1][-1].weight.grad.abs().min()) > 0
-
-
 def test_parameters_follow_from_the_layers():
     width = 27 * 32 * 32 + 32
     expected = 27 * 32 + 32 + 2 * (2 * 3 + 1) * width + 27 * 32 * 8 + 8

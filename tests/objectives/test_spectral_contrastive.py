@@ -185,12 +185,12 @@ def test_along_any_axis_the_transfer_is_the_geometric_mean():
 # The overlay
 
 
-@pytest.mark.parametrize("slab_axes", [[2], [0, 1, 2]])
-def test_the_model_starts_from_the_estimate_of_its_own_groups(train_stack, tmp_path, slab_axes):
-    workflow = train_stack("methods/spectral_contrastive.yaml", slab_axes=slab_axes)
+@pytest.mark.parametrize("last_axes", [[2], [0, 1, 2]])
+def test_the_model_starts_from_the_estimate_of_its_own_groups(train_stack, tmp_path, last_axes):
+    workflow = train_stack("methods/spectral_contrastive.yaml", last_axes=last_axes)
     found = workflow.parser.get_parsed_content("degradation_estimate")
     start = workflow.parser.get_parsed_content("objective").degradation.estimate
-    assert start == (found if slab_axes == [2] else found.along_any_axis())
+    assert start == (found if last_axes == [2] else found.along_any_axis())
     assert (tmp_path / "degradation" / "report.md").is_file()
 
 

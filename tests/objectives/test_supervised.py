@@ -104,9 +104,9 @@ def paired_dataset(load: Callable | None = None, items: int = 3, **settings) -> 
     return PairedDataset(data, load or synthetic, **{**arguments, **settings})
 
 
-@pytest.mark.parametrize("slab_axes", [(2,), (0, 1, 2)])
-def test_the_slabs_of_a_pair_show_the_same_place(slab_axes):
-    for sample in paired_dataset(slab_axes=slab_axes):
+@pytest.mark.parametrize("last_axes", [(2,), (0, 1, 2)])
+def test_the_slabs_of_a_pair_show_the_same_place(last_axes):
+    for sample in paired_dataset(last_axes=last_axes):
         assert sample["image"].shape == (3, 8, 8)
         assert sample["label"].shape == (6, 16, 16)
         assert torch.equal(sample["label"][::2, ::2, ::2], sample["image"])

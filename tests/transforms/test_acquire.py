@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose, Flipd, LoadImage
+from monai.transforms import Compose, Flipd
 from scripts.physics.encoding import FrequencyEncoding, SliceSelection
 from scripts.physics.interpolation import interpolate_cubic
 from scripts.physics.kspace import zero_fill
-from scripts.transforms import Acquire, Acquired, KSpaceTruncate
+from scripts.transforms import Acquire, Acquired, KSpaceTruncate, LoadImageStrictd
 from scripts.transforms.utils import spacing
 
 SHAPE = (24, 30, 41)
@@ -109,7 +109,7 @@ def test_axes_without_an_encoding_are_unchanged(tmp_path):
     nib.save(
         nib.Nifti1Image(np.random.default_rng(0).random((8, 9, 10), dtype=np.float32), oblique(1)), tmp_path / "a.nii"
     )
-    volume = LoadImage(ensure_channel_first=True, image_only=True)(tmp_path / "a.nii")
+    volume = LoadImageStrictd("image")({"image": str(tmp_path / "a.nii")})["image"][None]
     scan = Acquire([None] * 3)(volume)
     torch.testing.assert_close(scan.as_tensor(), volume.as_tensor(), rtol=0, atol=1e-6)
     torch.testing.assert_close(scan.affine, volume.affine)
@@ -124,3 +124,25 @@ def test_there_is_an_encoding_for_each_axis(encodings):
 def test_a_volume_has_three_axes():
     with pytest.raises(ValueError, match=r"shape \(C, H, W, D\), got \(1, 8, 8\)"):
         Acquire([None] * 3)(torch.zeros(1, 8, 8))
+
+
+def test_noise_is_rician_of_the_given_strength_and_the_same_in_every_run():
+    encodings = (FrequencyEncoding(2.0), None, SliceSelection(3.0, 3.0))
+    volume = torch.zeros(1, 40, 40, 42)
+    volume[:, 10:30, 10:30] = 100.0
+    silent, noisy, again = (Acquire(encodings, snr)(volume) for snr in (None, 20.0, 20.0))
+    assert torch.equal(noisy, again)
+    other = Acquire(encodings, 20.0, seed=1)(volume)
+    assert not torch.equal(noisy, other)
+    assert not torch.equal(Acquire(encodings, 20.0)(volume + 1e-3) - 1e-3, noisy)
+    std = float(silent[silent >= silent.mean()].mean()) / 20
+    inside, outside = silent > 99, silent.abs() < 1e-3
+    assert (noisy - silent)[inside].std().item() == pytest.approx(std, rel=0.05)
+    assert noisy[outside].mean().item() == pytest.approx(std * (torch.pi / 2) ** 0.5, rel=0.05)  # of Rayleigh
+    assert Acquired("image", encodings, snr=20.0)({"image": volume})["image"].equal(noisy)
+
+
+@pytest.mark.parametrize("snr", [0, -3.0, float("nan")])
+def test_a_ratio_of_signal_to_noise_is_positive(snr):
+    with pytest.raises(ValueError, match="snr must be positive"):
+        Acquire([None] * 3, snr)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 
 import nibabel as nib
 import numpy as np
@@ -19,11 +20,13 @@ from scripts.inferers.slab import described
 from scripts.physics.encoding import FrequencyEncoding, SliceSelection
 from scripts.physics.kspace import truncate, zero_fill
 from scripts.transforms import (
+    Acquire,
     DataConsistencyd,
     InterpolateAcquiredd,
     LoadImageStrictd,
     MeasureConsistencyd,
     SimulateAcquiredd,
+    simulated_acquisition,
 )
 from scripts.transforms.evidence import evidence_of
 from scripts.transforms.interpolate import acquisition_of, named_option
@@ -237,6 +240,57 @@ def test_a_simulated_acquisition_has_the_grid_of_its_reference():
     acquisition = acquisition_of(data["image"])
     assert acquisition.encodings == (FrequencyEncoding(2.0), FrequencyEncoding(1.0), SliceSelection(4.0, 3.0, "box"))
     torch.testing.assert_close(data["acquired"].as_tensor(), acquisition.acquire(volume.as_tensor()))
+
+
+def test_a_simulated_acquisition_has_noise_that_follows_from_the_scan():
+    volume = MetaTensor(head_like(shape=(20, 21, 40)).float()[None].abs(), affine=torch.eye(4))
+    texts = ["frequency 2.0", "unknown", "slices 4.0/3.0 box"]
+    silent = SimulateAcquiredd(acquisition=texts)({"image": volume})["acquired"]
+    noisy = SimulateAcquiredd(acquisition=texts, snr=30)({"image": volume})
+    again = SimulateAcquiredd(acquisition=texts, snr=30)({"image": volume})
+    expected = Acquire(acquisition_of(noisy["image"]).encodings, snr=30)(volume)
+    assert torch.equal(noisy["acquired"], again["acquired"])
+    torch.testing.assert_close(noisy["acquired"].as_tensor(), expected.as_tensor())
+    assert 0 < (noisy["acquired"] - silent).std() < 0.1 * silent.mean()
+    image = acquisition_of(noisy["image"]).interpolate(noisy["acquired"].as_tensor())
+    torch.testing.assert_close(noisy["image"].as_tensor(), image)
+    pair = {"image": volume, "label": volume}
+    whole = simulated_acquisition((2, 1, 2), {"snr": 20, "hamming": True}, snr=30)(pair)["image"]
+    as_given = simulated_acquisition((2, 1, 2), {"snr": 30, "hamming": True, "rician": True})(pair)["image"]
+    assert torch.equal(whole, as_given)
+
+
+@pytest.mark.parametrize(
+    ("spacing", "shape", "largest", "keeps"),
+    [
+        ((0.8, 0.8, 0.8), (16, 20, 20), 20_000, True),
+        ((0.8, 0.8, 0.8), (16, 20, 20), 5_000, False),  # its own voxels are too many, too
+        ((0.8, 0.8, 3.0), (16, 20, 8), 5_000, False),
+    ],
+)
+@pytest.mark.parametrize("source", ["NIfTI", "DICOM"])
+def test_a_grid_that_is_too_large_is_refused_with_what_fits(tmp_path, source, spacing, shape, largest, keeps):
+    def edit(image, z):
+        image.PixelSpacing, image.SliceThickness = [spacing[1], spacing[0]], spacing[2]
+        image.ImagePositionPatient = [0, 0, spacing[2] * z]
+
+    values = np.random.default_rng(0).integers(0, 4000, shape).astype(np.uint16)
+    if source == "NIfTI":
+        nib.save(nib.Nifti1Image(values, np.diag([*spacing, 1.0])), tmp_path / "scan.nii")
+        image = loaded(tmp_path / "scan.nii")
+    else:
+        image = loaded(write_series(tmp_path / "series", values, edit))
+    with pytest.raises(ValueError, match="which would need about") as error:
+        InterpolateAcquiredd(largest=largest)({"image": image})
+    message = str(error.value)
+    assert ("Set --spacing 0.8 to keep the scan's own, --spacing" in message) == keeps
+    *finer, fitting = map(float, re.findall(r"--spacing ([\d.]+)", message))
+    more = int(re.search(r"or --largest (\d+)\.$", message)[1])
+    for options in ({"spacing": fitting}, {"largest": more}, *({"spacing": mm} for mm in finer)):
+        done = InterpolateAcquiredd(**{"largest": largest, **options})({"image": image})["image"]
+        assert done.numel() <= options.get("largest", largest)
+    with pytest.raises(ValueError, match="which would need about"):
+        InterpolateAcquiredd(largest=largest, spacing=fitting - 0.01)({"image": image})
 
 
 @pytest.mark.parametrize("interpolated_matrix", [True, False])

@@ -212,8 +212,7 @@ def test_orders_are_plain_data():
         check_order(["inference", "methods/spectral"], {"inference": [], "methods/spectral": ["train"]})
 
 
+@pytest.mark.parametrize("overlays", [(), ("networks/fixed_factor",), ("methods/pseudo_sr",)])
 @pytest.mark.parametrize("trunk", ["inference", "evaluate"])
-def test_a_scale_factor_needs_a_network_of_one_factor(trunk):
-    with pytest.raises(ValueError, match=f"'bundle/configs/{trunk}.yaml','bundle/configs/networks/fixed_factor.yaml'"):
-        run([trunk], scale_factor=[2, 2, 1])
-    run([trunk, "networks/fixed_factor"], scale_factor=[2, 2, 1])
+def test_a_scale_factor_fits_networks_on_either_grid(trunk, overlays):
+    run([trunk, *overlays], scale_factor=[2, 2, 1])

@@ -166,8 +166,47 @@ def test_2x2x2_without_training_is_zero_filling_on_the_grid_of_one_factor(tmp_pa
     assert record(tmp_path / "new")["ConsistencyPSNR"] > 60
 
 
+SLABS, LOW_RES_GRID = ("networks/slabs.yaml",), ("networks/fixed_factor.yaml",)
+SLAB_NETWORK = ("networks/slab_network.yaml",)
+PSEUDO_SR = ("methods/pseudo_sr.yaml",)
+
+
+def scores(folder: Path) -> dict[str, dict[str, float]]:
+    """The metrics of an evaluation of one subject by method."""
+    rows = csv.DictReader((folder / "subjects.csv").read_text(encoding="utf-8").splitlines())
+    return {row["method"]: {name: float(row[name]) for name in ("psnr", "psnr_consistency")} for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("trained", "restored", "scale_factor"),
+    [
+        (("methods/udean.yaml",), (), (2, 2, 1)),
+        (PSEUDO_SR, PSEUDO_SR, (2, 2, 1)),
+        ((*PSEUDO_SR, *SLABS, *SLAB_NETWORK), (*PSEUDO_SR, *LOW_RES_GRID, *SLAB_NETWORK), (2, 2, 2)),
+    ],
+    ids=["udean", "pseudo_sr", "pseudo_sr_on_slabs"],
+)
+def test_weights_of_a_papers_method_are_evaluated_and_restore_a_scan(
+    train_stack, phantom_dataset, tmp_path, trained, restored, scale_factor
+):
+    workflow = train_stack(*trained, scale_factor=scale_factor, output_dir=str(tmp_path / "training"))
+    workflow.initialize()
+    workflow.run()
+    small = {"architecture::num_features": 16, "load_pretrain": True, "scale_factor": list(scale_factor)}
+    small |= {"ckpt_path": str(tmp_path / "training" / "model.pt")}
+    small |= {"architecture::slab_size": 5} if SLAB_NETWORK[0] in restored else {}
+    scan, reference = (sorted((phantom_dataset(scale_factor) / name).glob("*"))[0] for name in ("target", "validation"))
+    run(scan, tmp_path / "out", *restored, **small)
+    result = nib.load(next((tmp_path / "out").rglob("*desc-sr*.nii.gz")))
+    np.testing.assert_allclose(nib.affines.voxel_sizes(result.affine), 1.0, rtol=1e-3)
+    run(reference, tmp_path / "scores", *restored, trunk="evaluate.yaml", pictures=False, **small)
+    found = scores(tmp_path / "scores")
+    assert found["pred"]["psnr"] == pytest.approx(found["zero_filling"]["psnr"], abs=3)  # after two iterations
+    assert found["zero_filling"]["psnr_consistency"] > 60  # the scan has the factors that were asked for
+
+
 @pytest.mark.parametrize("scale_factor", [(2, 2, 2), (2, 2, 1)])
-def test_weights_of_a_papers_method_restore_by_the_default_inference(
+def test_weights_of_a_papers_method_restore_a_scan_without_a_word_about_it(
     train_stack, phantom_dataset, tmp_path, scale_factor
 ):
     workflow = train_stack("methods/udean.yaml", scale_factor=scale_factor, output_dir=str(tmp_path / "training"))
@@ -262,6 +301,42 @@ def test_an_evaluation_simulates_any_acquisition(phantom_dataset, tmp_path, acqu
         assert float(rows["automatic"]["psnr"]) == float(rows["pred"]["psnr"])
     assert float(rows["consistent"]["psnr_consistency"]) > float(rows["pred"]["psnr_consistency"]) - 1
     assert "acquisition" in (tmp_path / "out" / "summary.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("scale_factor", [(2, 2, 2), (2, 2, 1)])
+def test_whole_factors_are_those_of_a_training_on_either_grid(phantom_dataset, tmp_path, scale_factor):
+    """The same scan, filtered and noisy, is interpolated. On the output grid an untrained network is zero-filling."""
+    folder = phantom_dataset() / "validation"
+    options = {"scale_factor": list(scale_factor), "pictures": False, "trunk": "evaluate.yaml"}
+    options |= {"acquisition::hamming": True, "acquisition::elliptical": True, "acquisition::snr": 20}
+    run(folder, tmp_path / "output", **options)
+    run(folder, tmp_path / "scan", *LOW_RES_GRID, **options)
+    ours, theirs = (scores(tmp_path / name) for name in ("output", "scan"))
+    for method in ("zero_filling", "tricubic"):
+        assert ours[method]["psnr"] == pytest.approx(theirs[method]["psnr"], abs=1e-3)
+    assert ours["pred"]["psnr"] == pytest.approx(ours["zero_filling"]["psnr"], abs=1e-3)
+    assert set(ours) - set(theirs) == {"windowed_sinc"}
+    assert f"- scale factor: {list(scale_factor)}" in (tmp_path / "output" / "summary.md").read_text(encoding="utf-8")
+
+
+def test_a_network_on_the_grid_of_the_scan_is_for_whole_factors_alone(phantom_dataset, tmp_path):
+    with pytest.raises(RuntimeError) as error:
+        run(
+            *(phantom_dataset() / "validation", tmp_path / "out", *LOW_RES_GRID),
+            trunk="evaluate.yaml",
+            acquisition=["unknown", "slices 3.0", "unknown"],
+        )
+    assert "leave networks/fixed_factor.yaml out" in full_message(error.value)
+
+
+def test_a_scale_factor_is_an_assumption_of_its_own(tmp_path):
+    source = write(tmp_path / "scan.nii.gz", noisy((24, 20, 40)), np.diag([2.0, 2.0, 1.0, 1.0]))
+    run(source, tmp_path / "out", scale_factor=[2, 1, 2])
+    assert record(tmp_path / "out")["Spacing"] == pytest.approx([1.0] * 3)
+    assert "(scale_factor)" in record(tmp_path / "out")["Assumed"]
+    with pytest.raises(RuntimeError) as error:
+        run(source, tmp_path / "both", scale_factor=[2, 1, 2], spacing=1.0)
+    assert "scale_factor must stand without acquisition and spacing" in full_message(error.value)
 
 
 def test_orientations_are_averaged_for_any_acquisition(tmp_path):

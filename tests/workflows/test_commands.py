@@ -24,7 +24,7 @@ SECTIONS = {
     for title, text in re.findall(r"^## (.*?)\n(.*?)(?=^## |\Z)", PAGE, re.M | re.S)
 }
 TINY = "--max_iterations 2 --iterations_per_epoch 2 --train::warmup_iterations 1 --batch_size 2"
-TINY += " --architecture::discriminator_features 4 --val_interval 2 --slab_axes [2]"
+TINY += " --architecture::discriminator_features 4 --val_interval 2 --last_axes [2]"
 ONE_MORE = TINY.replace("--max_iterations 2", "--max_iterations 4")  # to continue from the two
 MADE = {  # by each section, among others
     "Any scan, isotropic": [
@@ -37,19 +37,21 @@ MADE = {  # by each section, among others
     "Inspect my data": ["mine/inspection/report.md", "mine/inspection/spectra.png"],
     "Train on my two folders, and continue": ["mine/model.pt", "mine/best_model.pt", "lines/model.pt"],
     "Train from nothing, in two stages": ["first_stage/model.pt", "second_stage/model.pt"],
+    "Train on HR scans alone, for any acquisition": ["any/model.pt", "any/model.json", "any/distilled.pt"],
     "Fine-tune the shipped weights": ["tuned/model.pt"],
     "Adapt the shipped weights to my scanner": [
         "adapted/degradation/report.md",
         "adapted/super_resolved/one_desc-sr.nii.gz",
     ],
-    "Average, or take other weights": [
-        "averaged/inner/two_desc-sr.nii.gz",
-        "large/one_desc-sr.nii.gz",
-        "all_scans/one_desc-sr.nii.gz",
+    "Average, or take weights of your own": ["averaged/inner/two_desc-sr.nii.gz"],
+    "Evaluate": [
+        "evaluation/summary.md",
+        "evaluation/sub-09_T1w_comparison.png",
+        "slices/summary.md",
+        "noisy/summary.md",
     ],
-    "Evaluate": ["evaluation/summary.md", "evaluation/sub-09_T1w_comparison.png", "slices/summary.md"],
     "Compare methods": ["cyclegan/evaluation/summary.md", "zssr/summary.md"],
-    "2x2x1": ["in_plane/shipped/one_desc-sr.nii.gz", "in_plane/super_resolved/one_desc-sr.nii.gz"],
+    "2x2x1": ["in_plane/super_resolved/one_desc-sr.nii.gz"],
     "Several GPUs": ["two_gpus/model.pt"],
     "Export": ["model.ts", "model.onnx"],
     "Watch a training": ["tracked/mlruns.db", "tracked/model.pt"],
@@ -75,7 +77,8 @@ for command in json.loads(sys.argv[1]):
 def at_a_tiny_budget(line: str) -> list[str]:
     if " run training " in line:
         line += f" {ONE_MORE if '--resume' in line else TINY}"
-        line += " --patch_size [32,32]" if "networks/slabs" in line else " --crop_size [64,64,14]"  # they are small
+        crop = "[16,16,16]" if "methods/any_acquisition" in line else "[64,64,14]"  # the phantoms are small
+        line += " --patch_size [32,32]" if "networks/slabs" in line else f" --crop_size {crop}"
     if "baselines/zssr.yaml" in line:
         line += " --inferer#num_iterations 1"
     return shlex.split(line.replace("[1,1,64,64,32]", "[1,1,32,32,4]"))
@@ -91,6 +94,8 @@ def workplace(tmp_path, phantom_dataset) -> Path:
     write_scan(tmp_path / "my_data/test/sub-09_T1w.nii.gz", head_phantom(9), (1.0, 1.0, 1.0))
     for name in ("my_scans/one.nii.gz", "my_scans/inner/two.nii", "my_thick_scans/one.nii.gz"):
         write_scan(tmp_path / name, head_phantom(0, (16, 34, 32)), (2.0, 2.0, 2.0))
+    for number in (1, 2):
+        write_scan(tmp_path / "my_hr_scans" / f"{number}.nii.gz", head_phantom(number, (24, 34, 32)), (1.0, 1.0, 1.0))
     write_scan(tmp_path / "my_slices" / "slices.nii.gz", head_phantom(0, (30, 34, 8)), (1.0, 1.0, 5.0))
     write_dicom_series(tmp_path / "my_series", np.random.default_rng(0).integers(100, 900, (20, 32, 24)))
     return tmp_path

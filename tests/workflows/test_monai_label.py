@@ -12,6 +12,7 @@ from ignite.handlers import EMAHandler
 from monai.bundle import ConfigParser, ConfigWorkflow
 from monai.data import MetaTensor
 from scripts.handlers.averaging import AverageStartHandler
+from scripts.networks import FoldedNet
 from scripts.transforms import DeclareRestoredGridd, LoadImageStrictd
 from torch import nn
 
@@ -66,10 +67,9 @@ def test_one_config_of_the_application_holds_the_trunk_and_label_mode(bundle):
     assert config["composition"] == ["train"]
     assert "requires" not in config
     assert isinstance(config["train"]["handlers"], list)  # the server inserts a loader of its weights
-    assert {key: config[key] for key in overlay if key.isidentifier() and key != "requires"} == {
-        "output_dir": overlay["output_dir"],
-        "max_iterations": overlay["max_iterations"],
-    }
+    own = [key for key in overlay if key.isidentifier() and key != "requires"]
+    assert {key: config[key] for key in own} == {key: overlay[key] for key in own}
+    assert set(own) == {"output_dir", "max_iterations", "learning_rate", "validation_acquisitions"}
     assert (bundle / "models" / "model.pt").is_file()
     assert (bundle / "configs" / "multi_gpu_train.yaml").is_file()
 
@@ -79,11 +79,25 @@ def test_a_bundle_with_trained_weights_is_not_replaced(bundle):
         install(bundle.parents[1])
 
 
-def test_the_studies_of_a_server_train_without_pairs_for_as_many_epochs_as_it_asks(bundle, phantom_dataset):
+def test_the_server_trains_the_network_that_it_infers_with(bundle):
+    networks = []
+    for name in ("train.yaml", "inference.yaml"):
+        parser = ConfigParser()
+        parser.read_config(bundle / "configs" / name)
+        parser["bundle_root"] = str(bundle)
+        networks.append(parser.get_parsed_content("network_def"))
+    trained, inferred = networks
+    assert type(trained).__name__ == type(inferred).__name__ == "FoldedNet"
+    inferred.load_state_dict(trained.state_dict(), strict=True)
+
+
+def test_the_studies_of_a_server_train_for_as_many_epochs_as_it_asks(bundle, phantom_dataset):
+    """As the server does: it sets the data and the epochs, and loads the weights by a handler of its own."""
     folder = phantom_dataset((2, 2, 2))
     targets, sources = (sorted((folder / name).glob("*.nii.gz")) for name in ("target", "source"))
     studies = [{"image": str(image), "label": str(label)} for image, label in zip(targets, sources, strict=False)]
-    before = (bundle / "models" / "model.pt").read_bytes()
+    weights = bundle / "models" / "model.pt"
+    torch.save(FoldedNet(16, 1, 1).state_dict(), weights)  # of the tiny network
     asked = {
         "bundle_root": str(bundle),
         "train#trainer#max_epochs": 3,
@@ -91,18 +105,31 @@ def test_the_studies_of_a_server_train_without_pairs_for_as_many_epochs_as_it_as
         "validate#dataset#data": studies[:1],
     }
     tiny = {key: value for key, value in TINY_TRAINING.items() if key != "max_iterations"}
-    workflow = ConfigWorkflow(
-        config_file=str(bundle / "configs" / "train.yaml"),
-        logging_file=False,
-        workflow_type="train",
-        **{**tiny, "iterations_per_epoch": 1, **asked},
-    )
-    workflow.initialize()
+    tiny |= {"iterations_per_epoch": 1, "crop_size": [24] * 3}
+
+    def run() -> ConfigWorkflow:
+        config = str(bundle / "configs" / "train.yaml")
+        workflow = ConfigWorkflow(config, logging_file=False, workflow_type="train", **tiny, **asked)
+        handlers = workflow.parser["train"]["handlers"]
+        load_dict = {"model": "$@network_def"}
+        loader = {"_target_": "CheckpointLoader", "load_path": str(weights), "load_dict": load_dict, "strict": False}
+        workflow.parser["train"]["handlers"] = [loader, *handlers]
+        workflow.initialize()
+        workflow.run()
+        return workflow
+
+    workflow = run()
     trainer, dataset = (workflow.parser.get_parsed_content(f"train::{name}") for name in ("trainer", "dataset"))
-    assert workflow.parser.get_parsed_content("validate::referenced") is False
-    assert workflow.parser.get_parsed_content("train::g_scheduler::t_total") == 3
-    assert len(dataset.high_res_volumes) == len(dataset.low_res_volumes) == len(studies)
-    workflow.run()
-    assert trainer.state.iteration == 3
-    assert (bundle / "models" / "model.pt").read_bytes() != before  # the server reads its weights there
+    assert workflow.parser.get_parsed_content("train::g_scheduler::t_total") == trainer.state.iteration == 3
+    assert len(dataset.truths) == len(studies)
+    metrics = workflow.parser.get_parsed_content("validate::evaluator").state.metrics
+    assert {"psnr_gain_2x2x2", "psnr_gain_slices_4_4"} <= metrics.keys()
     assert not (bundle / "models" / "demonstration").exists()  # the server's studies are all the data
+    first = torch.load(weights, weights_only=True)
+    inferred = FoldedNet(16, 1, 1)
+    inferred.load_state_dict(first, strict=True)  # the server reads its weights there
+    assert (bundle / "models" / "model.json").is_file()
+    run()  # from these weights
+    second = torch.load(weights, weights_only=True)
+    steps = [(second[name] - first[name]).abs().max() for name in first]
+    assert 0 < max(steps) < 0.01

@@ -69,6 +69,15 @@ class AcquisitionRange:
         if not self.kinds or not set(self.kinds) <= {"isotropic", "in_plane", "slices"}:
             raise ValueError(f"kinds must be among isotropic, in_plane and slices, got {list(self.kinds)}.")
 
+    @property
+    def ranges(self) -> dict[str, tuple[float | None, float | None]]:
+        """What is drawn, by the quantities of :data:`scripts.transforms.familiarity.RANGES`. None has no end."""
+        factors = [self.isotropic[1] if "isotropic" in self.kinds else 1.0]
+        factors += [self.in_plane[1]] if {"in_plane", "slices"} & set(self.kinds) else []
+        ranges: dict[str, tuple[float | None, float | None]] = {"factor": (None, float(max(factors)))}
+        ranges["slice_spacing"] = (None, max(5.0, self.slice_spacing[1]) if "slices" in self.kinds else 1.0)
+        return {**ranges, "thickness": tuple(self.thickness), "snr": (self.snr[0] if self.noisy else None, None)}
+
     def draw(
         self, rng: np.random.Generator, breadth: float = 1.0, fine_axes: Sequence[int] | None = None
     ) -> Acquisition:

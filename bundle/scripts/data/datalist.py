@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 GROUPS = tuple(FOLDERS)
 MOST_NAMES = 100  # of scans that the log names
-ASSIGNMENTS = ("unpaired", "misaligned")
+ASSIGNMENTS = ("unpaired", "misaligned", "hr_only")
 
 
 def unpaired_datalist(
@@ -60,7 +60,8 @@ def unpaired_datalist(
         hr_fraction: share of the source subjects to keep, in (0, 1]. For one seed the subsets are nested.
         assignment: "unpaired": no subject is in both source and target. "misaligned": source and target are the same
             subjects, and nothing says which scans belong together. If a dataset has no such subjects, the source's
-            scans also become the target. The pipeline then degrades these and moves the source's.
+            scans also become the target. The pipeline then degrades these and moves the source's. "hr_only": the method
+            makes its own pairs of HR scans. The source gets the target's share of a split. A target may be absent.
         groups: names of the subjects of "source", "target", "validation" and "test", instead of a split.
 
     Returns:
@@ -83,7 +84,10 @@ def unpaired_datalist(
     if dataset_dir is None:
         dataset_dir = generate_cohort(cohort_dir, scale_factor=scale_factor)
     root = Path(dataset_dir).expanduser().resolve()
-    datalist, left_out = read_datalist(root, split, seed, suffix, groups)
+    needed = GROUPS[:2]
+    if assignment == "hr_only":
+        needed, split = GROUPS[:1], (sum(split[:2]), 0, *split[2:])
+    datalist, left_out = read_datalist(root, split, seed, suffix, groups, needed)
     if assignment == "misaligned":
         datalist["training"] = _share_subjects(datalist["training"])
     _check_subjects(datalist, root, assignment)
@@ -119,11 +123,16 @@ def paired_items(items: Sequence[Mapping]) -> list[dict]:
 
 
 def read_datalist(
-    root: Path, split: Sequence[float], seed: int, suffix: str, groups: Mapping[str, Sequence[str]] | None
+    root: Path,
+    split: Sequence[float],
+    seed: int,
+    suffix: str,
+    groups: Mapping[str, Sequence[str]] | None,
+    needed: Sequence[str] = GROUPS[:2],
 ) -> tuple[dict[str, list[dict]], dict[str, str]]:
     """The unchecked items of an existing dataset, and the reason of every scan that is left out.
 
-    For the arguments see :func:`unpaired_datalist`.
+    For the arguments see :func:`unpaired_datalist`. The ``needed`` groups must not be empty.
     """
     if not root.exists():
         raise ValueError(
@@ -132,17 +141,18 @@ def read_datalist(
     if root.is_file():
         return read_json(root), {}
     folders = group_folders(root)
-    if {"source", "target"} <= folders.keys():
+    if set(needed) <= folders.keys():
         choices = all_scans(folders, root)
         left_out = {str(path): reason for choice in choices.values() for path, reason in choice.left_out.items()}
         return _datalist(*(choices[name].scans if name in choices else {} for name in GROUPS)), left_out
     if {"source", "target"} & folders.keys():
         raise ValueError(
-            f"{root}: expected the folders of both groups, got {[folder.name for folder in folders.values()]}. Name "
-            f"them {EXPECTED}."
+            f"{root}: expected the folders of the groups {list(needed)}, got "
+            f"{[folder.name for folder in folders.values()]}. Name them {EXPECTED}. For a method that needs no target, "
+            "add --assignment hr_only."
         )
-    scans, reasons = choose_scans(root, suffix)
-    named = _split(sorted(scans), split, seed) if groups is None else _named(groups, scans, root)
+    scans, reasons = choose_scans(root, suffix, fewest=len(needed))
+    named = _split(sorted(scans), split, seed, needed) if groups is None else _named(groups, scans, root)
     used = {subject for subjects in named for subject in subjects}
     reasons |= {scans[subject][0]: f"{subject} is in no group" for subject in scans.keys() - used}
     left_out = {str(path): reason for path, reason in reasons.items()}
@@ -175,10 +185,10 @@ def _datalist(
     return {"training": items[0] + items[1], "validation": items[2], "test": items[3]}
 
 
-def _split(subjects: Sequence[str], split: Sequence[float], seed: int) -> list[list[str]]:
+def _split(subjects: Sequence[str], split: Sequence[float], seed: int, needed: Sequence[str]) -> list[list[str]]:
     """Draw the four groups. If the split gives numbers, subjects may remain unused."""
     drawn = np.random.default_rng(seed).permutation(subjects)
-    bounds = np.cumsum(_allocate(len(subjects), split))
+    bounds = np.cumsum(_allocate(len(subjects), split, len(needed)))
     return [sorted(group.tolist()) for group in np.split(drawn, bounds)[: len(GROUPS)]]
 
 
@@ -194,13 +204,16 @@ def _named(groups: Mapping[str, Sequence[str]], scans: Mapping[str, list[Path]],
     return [named.get(name, []) for name in GROUPS]
 
 
-def _allocate(count: int, split: Sequence[float]) -> list[int]:
-    """Share ``count`` subjects: first one for each positive share, then always one for the largest deficit."""
+def _allocate(count: int, split: Sequence[float], needed: int) -> list[int]:
+    """Share ``count`` subjects: first one for each positive share, then always one for the largest deficit.
+
+    The first ``needed`` shares must be positive.
+    """
     shares = abs(sum(split) - 1) < 1e-6
     numbers = 1 < sum(split) <= count and all(size == int(size) for size in split)
-    if len(split) != len(GROUPS) or min(split) < 0 or min(split[:2]) <= 0 or not (shares or numbers):
+    if len(split) != len(GROUPS) or min(split) < 0 or min(split[:needed]) <= 0 or not (shares or numbers):
         raise ValueError(
-            f"split must be shares of {GROUPS} with sum 1, positive for the first two, or numbers of the {count} "
+            f"split must be shares of {GROUPS} with sum 1, positive for {GROUPS[:needed]}, or numbers of the {count} "
             f"subjects, got {list(split)}. Correct --split."
         )
     if numbers:
@@ -218,7 +231,7 @@ def _check_subjects(datalist: Mapping[str, Sequence[Mapping]], root: Path, assig
     pairs = any({"image", "label"} <= item.keys() for item in datalist["training"])
     remedy = "`image` with `label` is a pair: list HR scans of others under `reals`." if pairs else "Add one."
     for key, name in zip(groups, GROUPS, strict=False):
-        if not groups[key]:
+        if not groups[key] and (name == "source" or assignment != "hr_only"):
             raise ValueError(f"{root}: the {name} group must hold at least one scan (`{key}`), found none. {remedy}")
     shared = groups["reals"] & groups["image"]
     if shared and assignment == "unpaired":

@@ -40,7 +40,7 @@ class UnpairedDataset(TrainingDataset):
             resolution that the networks see. It must allow missing keys. None if ``transform`` scales intensities.
         batch_size: see :class:`TrainingDataset`.
         seed: see there.
-        slab_axes: see there.
+        last_axes: see there.
         flip: mirror the samples of either group at random along each axis. Only unpaired ones may be mirrored, because
             a mirrored LR voxel l no longer lies on HR voxel s l.
         spacing_tolerance: relative deviation within which two spacings count as the same.
@@ -48,7 +48,7 @@ class UnpairedDataset(TrainingDataset):
 
     Raises:
         ValueError: when a group is empty, a volume is too small, a source spacing is too coarse, a scale factor is not
-            whole, or ``slab_axes`` do not fit it.
+            whole, or ``last_axes`` do not fit it.
     """
 
     groups: ClassVar = {"image": "low-resolution target", "reals": "high-resolution source"}
@@ -62,12 +62,12 @@ class UnpairedDataset(TrainingDataset):
         intensity_transform: Callable | None = None,
         batch_size: int = 8,
         seed: int = 0,
-        slab_axes: Sequence[int] = (2,),
+        last_axes: Sequence[int] = (2,),
         flip: bool = False,
         spacing_tolerance: float = 0.1,
         progress: bool = True,
     ) -> None:
-        super().__init__(cut, num_iterations, batch_size, seed, slab_axes)
+        super().__init__(cut, num_iterations, batch_size, seed, last_axes)
         self.flip = flip
         scans = load_scans(data, transform, self.groups, progress)
         spacing = common_spacing(scans["image"], spacing_tolerance)
@@ -101,13 +101,13 @@ class PairedDataset(TrainingDataset):
         intensity_transform: applied to each volume. None if ``transform`` scales intensities.
         batch_size: see :class:`TrainingDataset`.
         seed: see there.
-        slab_axes: see there.
+        last_axes: see there.
         copies: number of pairs to make of each item, for a random ``transform``.
         progress: whether to show a progress bar while loading.
 
     Raises:
         ValueError: when an item is no pair, the two grids do not fit, a volume is too small, a scale factor is not
-            whole, or ``slab_axes`` do not fit it.
+            whole, or ``last_axes`` do not fit it.
     """
 
     groups: ClassVar = {"image": "low-resolution", "label": "high-resolution reference"}
@@ -121,11 +121,11 @@ class PairedDataset(TrainingDataset):
         intensity_transform: Callable | None = None,
         batch_size: int = 8,
         seed: int = 0,
-        slab_axes: Sequence[int] = (2,),
+        last_axes: Sequence[int] = (2,),
         copies: int = 1,
         progress: bool = True,
     ) -> None:
-        super().__init__(cut, num_iterations, batch_size, seed, slab_axes)
+        super().__init__(cut, num_iterations, batch_size, seed, last_axes)
         self.copies = copies
         scans = load_scans([*data] * copies, lambda item: _checked_pair(item, transform), self.groups, progress)
         declare, check = DeclareHighResGrid(cut.scale_factor), CheckSameGridd("label", image_key="image")

@@ -162,7 +162,7 @@ def one_scan_per_subject(root: Path, suffix: str) -> dict[str, Path]:
     return {subject: scans[0] for subject, scans in choose_scans(root, suffix).scans.items()}
 
 
-def choose_scans(root: Path, suffix: str) -> Choice:
+def choose_scans(root: Path, suffix: str, fewest: int = 2) -> Choice:
     """Choose one scan of each subject of a dataset.
 
     Of a BIDS dataset, where a subject has several, :data:`scripts.data.bids.CHOICE` says which. Of another dataset it
@@ -172,20 +172,22 @@ def choose_scans(root: Path, suffix: str) -> Choice:
         root: folder of a dataset in the layout of HCP, BraTS or BIDS, or with a file or folder per subject.
         suffix: the contrast to take, as in the dataset's file names: "T1w" (BIDS, HCP) or "t1ce" (BraTS). It may be a
             pattern, such as "T[12]w".
+        fewest: number of subjects, at least.
 
     Raises:
-        ValueError: when there are fewer than two subjects, or the folders are rather groups than subjects.
+        ValueError: when there are fewer subjects, or the folders are rather groups than subjects.
     """
     found = discover(root)
     paths = [one.path for one in _usable(found)]
     layout, subjects = _sorted_by_subject(root, paths, suffix)
     scans = {subject: ranked for subject, ranked in subjects.items() if ranked}
-    if len(scans) < 2:
+    if len(scans) < fewest:
         patterns = " or ".join(f"{layout.folder}/{pattern}".format(suffix=suffix) for pattern in layout.scans)
+        count = f"{fewest} subject" + "s" * (fewest > 1)
         raise ValueError(
-            f"{root}: dataset_dir must hold the folders source/ and target/ (or HR/ and LR/), or at least two subjects "
-            f"with a scan {patterns}, got {sorted(scans)}. Choose another suffix, or the folder that holds the "
-            "subjects, or list the scans in a .json datalist."
+            f"{root}: dataset_dir must hold the folders source/ and target/ (or HR/ and LR/), or at least {count} with "
+            f"a scan {patterns}, got {sorted(scans)}. Choose another suffix, or the folder that holds the subjects, or "
+            "list the scans in a .json datalist."
         )
     rule = CHOICE if layout is BIDS else "the first that fits the layout"
     others = {

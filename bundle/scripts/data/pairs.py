@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ from scripts.physics.output import ANISOTROPY
 from scripts.physics.separable import SeparableAcquisition
 from scripts.transforms import KSpaceSpacing
 from scripts.transforms.contrast import Contrast, draw_contrast
+from scripts.transforms.interpolate import acquisition_of
 from scripts.transforms.utils import spacing
 
 __all__ = ["AnyAcquisitionDataset", "NamedAcquisitionDataset"]
@@ -40,17 +42,19 @@ class Truth(NamedTuple):
         volume: ``(H, W, D)``.
         subject: its name.
         mask: where it holds tissue; None for a scan without a mask.
+        voxel: spacing in mm, without that of a coarse axis.
         fine_axes: the only two axes whose resolution may be lowered; None for all.
     """
 
     volume: Tensor
     subject: str
     mask: Tensor | None
+    voxel: Sequence[float] = (1.0,)
     fine_axes: Sequence[int] | None = None
 
 
 class Acquired(NamedTuple):
-    """A simulated scan of a whole volume, from which crops are interpolated."""
+    """A scan of a whole volume, simulated or real, from which crops are interpolated."""
 
     truth: Truth
     contrast: Contrast
@@ -82,6 +86,8 @@ class AnyAcquisitionDataset(Dataset):
     Each scan is brought to several output spacings once, before the training. A volume is acquired as a whole, then
     ``repeats`` iterations take a crop from it. A sample still depends on the seed, the iteration and its index alone.
 
+    Real scans have no truth. Their samples have weight 0 and their own image as the label, for a teacher to teach on.
+
     Args:
         data: items with the file of an HR scan under ``reals``, and optionally the name of the ``subject``. The scans
             of a subject share its turn. A scan that is coarse along one axis keeps its grid. Only the resolution along
@@ -97,6 +103,8 @@ class AnyAcquisitionDataset(Dataset):
         batch_size: samples per iteration. The subjects of a batch differ if there are enough.
         repeats: iterations that crop the same simulated scan.
         widening: iterations until the whole range of acquisitions is drawn; 0 for the whole range at once.
+        scans: items with the file of a real scan under ``image``. Their subjects take turns like all others.
+        scan_transform: makes of such a file what :class:`scripts.transforms.InterpolateAcquiredd` makes.
         seed: seed of all draws.
         progress: whether to show a progress bar while loading.
 
@@ -118,6 +126,8 @@ class AnyAcquisitionDataset(Dataset):
         batch_size: int = 4,
         repeats: int = 8,
         widening: int = 0,
+        scans: Sequence[Mapping] = (),
+        scan_transform: Callable | None = None,
         seed: int = 0,
         progress: bool = True,
     ) -> None:
@@ -125,24 +135,37 @@ class AnyAcquisitionDataset(Dataset):
         self.crop_size, self.batch_size, self.repeats, self.widening = crop_size, batch_size, repeats, widening
         self.seed = seed
         self.truths: dict[str, list[Truth]] = {}
+        self.high_res_volumes: list[Tensor] = []
         for scan in load_scans(data, transform, {"reals": "high-resolution"}, progress)["reals"]:
-            self.truths.setdefault(scan.subject, []).extend(
-                self._truth(scan, one, intensity_transform) for one in _spacings(scan, spacings, copies)
-            )
+            made = [self._truth(scan, one, intensity_transform) for one in _spacings(scan, spacings, copies)]
+            self.truths.setdefault(scan.subject, []).extend(made)
+            self.high_res_volumes.append(made[0].volume)
+        self.scans: dict[str, list[Acquired]] = {}
+        if scans:
+            real = load_scans(scans, scan_transform, {"image": "low-resolution", "acquired": "acquired"}, progress)
+            for image, acquired in zip(real["image"], real["acquired"], strict=True):
+                self.scans.setdefault(image.subject, []).append(_without_truth(image, acquired, crop_size))
+        self.subjects = [*dict.fromkeys([*self.truths, *self.scans])]
         self._acquired: dict[int, tuple[int, Acquired]] = {}
         self.low_res_volumes: list[Tensor] = []  # there is no group of LR scans
-        self.high_res_volumes = [copies[0].volume for copies in self.truths.values()]
 
-    def _truth(self, scan: Scan, spacing: float | None, intensity_transform: Callable | None) -> Truth:
+    @property
+    def ranges(self) -> dict[str, tuple[float | None, float | None]]:
+        """What the training draws, see :func:`scripts.transforms.familiarity.save_group_statistics`."""
+        voxels = [mm for copies in self.truths.values() for truth in copies for mm in truth.voxel]
+        return {"output_spacing": (min(voxels), max(voxels)), **self.acquisitions.ranges}
+
+    def _truth(self, scan: Scan, wanted: float | None, intensity_transform: Callable | None) -> Truth:
         mask = _mask(scan.volume[0].as_tensor())
-        coarsen = Identity() if spacing is None else KSpaceSpacing([spacing] * 3)
+        coarsen = Identity() if wanted is None else KSpaceSpacing([wanted] * 3)
         volume = coarsen(scan.volume)
         if mask is not None:
             mask = (coarsen(scan.volume.clone().copy_(mask)) > 0.5)[0].as_tensor()
         if intensity_transform is not None:
             volume = intensity_transform({"reals": volume})["reals"]
-        truth = Truth(volume[0].as_tensor().contiguous(), scan.subject, mask, _fine_axes(scan))
-        return _padded(truth, self.crop_size)
+        fine, voxel = _fine_axes(scan), spacing(volume)
+        seen = voxel[fine or [0, 1, 2]].tolist()
+        return _padded(Truth(volume[0].as_tensor().contiguous(), scan.subject, mask, seen, fine), self.crop_size)
 
     def __len__(self) -> int:
         return self.batch_size * self.num_iterations
@@ -169,9 +192,11 @@ class AnyAcquisitionDataset(Dataset):
     def _acquire(self, block: int, index: int) -> Acquired:
         # no sample has a negative iteration, so these streams are not those of the crops
         order, rng = (np.random.default_rng((self.seed, block, stream, 1)) for stream in (0, 1 + index))
-        subjects = list(self.truths)
-        copies = self.truths[subjects[order.permutation(len(subjects))[index % len(subjects)]]]
+        subject = self.subjects[order.permutation(len(self.subjects))[index % len(self.subjects)]]
+        copies = [*self.truths.get(subject, []), *self.scans.get(subject, [])]
         truth = copies[rng.integers(len(copies))]
+        if isinstance(truth, Acquired):
+            return truth
         contrast = draw_contrast(rng, **self.contrast)
         breadth = min(1.0, block * self.repeats / self.widening) if self.widening else 1.0
         drawn = self.acquisitions.draw(rng, breadth, truth.fine_axes)
@@ -224,6 +249,17 @@ class NamedAcquisitionDataset(Dataset):
         mask = None if truth.mask is None else scan.acquire(truth.mask.float())
         pair = Acquired(truth, Contrast(), scan, y, mask, foreground_percentile(y)).crop()
         return {**pair, "name": name, "image_subject": truth.subject}
+
+
+def _without_truth(image: Scan, acquired: Scan, size: int) -> Acquired:
+    """A real scan on its output grid, which is at least as large as a crop. No voxel has a weight."""
+    grid = acquisition_of(image.volume)
+    grid = replace(grid, shape=tuple(max(n, size) for n in grid.shape))
+    y = acquired.volume[0].as_tensor()
+    y = y / foreground_percentile(y)
+    volume = grid.interpolate(y)
+    truth = Truth(volume, image.subject, torch.zeros_like(volume, dtype=torch.bool))
+    return Acquired(truth, Contrast(), grid, y, torch.zeros_like(y), 1.0)
 
 
 def _fine_axes(scan: Scan) -> list[int] | None:

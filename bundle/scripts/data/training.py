@@ -28,11 +28,11 @@ class TrainingDataset(Dataset, ABC):
         num_iterations: number of batches.
         batch_size: samples per iteration. The subjects of a batch differ if there are enough.
         seed: seed of all draws.
-        slab_axes: axes of the canonical frame, in [0, 2], which come last in a sample. One is drawn per sample. Axes
+        last_axes: axes of the canonical frame, in [0, 2], which come last in a sample. One is drawn per sample. Axes
             other than the last need equal scale factors.
 
     Raises:
-        ValueError: when the scale factors are not whole, or ``slab_axes`` do not fit it.
+        ValueError: when the scale factors are not whole, or ``last_axes`` do not fit it.
     """
 
     groups: ClassVar[dict[str, str]]
@@ -44,13 +44,13 @@ class TrainingDataset(Dataset, ABC):
         num_iterations: int,
         batch_size: int,
         seed: int,
-        slab_axes: Sequence[int],
+        last_axes: Sequence[int],
     ) -> None:
-        _check_axes(slab_axes, cut.scale_factor)
+        _check_axes(last_axes, cut.scale_factor)
         self.cut = cut
         self.low_res_key = next(iter(self.groups))
         self.num_iterations, self.batch_size, self.seed = num_iterations, batch_size, seed
-        self.slab_axes = tuple(slab_axes)
+        self.last_axes = tuple(last_axes)
         self.volumes: dict[str, dict[str, list[Tensor]]] = {}
         self.copies = 1
         self.low_res_spacings: list[list[float]] = []
@@ -78,7 +78,7 @@ class TrainingDataset(Dataset, ABC):
         volumes: dict[str, list[Tensor]] = {}
         for scan in scans:
             volume = scan.volume if intensity_transform is None else intensity_transform({key: scan.volume})[key]
-            for axis in self.slab_axes:
+            for axis in self.last_axes:
                 check_size(scan.file, key, slab_axis_last(volume[0], axis).shape, self.cut, key == self.low_res_key)
             volumes.setdefault(scan.subject, []).append(torch.as_tensor(volume[0].as_tensor(), dtype=torch.float32))
         return volumes
@@ -102,7 +102,7 @@ class TrainingDataset(Dataset, ABC):
         iteration, index = divmod(i, self.batch_size)
         # stream 0 orders the batch, each sample has one of the streams 1, 2, ...: NumPy seeds (a, b) like (a, b, 0)
         order, rng = (np.random.default_rng((self.seed, iteration, stream)) for stream in (0, 1 + index))
-        axis = self.slab_axes[rng.integers(len(self.slab_axes))]
+        axis = self.last_axes[rng.integers(len(self.last_axes))]
 
         def choose(subjects: Iterable[str]) -> str:
             names = list(subjects)
@@ -121,17 +121,17 @@ class TrainingDataset(Dataset, ABC):
         """
 
 
-def _check_axes(slab_axes: Sequence[int], scale_factor: Sequence[int]) -> None:
+def _check_axes(last_axes: Sequence[int], scale_factor: Sequence[int]) -> None:
     if len(scale_factor) != 3 or any(int(s) != s or s < 1 for s in scale_factor):
         raise ValueError(
             f"scale_factor must be three whole numbers of at least 1, got {list(scale_factor)}. Correct --scale_factor."
         )
-    if not slab_axes or not set(slab_axes) <= {0, 1, 2}:
+    if not last_axes or not set(last_axes) <= {0, 1, 2}:
         raise ValueError(
-            f"slab_axes must name one or more of the axes 0, 1 and 2, got {list(slab_axes)}. Correct --slab_axes."
+            f"last_axes must name one or more of the axes 0, 1 and 2, got {list(last_axes)}. Correct --last_axes."
         )
-    if set(slab_axes) != {2} and len(set(scale_factor)) > 1:
+    if set(last_axes) != {2} and len(set(scale_factor)) > 1:
         raise ValueError(
-            f"slab_axes must be [2] when the scale factors differ, got {list(slab_axes)} with {list(scale_factor)}. "
-            "Set --slab_axes [2], because another axis would change the network's scale factors."
+            f"last_axes must be [2] when the scale factors differ, got {list(last_axes)} with {list(scale_factor)}. "
+            "Set --last_axes [2], because another axis would change the network's scale factors."
         )

@@ -57,7 +57,7 @@ class WeightsLoader(CheckpointLoader):
         network: the network to load it into.
         map_location: device to load to.
         option: the config key that holds ``load_path``, for the messages.
-        grow: accept the weights of a network with fewer groups, see :meth:`scripts.networks.VolumetricNet.grown`.
+        grow: accept the weights of a network with fewer groups, see :meth:`scripts.networks.FoldedNet.grown`.
 
     Raises:
         ValueError: when the engine starts, if the file is missing or damaged, belongs to another network, or holds NaN.
@@ -121,8 +121,8 @@ class InitialWeights:
     """Load the weights that a training starts from, if any.
 
     Args:
-        load_path: file with the state dictionary of such a network, or of one with fewer groups. None keeps the
-            network as it was initialised.
+        load_path: file with the state dictionary of such a network, or of one that ``network.grown`` extends. None
+            keeps the network as it was initialised.
         network: the network to load it into.
         map_location: device to load to.
 

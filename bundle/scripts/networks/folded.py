@@ -164,18 +164,28 @@ class FoldedNet(nn.Module):
         return {name: volume_to_channels(image) for name, image in images.items()}
 
     def grown(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The weights of a :class:`.VolumetricNet` for 2x2x2, extended so that this network does the same.
+        """The weights of a smaller network, extended so that this network does the same.
 
-        Every second voxel of a zero-filled scan is the scan, so the old first layer reads the first of the 8 phases.
-        Weights of this network, or of one with another number of layers, come back unchanged.
+        They are those of a network with fewer groups, or of a :class:`.VolumetricNet` for 2x2x2. The additional groups
+        come last, and their branches end in zeros. A :class:`.VolumetricNet` reads the scan alone. That is every second
+        voxel of the zero-filled scan, the first of the 8 phases. Other weights come back unchanged.
         """
         own = self.state_dict()
-        trunk = [name for name in own if not name.startswith("modulation.")]
-        if weights.keys() >= set(trunk) or len(weights) != len(trunk):
+        trunk, given = ([name for name in state if not name.startswith("modulation.")] for state in (own, weights))
+        kept = [*trunk[: len(given) - 2], *trunk[-2:]]  # the last layer stays the last one
+        per_group = 4 * (self.modulated[0] - 1) + 2  # weights and biases of its convolutions
+        if weights.keys() == own.keys() or (len(trunk) - len(given)) % per_group or len(kept) != len(given):
             return dict(weights)
-        state = {**own, **dict(zip(trunk, weights.values(), strict=True))}
-        state[trunk[0]] = torch.zeros_like(own[trunk[0]])
-        state[trunk[0]][:, :1] = weights[trunk[0]]
+        state = {**own, **dict(zip(kept, (weights[name] for name in given), strict=True))}
+        added = trunk[len(given) - 2 : -2]
+        state |= {name: torch.zeros_like(own[name]) for n, name in enumerate(added, start=2) if n % per_group < 2}
+        if state[trunk[0]].shape[1] == 1:
+            state[trunk[0]] = F.pad(state[trunk[0]], [0, 0, 0, 0, 0, 0, 0, PHASES - 1])
+        for name in (name for name in weights if name.startswith("modulation.")):
+            missing = len(own[name]) - len(weights[name])
+            end = len(weights[name]) - len(own[name]) // sum(self.modulated)  # of what is told before the last layer
+            rows = (weights[name][:end], torch.zeros_like(own[name][:missing]), weights[name][end:])
+            state[name] = torch.cat(rows) if missing > 0 else weights[name]
         return state
 
     def _told(self, acquisition: Tensor | None, batch: int) -> list[Tensor]:

@@ -77,7 +77,7 @@ class LowResolutionNet(nn.Module):
     otherwise hide what it has to restore.
 
     Args:
-        scale_factor: integer factors $(s, s, s_z)$, the slab axis last.
+        scale_factor: integer factors $(s, s, s_z)$.
         in_channels: phases that enter.
         num_features: width.
         num_groups: residual groups, of which the first belongs to the extractor.
@@ -128,7 +128,7 @@ class FoldedDegradationNet(LowResolutionNet):
     to the physics, which is the k-space truncation, zero-filled. The untrained network is the physics.
 
     Args:
-        scale_factor: integer factors $(s, s, s_z)$, the slab axis last.
+        scale_factor: integer factors $(s, s, s_z)$.
         num_features: width.
         num_groups: residual groups, of which the first belongs to the extractor.
         num_blocks: blocks per group, each of two convolutions.
@@ -188,7 +188,7 @@ class FoldedTranslationNet(LowResolutionNet):
     """From one group of interpolated LR scans to another. The untrained network is the identity.
 
     Args:
-        scale_factor: integer factors $(s, s, s_z)$ between the scans and the output grid, the slab axis last.
+        scale_factor: integer factors $(s, s, s_z)$ between the scans and the output grid.
         num_features: width.
         num_groups: residual groups, of which the first belongs to the extractor.
         num_blocks: blocks per group, each of two convolutions.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -102,25 +100,6 @@ class VolumetricNet(nn.Module):
         if x.shape[2] > step:
             return self._in_parts(x, step)
         return self._restore(self.decoder(self.encoder(channels_last(x))), x, 0, x.shape[2])
-
-    def grown(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The weights of a network of fewer groups, extended so that this network computes the same.
-
-        The additional groups come last. Their branches start at zero, so that they pass on their input and learn from
-        the first iteration on. Weights of a network with the same number of groups come back unchanged.
-        """
-        last = len(self.decoder) - 1
-        layers = [int(layer[1]) for name in weights if (layer := re.match(r"decoder\.(\d+)\.", name))]
-        given = max(layers, default=last)
-        if given >= last:
-            return dict(weights)
-        state = {re.sub(rf"^decoder\.{given}\.", f"decoder.{last}.", name): value for name, value in weights.items()}
-        for index in range(given, last):
-            group = copy.deepcopy(self.decoder[index])
-            nn.init.zeros_(group[-1].weight)
-            nn.init.zeros_(group[-1].bias)
-            state.update(group.state_dict(prefix=f"decoder.{index}."))
-        return state
 
     def _refine(self, phases: Tensor) -> Tensor:
         """Sub-pixel shuffle, ``(B, s * s * s_z, H, W, D)`` to ``(B, 1, s * H, s * W, s_z * D)``."""

@@ -24,6 +24,7 @@ __all__ = [
     "acquisition_from_record",
     "acquisition_in",
     "estimate",
+    "fitting_spacing",
     "interpolations_of",
     "is_truncation",
     "output_acquisition",
@@ -105,6 +106,30 @@ def output_acquisition(
     axes = [_axis(*axis) for axis in zip(encodings, scan_shape, wanted, strict=True)]
     shape, voxel, start = zip(*axes, strict=True)
     return SeparableAcquisition(tuple(encodings), shape, voxel, tuple(scan_shape), start)
+
+
+def fitting_spacing(acquisition: SeparableAcquisition, largest: int) -> float:
+    """The smallest spacing in mm, in hundredths, whose isotropic output grid has at most so many voxels.
+
+    Args:
+        acquisition: of the scan, seen from an output grid that has more voxels.
+        largest: number of voxels.
+
+    Example:
+        >>> from scripts.physics.encoding import FrequencyEncoding
+        >>> fitting_spacing(output_acquisition([FrequencyEncoding(0.8)] * 3, (256, 320, 320)), largest=400**3)
+        0.6
+    """
+    volume = math.prod(acquisition.shape) * math.prod(ensure_tuple_rep(acquisition.voxel, 3))
+    hundredths = max(1, math.floor(100 * (volume / largest) ** (1 / 3)))
+    while math.prod(_grid(acquisition, hundredths / 100)) > largest:
+        hundredths += 1
+    return hundredths / 100
+
+
+def _grid(acquisition: SeparableAcquisition, voxel: float) -> tuple[int, ...]:
+    axes = zip(acquisition.encodings, acquisition.scan_shape, strict=True)
+    return tuple(_axis(encoding, size, voxel)[0] for encoding, size in axes)
 
 
 def _axis(encoding: Encoding, size: int, voxel: float) -> tuple[int, float, int]:

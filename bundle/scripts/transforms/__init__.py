@@ -33,7 +33,7 @@ from scripts.transforms.reading import CheckVolume, CheckVolumed, LoadImageStric
 from scripts.transforms.registration import RigidRegisterd
 from scripts.transforms.results import InterpolateBaselinesd, MeasureConsistencyd, SplitDisagreementd
 from scripts.transforms.saving import SaveImageDerivatived
-from scripts.transforms.simulation import simulated_acquisition
+from scripts.transforms.simulation import SimulateAcquiredd, simulated_acquisition
 
 __all__ = [
     "Acquire",

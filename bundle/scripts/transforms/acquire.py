@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from monai.config import KeysCollection
@@ -11,8 +12,8 @@ from monai.utils import TraceKeys
 from torch import Tensor
 
 from scripts.physics.encoding import Encoding, FrequencyEncoding
-from scripts.physics.separable import SeparableAcquisition
-from scripts.transforms.utils import as_float, file_name, on_grid, plain, spacing
+from scripts.physics.separable import SeparableAcquisition, receive
+from scripts.transforms.utils import as_float, file_name, generator_of, on_grid, plain, spacing
 
 __all__ = ["Acquire", "Acquired"]
 
@@ -26,9 +27,12 @@ class Acquire(InvertibleTransform):
 
     Args:
         encodings: of the three axes, see :mod:`scripts.physics.encoding`; None leaves an axis as it is.
+        snr: mean signal of the scan's foreground over the standard deviation of its Rician noise; None for no noise.
+        seed: of the noise, together with the volume's own values. A scan has the same noise in every run.
 
     Raises:
-        ValueError: when there are not three encodings. When called, if the volume does not have three axes.
+        ValueError: when there are not three encodings, or ``snr`` is not positive. When called, if the volume does not
+            have three axes.
 
     Example:
         >>> import torch
@@ -37,10 +41,11 @@ class Acquire(InvertibleTransform):
         torch.Size([1, 16, 16, 8])
     """
 
-    def __init__(self, encodings: Sequence[Encoding | None]) -> None:
+    def __init__(self, encodings: Sequence[Encoding | None], snr: float | None = None, seed: int = 0) -> None:
         if len(encodings) != 3 or not all(one is None or isinstance(one, Encoding) for one in encodings):
             raise ValueError(f"encodings must be one for each of the three axes, or None for an axis, got {encodings}.")
         self.encodings = tuple(encodings)
+        self.snr, self.seed = checked_snr(snr), seed
 
     def __call__(self, img: Tensor) -> Tensor:
         """Acquire a channel-first volume ``(C, H, W, D)``."""
@@ -49,7 +54,8 @@ class Acquire(InvertibleTransform):
             raise ValueError(f"{file_name(img)}: expected a volume of the shape (C, H, W, D), got {tuple(img.shape)}.")
         acquisition = self._of(img.shape[1:], spacing(img))
         info = {**self.get_transform_info(), TraceKeys.EXTRA_INFO: {"voxel": spacing(img).tolist()}}
-        return on_grid(acquisition.acquire(plain(img)), img, scan_to_grid(acquisition), info)
+        y = with_noise(acquisition.acquire(plain(img)), self.snr, img, self.seed)
+        return on_grid(y, img, scan_to_grid(acquisition), info)
 
     def inverse(self, data: Tensor) -> Tensor:
         """Interpolate a scan to the grid of the volume."""
@@ -62,6 +68,21 @@ class Acquire(InvertibleTransform):
         mm = [float(one) for one in voxel]
         encodings = [FrequencyEncoding(h) if one is None else one for one, h in zip(self.encodings, mm, strict=True)]
         return SeparableAcquisition.of_volume(encodings, shape, mm)
+
+
+def checked_snr(snr: float | None) -> float | None:
+    """The ratio of signal to noise, which is positive; None for no noise."""
+    if snr is not None and not snr > 0:
+        raise ValueError(f"snr must be positive, or null for no noise, got {snr}.")
+    return snr
+
+
+def with_noise(y: Tensor, snr: float | None, volume: Tensor, seed: int) -> Tensor:
+    """A scan ``y`` of a volume, as a receiver with noise stores it, see :class:`Acquire`."""
+    if snr is None:
+        return y
+    signal = float(y[y >= y.mean()].mean())
+    return receive(y, signal / snr, generator=generator_of(volume, seed))
 
 
 def scan_to_grid(acquisition: SeparableAcquisition) -> np.ndarray:
@@ -79,6 +100,7 @@ class Acquired(MapTransform, InvertibleTransform):
         keys: the volumes to acquire.
         encodings: see :class:`Acquire`.
         allow_missing_keys: whether a key may be absent.
+        options: further arguments of :class:`Acquire`.
 
     Example:
         >>> import torch
@@ -89,10 +111,14 @@ class Acquired(MapTransform, InvertibleTransform):
     """
 
     def __init__(
-        self, keys: KeysCollection, encodings: Sequence[Encoding | None], allow_missing_keys: bool = False
+        self,
+        keys: KeysCollection,
+        encodings: Sequence[Encoding | None],
+        allow_missing_keys: bool = False,
+        **options: Any,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        self.acquire = Acquire(encodings)
+        self.acquire = Acquire(encodings, **options)
 
     def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
         d = dict(data)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
-import torch
 from monai.config import KeysCollection
 from monai.transforms import InvertibleTransform, MapTransform
 from monai.utils import TraceKeys
@@ -17,6 +15,7 @@ from scripts.physics.kspace import apodise, complex_noise, fftc, ifftc, truncate
 from scripts.transforms.utils import (
     as_float,
     checked_factors,
+    generator_of,
     on_same_field_of_view,
     plain,
     spatial_dims,
@@ -55,6 +54,7 @@ class KSpaceTruncate(InvertibleTransform):
             given. When called, if the number of factors, or of the values of a window, is not that of the spatial axes.
 
     Example:
+        >>> import torch
         >>> KSpaceTruncate((2, 2, 1), hamming=True)(torch.rand(1, 16, 16, 8)).shape
         torch.Size([1, 8, 8, 8])
     """
@@ -102,8 +102,7 @@ class KSpaceTruncate(InvertibleTransform):
         k = fftc(truncate(x, matrix_size, dim), dim)
         noise_std = self._noise_std(k, dim)
         if noise_std:
-            generator = torch.Generator().manual_seed(zlib.crc32(x.cpu().contiguous().numpy(), self.seed))
-            k = complex_noise(k, noise_std, dim, generator)
+            k = complex_noise(k, noise_std, dim, generator_of(x, self.seed))
         y = ifftc(apodise(k, acquisition_window(matrix_size, device=k.device, **self.window), dim), dim)
         return y.abs() if self.rician else y.real
 
@@ -131,6 +130,7 @@ class KSpaceTruncated(MapTransform, InvertibleTransform):
         options: further arguments of :class:`KSpaceTruncate`.
 
     Example:
+        >>> import torch
         >>> KSpaceTruncated("image", 2)({"image": torch.rand(1, 16, 16, 8)})["image"].shape
         torch.Size([1, 8, 8, 4])
     """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
@@ -23,6 +22,7 @@ from scripts.physics.output import (
     acquired_matrix,
     acquisition_in,
     estimate,
+    fitting_spacing,
     output_acquisition,
     record_of,
 )
@@ -42,7 +42,7 @@ from scripts.transforms.utils import (
     warn,
 )
 
-__all__ = ["ASSUMED", "InterpolateAcquiredd", "SimulateAcquiredd", "acquisition_of", "named_option"]
+__all__ = ["ASSUMED", "InterpolateAcquiredd", "acquisition_of", "interpolated", "line_about", "named_option"]
 
 logger = logging.getLogger(__name__)
 
@@ -92,14 +92,15 @@ class InterpolateAcquiredd(MapTransform):
         acquisition: the option, see :func:`named_option`.
         spacing: of the output grid in mm, one number or one per axis; None for what suits the scan.
         largest: voxels of the output grid, at most.
-        scale_factor: whole factors from scan to output grid, one per axis. The axes then count as frequency-limited at
-            the spacing of the voxels, and no source is asked. None for any acquisition.
+        scale_factor: whole factors from scan to output grid, one per axis, instead of ``acquisition`` and ``spacing``.
+            The axes then count as frequency-limited at the spacing of the voxels, and no source is asked. None for any
+            acquisition.
         allow_missing_keys: whether the scan may be absent.
 
     Raises:
-        ValueError: when the option is none. When called, if the scan is not for a network, see
-            :func:`~scripts.physics.protocol.assume_acquisition` and
-            :func:`~scripts.physics.protocol.output_acquisition`, or the output grid has too many voxels.
+        ValueError: when the option is none, or ``scale_factor`` stands beside ``acquisition`` or ``spacing``. When
+            called, if the scan is not for a network, see :func:`~scripts.physics.protocol.assume_acquisition` and
+            :func:`~scripts.physics.output.output_acquisition`, or the output grid has too many voxels.
 
     Example:
         >>> import torch
@@ -120,6 +121,11 @@ class InterpolateAcquiredd(MapTransform):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
+        if scale_factor is not None and (acquisition, spacing) != (None, None):
+            raise ValueError(
+                f"scale_factor must stand without acquisition and spacing, got {list(scale_factor)} with {acquisition} "
+                f"and {spacing}. Leave scale_factor out, or the other two."
+            )
         self.acquired_key = acquired_key
         self.option = named_option(acquisition)
         self.spacing = spacing
@@ -138,7 +144,7 @@ class InterpolateAcquiredd(MapTransform):
                     one._replace(spacing=float(mm)) for one, mm in zip(assumption.encodings, spacing(scan), strict=True)
                 ]
                 grid = output_acquisition(encodings, matrix, self._wanted(stored))
-                line = _line(assumption._replace(encodings=tuple(encodings)), grid, stored)
+                line = line_about(assumption._replace(encodings=tuple(encodings)), grid, stored)
                 self._check_size(grid)
             except ValueError as error:
                 raise ValueError(f"{file_name(stored)}: {error}") from error
@@ -147,7 +153,7 @@ class InterpolateAcquiredd(MapTransform):
                 "%s: %s. About %.1f million voxels, %.1f GB of memory, at most %.0f s of one processor core.",
                 *(file_name(stored), line, cost.voxels / 1e6, cost.gigabytes, cost.seconds),
             )
-            d[self.acquired_key], d[key] = scan, _interpolated(scan, grid, line)
+            d[self.acquired_key], d[key] = scan, interpolated(scan, grid, line)
             d[ACQUISITION] = acquisition_vector(grid.encodings, grid.voxel)
             if isinstance(stored, MetaTensor) and (remark := _contradiction(stored, matrix, assumption.sources)):
                 warn(d[key], remark)
@@ -177,68 +183,16 @@ class InterpolateAcquiredd(MapTransform):
     def _check_size(self, grid: SeparableAcquisition) -> None:
         cost = estimate(grid.shape)
         if cost.voxels > self.largest:
-            least = math.ceil(100 * max(grid.voxel) * (cost.voxels / self.largest) ** (1 / 3)) / 100
+            own, fitting = min(one.spacing for one in grid.encodings), fitting_spacing(grid, self.largest)
+            keep = f"--spacing {own:.4g} to keep the scan's own, " if own >= fitting else ""
             raise ValueError(
                 f"expected an output grid of at most {self.largest} voxels, got {_by(grid.shape)}, which would need "
-                f"about {cost.gigabytes:.0f} GB of memory. Set --spacing {least:g} or more, or a higher --largest."
+                f"about {cost.gigabytes:.0f} GB of memory. Set {keep}--spacing {fitting:g} for the finest grid that "
+                f"fits, or --largest {cost.voxels}."
             )
 
 
-class SimulateAcquiredd(MapTransform):
-    """Acquire a high-resolution scan in any way, and interpolate it to its own grid, for an evaluation.
-
-    It leaves the keys of :class:`InterpolateAcquiredd`, whose output grid is that of the high-resolution scan. The
-    spacing of a frequency-limited axis becomes the nearest one that divides the field of view.
-
-    Args:
-        keys: the high-resolution scan.
-        acquired_key: where to keep the scan as it was acquired.
-        acquisition: one text per axis, see :func:`named_option`; ``unknown`` leaves an axis as it is.
-        allow_missing_keys: whether the scan may be absent.
-
-    Raises:
-        ValueError: see :func:`named_option`.
-
-    Example:
-        >>> import torch
-        >>> data = {"image": MetaTensor(torch.rand(1, 16, 16, 40), affine=torch.eye(4))}
-        >>> data = SimulateAcquiredd(acquisition=["frequency 2.0", "unknown", "slices 5.0/4.0"])(data)
-        >>> data["image"].shape, data["acquired"].shape
-        (torch.Size([1, 16, 16, 40]), torch.Size([1, 8, 16, 8]))
-    """
-
-    def __init__(
-        self,
-        keys: KeysCollection = "image",
-        acquired_key: Hashable = "acquired",
-        acquisition: Sequence[str] | str | None = None,
-        allow_missing_keys: bool = False,
-    ) -> None:
-        super().__init__(keys, allow_missing_keys)
-        self.acquired_key = acquired_key
-        self.option = named_option(acquisition)
-
-    def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
-        d = dict(data)
-        for key in self.key_iterator(d):
-            volume, mm = as_float(d[key]), spacing(d[key]).tolist()
-            encodings = [_dividing(*axis) for axis in zip(self.option, volume.shape[1:], mm, strict=True)]
-            grid = SeparableAcquisition.of_volume(encodings, volume.shape[1:], tuple(mm))
-            scan = on_grid(grid.acquire(plain(volume)), volume, scan_to_grid(grid))
-            line = _line(Assumption(tuple(encodings), ("simulated",) * 3), grid, scan)
-            d[self.acquired_key], d[key] = scan, _interpolated(scan, grid, line)
-            d[ACQUISITION] = acquisition_vector(grid.encodings, grid.voxel)
-        return d
-
-
-def _dividing(encoding: Encoding | None, size: int, mm: float) -> Encoding:
-    if isinstance(encoding, SliceSelection):
-        return encoding
-    encoding = encoding or FrequencyEncoding(mm)
-    return encoding._replace(spacing=size * mm / max(1, round(size * mm / encoding.spacing)))
-
-
-def _interpolated(scan: Tensor, grid: SeparableAcquisition, line: str) -> Tensor:
+def interpolated(scan: Tensor, grid: SeparableAcquisition, line: str) -> Tensor:
     """The scan on its output grid. The metadata of both hold the acquisition and the line about it."""
     image = on_grid(grid.interpolate(plain(scan)), scan, np.linalg.inv(scan_to_grid(grid)))
     for volume in (scan, image):
@@ -275,7 +229,7 @@ def _by(values: Sequence[float], form: str = "g") -> str:
     return " x ".join(f"{value:{form}}" for value in values)
 
 
-def _line(assumption: Assumption, grid: SeparableAcquisition, stored: Tensor) -> str:
+def line_about(assumption: Assumption, grid: SeparableAcquisition, stored: Tensor) -> str:
     """What was assumed and from where, in one line."""
     axes = list(zip(assumption.encodings, assumption.sources, axis_names(stored), strict=True))
     plain_axes = [(one, source) for one, source, _ in axes if not isinstance(one, SliceSelection)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -38,6 +39,11 @@ def axis_names(img: Tensor) -> tuple[str, ...]:
 def warn(img: MetaTensor, text: str) -> None:
     """Add a line to the warnings in the metadata of a volume. The record of the result will contain it."""
     img.meta["warnings"] = "\n".join([*filter(None, [img.meta.get("warnings")]), text])
+
+
+def generator_of(img: Tensor, seed: int = 0) -> torch.Generator:
+    """Randomness that follows from a volume's own values and a seed, in every epoch, worker and run."""
+    return torch.Generator().manual_seed(zlib.crc32(plain(img).cpu().contiguous().numpy(), seed))
 
 
 def as_float(img: Tensor) -> Tensor:

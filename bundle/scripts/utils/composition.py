@@ -22,7 +22,6 @@ from scripts.utils.arguments import check_booleans, check_scale_factor, use_type
 __all__ = ["check_composition", "check_options", "check_order", "option_names"]
 
 TRUNKS = {"train", "inference", "evaluate"}
-FIXED_FACTOR = "networks/fixed_factor"
 KINDS = ("methods", "baselines", "networks", "data", "recipes", "launch")  # folders of configs/, in their order
 OWN_KEYS = {"composition", "requires", "imports", "initialize", "excludes", "run", "finalize"}
 TRACKING = {"tracking_uri", "experiment_name", "run_name", "save_execute_config", "configs", "is_not_rank0"}  # MONAI's
@@ -42,7 +41,6 @@ def check_composition(composition: Sequence[str], config_dir: str) -> None:
             message holds the right line.
         ValueError: when nothing uses an option. The message names the nearest one.
         ValueError: when a path, a truth value or the scale factor is none, see :mod:`scripts.utils.arguments`.
-        ValueError: when there is a scale factor, but no network for one.
     """
     content = {name: _read(Path(config_dir), name) for name in composition}
     parser = _running_parser()
@@ -62,9 +60,6 @@ def check_composition(composition: Sequence[str], config_dir: str) -> None:
                     f"a run must have one trunk, got {trunk} and {composition[0]}. {_line(composition)}"
                 ) from None
         raise
-    if composition[0] != "train" and config.get("scale_factor") is not None and FIXED_FACTOR not in composition:
-        right = _in_order([*composition, FIXED_FACTOR], requires)
-        raise ValueError(f"a scale_factor must have {FIXED_FACTOR}, got {_words(composition)}. {_line(right)}")
     check_booleans(config)
     check_scale_factor(config.get("scale_factor", [1, 1, 1]))
     use_typed_paths(parser)
