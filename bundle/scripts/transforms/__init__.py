@@ -26,7 +26,7 @@ from scripts.transforms.grid import (
     KSpaceSpacingd,
 )
 from scripts.transforms.intensity import ScaleIntensityRobust, ScaleIntensityRobustd
-from scripts.transforms.interpolate import InterpolateAcquiredd, SimulateAcquiredd
+from scripts.transforms.interpolate import InterpolateAcquiredd
 from scripts.transforms.masks import ErodeMask, ErodeMaskd, MarkTissued
 from scripts.transforms.misalignment import Misalignd
 from scripts.transforms.reading import CheckVolume, CheckVolumed, LoadImageStrictd
