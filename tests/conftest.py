@@ -29,6 +29,7 @@ set_hypothesis_home_dir(Path(tempfile.gettempdir()) / "hypothesis")  # not into 
 REPOSITORY = Path(__file__).parents[1]
 BUNDLE = REPOSITORY / "bundle"
 CONFIGS = BUNDLE / "configs"
+EXAMPLE = REPOSITORY / "example"  # one real scan, sub-03
 SHARED = REPOSITORY.parent / "shared"  # real scans, where they are at hand
 HIGH_RES_SHAPE = (24, 72, 68)  # axes R, A, S: room for a slab of 5 x 32 x 32 low-resolution voxels
 
@@ -49,6 +50,7 @@ TINY_TRAINING = {
     "last_axes": [2],
     "groups": None,
     "init_weights": None,
+    "report": False,
     "architecture::num_features": 16,
     "architecture::num_groups": 1,
     "architecture::num_blocks": 1,

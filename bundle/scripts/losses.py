@@ -209,6 +209,28 @@ def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 
 
 @in_float32
+def hinge_adversarial_loss(logits: Tensor) -> Tensor:
+    r"""$-D(x)$, the generator's side of :func:`hinge_discriminator_loss`.
+
+    Example:
+        >>> hinge_adversarial_loss(torch.tensor([1.0, 2.0]))
+        tensor(-1.5000)
+    """
+    return -logits.mean()
+
+
+@in_float32
+def hinge_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    r"""$\frac12 [\max(0, 1 - D(real)) + \max(0, 1 + D(fake))]$ (https://arxiv.org/abs/1705.02894). A blind one has 1.
+
+    Example:
+        >>> hinge_discriminator_loss(torch.tensor([2.0]), torch.tensor([0.0]))
+        tensor(0.5000)
+    """
+    return 0.5 * (F.relu(1 - real_logits).mean() + F.relu(1 + fake_logits).mean())
+
+
+@in_float32
 def info_nce(u: Tensor, v: Tensor, temperature: float = 0.2) -> Tensor:
     r"""The paper's contrastive loss, with negatives from both views (arXiv 2310.15767, eq. 1-4; GRACE, 2006.04131).
 

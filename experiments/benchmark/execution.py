@@ -143,6 +143,7 @@ def evaluation_options(row: Row, folder: Path, data: str, output: Path) -> dict[
         "dataset_dir": data,
         "output_dir": str(output),
         "pictures": False,
+        "report": False,
         "scale_factor": list(row.scale_factor),
         **({"ckpt_path": str(folder / stages[-1].weights)} if stages else {}),
         **({"degradation": str(folder / ESTIMATE)} if row.needs_estimate else {}),

@@ -107,7 +107,7 @@ def _iterations(row: Mapping[str, Any], epochs: Sequence[int]) -> list[int]:
 
 def degradation(results: Results) -> Figure | None:
     """The learned modulation transfer beside the true one: during training, and as a curve at its end."""
-    rows = [row for row in results.first if _transfer(results, row, 0)]
+    rows = [row for row in results.first if results.transfer(row["name"], 0)]
     if not rows:
         return None
     figure, axes = _page(2, len(AXES), 12.0, 7.0)
@@ -116,7 +116,7 @@ def degradation(results: Results) -> Figure | None:
             points = results.points(row["name"], f"degradation_mtf_{axis}")
             steps, values = zip(*points, strict=True) if points else ((), ())
             above.plot(_iterations(row, steps), values, marker=".", label=results.words(row), **_style(number))
-            frequencies, learned, true = zip(*_transfer(results, row, axis), strict=True)
+            frequencies, learned, true = zip(*results.transfer(row["name"], axis), strict=True)
             below.plot(frequencies, learned, **_style(number))
         near = min(range(len(frequencies)), key=lambda index: abs(frequencies[index] - HALF_NYQUIST))
         above.axhline(true[near], color="black", linestyle="--", linewidth=1.5, label="true degradation")
@@ -131,12 +131,6 @@ def degradation(results: Results) -> Figure | None:
         panel.set_ylim(1 - max(0.1, furthest), 1 + max(0.1, furthest))
     _legend(figure, axes[0, 0])
     return figure
-
-
-def _transfer(results: Results, row: Mapping[str, Any], axis: int) -> list[tuple[float, float, float]]:
-    """Frequency, learned transfer and true transfer along an axis."""
-    points = [point for point in results.transfers if (point["row"], point["axis"]) == (row["name"], str(axis))]
-    return [(float(point["frequency"]), float(point["learned"]), float(point["true"])) for point in points]
 
 
 def discriminators(results: Results) -> Figure | None:

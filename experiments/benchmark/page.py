@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import mean
@@ -10,10 +11,11 @@ from typing import Any, NamedTuple
 
 from experiments import RESULTS, ROOT
 from experiments.benchmark import all_rows, tables
-from experiments.benchmark.decisions import SUBJECTS, decisions, decisions_table
+from experiments.benchmark.decisions import SUBJECTS, decisions_table
 from experiments.benchmark.figures import FIGURES, draw_figures
 from experiments.benchmark.matrix import OURS, Matrix, read_matrix
-from experiments.benchmark.reading import reading
+from experiments.benchmark.papers import own_experiment, tricubic
+from experiments.benchmark.reading import answers, missing, reading
 from experiments.benchmark.results import Results, collect, read_results
 from experiments.benchmark.runner import output_folder
 from experiments.benchmark.significance import FEWEST_SUBJECTS
@@ -25,15 +27,21 @@ MATRICES = ROOT / "experiments" / "benchmark" / "matrices"
 FOLDER = RESULTS / "benchmark"
 PAGE = ROOT / "docs" / "results.md"
 PRIMARY = "ds002748"  # the matrix of docs/results.md
-HEADLINE = "2x2x2"  # the acquisition whose gain opens the page
+HEADLINES = ("2x2x2", "2x2x1", "slices of 4")  # the acquisitions whose gains open the page
 WIDTH = 120  # characters of a line
-FIGURE = "gains"  # on docs/results.md
+ABREAST = 4  # pictures in a row
+ON_PAGE = ("gains", "degradation", "discriminators", "gradients")  # the figures of docs/results.md
+TABLES = (("contrastive_1", ""), ("udean_2", "own_maximum"))  # and its tables: of a paper, on a scale
 DECISIONS = f"""The decisions were fixed before the run. They compare PSNR in deep tissue on {SUBJECTS} test subjects,
 each averaged over seeds first. Decisions 1 and 2 use two-sided sign tests. Decision 3 uses Wilcoxon's signed-rank test
 and needs {tables.FEWEST_SEEDS} seeds of one sign. Holm's method adjusts 2 and 3. Each decision needs a mean difference
 of {tables.TELLING:g} dB."""
 SOURCES = """PSNR (dB) in deep tissue above zero-filling by training scans, on the same test scans. Each cell holds the
 mean over seeds, with their range in brackets. The last column holds the mean of the other columns minus the first."""
+SHIPPED = """No training and no choice has seen these subjects. Each scan is acquired in each way by simulation. The
+shipped weights restore it without data consistency. A cell has the mean gain above the best interpolation, its
+standard deviation and how many scans gain. [acquisitions.md](acquisitions.md#what-it-gains) has every method
+beside."""
 METHOD = f"""## How to read the tables
 
 - All scores are means over the test subjects ± their standard deviation. With several seeds, a subject's score is its
@@ -47,13 +55,6 @@ METHOD = f"""## How to read the tables
   test needs {FEWEST_SUBJECTS} subjects, and {tables.FEWEST_SEEDS} seeds of every learned system.
 - The network of a row is the moving average at the last iteration.
 """
-
-
-VERDICTS = {
-    "yes": "yes, at the small budget below",
-    "no": "no, at the small budget below",
-    tables.NOT_RUN: "not yet known, because not all of its rows have been run",
-}
 
 
 def report(matrix: str, dataset_dir: str | None = None, output_dir: str | None = None) -> None:
@@ -119,7 +120,7 @@ def _tables(matrix: Matrix, results: Results) -> list[Table]:
         Table(key, network, suffix, tables.paper_table(tables.PAPERS[key], results, network, metrics))
         for suffix, (metrics, _) in tables.SCALES.items()
         for key in matrix.content.get("tables", [])
-        for network in results.networks
+        for network in results.networks or [OURS]
     ]
 
 
@@ -128,19 +129,13 @@ def full_report(matrix: Matrix, folder: Path) -> str:
     results = read_results(folder)
     parts = [f"# {matrix.content['title']}", _prose(matrix.content["plan"]), _prose(matrix.content.get("limits", ""))]
     parts += [f"{_prose(DECISIONS)}\n\n{decisions_table(results)}"] if matrix.content.get("decisions") else []
-    parts += [_missing(results), *(f"- {sentence}" for sentence in reading(results))]
+    parts += [_prose(missing(results)), *(f"- {sentence}" for sentence in reading(results))]
     parts += [_table(table) for table in _tables(matrix, results)]
     by_source = all_rows.sources(results)
     parts += [f"{_prose(SOURCES)}\n\n{by_source}"] if by_source else []
     parts += ["Alarms:", "\n".join(f"- {alarm}" for alarm in all_rows.alarms(results) or ["none"])]
-    parts += [
-        f"{caption}\n\n![{name}](figures/{name}.png)"
-        for name, (_, caption) in FIGURES.items()
-        if (folder / "figures" / f"{name}.png").is_file()
-    ]
-    pictures = sorted((folder / "figures").glob("errors_*.png"))
-    parts += ["The median test subject, with error maps:"] if pictures else []
-    parts += [f"![{path.stem}](figures/{path.name})" for path in pictures]
+    parts += [_figure(name) for name in FIGURES if (folder / "figures" / f"{name}.png").is_file()]
+    parts += _error_maps(folder)
     parts += ["Each row:", all_rows.costs(results), _provenance(results), _commands(matrix)]
     return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
 
@@ -149,22 +144,27 @@ def results_page() -> str:
     """The text of docs/results.md, from the committed results."""
     matrix, folder = read_matrix(MATRICES / f"{PRIMARY}.yaml"), FOLDER / PRIMARY
     results = read_results(folder)
-    place = f"../experiments/results/benchmark/{PRIMARY}"
+    place = f"../experiments/results/benchmark/{PRIMARY}/"
+    shown = {(table.key, table.suffix): table for table in _tables(matrix, results)}
     parts = [
         "# Results",
         "\n".join(f"- {line}" for line in _headlines(results)),
         "## The shipped weights on subjects never seen",
         gains_table(),
-        "No training and no choice has seen these subjects. Each scan is acquired in each way by simulation. The\n"
-        "shipped weights restore it without data consistency. A cell has the mean gain, its deviation and how many\n"
-        "scans gain. [acquisitions.md](acquisitions.md#what-it-gains) has every method beside.",
+        _prose(SHIPPED),
         f"## {matrix.content['title']}",
         f"{_prose(DECISIONS)}\n\n{decisions_table(results)}",
-        _table(_tables(matrix, results)[0]),
-        _missing(results),
-        f"{FIGURES[FIGURE][1]}\n\n![{FIGURE}]({place}/figures/{FIGURE}.png)",
+        *(_table(shown[key]) for key in TABLES),
+        _prose(missing(results)),
+        "\n".join(fill(f"- {line}", WIDTH, subsequent_indent="  ") for line in reading(results)),
+        *(_figure(name, place) for name in ON_PAGE),
+        *_error_maps(folder, place),
         _prose(matrix.content["limits"]),
-        f"[The full report]({place}/report.md) has the plan, all scales, curves, costs and machines.",
+        f"[The full report]({place}report.md) has the plan, all scales, curves, costs and machines.",
+        "## The papers' Tricubic",
+        _wrapped(tricubic(FOLDER)),
+        "## The papers' own experiment",
+        _wrapped(own_experiment()),
         METHOD,
         "## How to make this page",
         "`report` writes this page and the full report from the folders of the rows.",
@@ -175,31 +175,16 @@ def results_page() -> str:
 
 def _headlines(results: Results) -> list[str]:
     """The lines that open the page."""
-    lines = []
-    for one in (gains for gains in read_gains() if gains.acquisition == HEADLINE):
-        values = one.values["psnr"]
-        lines.append(
-            f"The shipped weights gain {mean(values):.2f} dB PSNR over {REFERENCES[one.reference]} at {HEADLINE}, as a "
-            f"mean over {len(values)} subjects never seen ({min(values):+.2f} to {max(values):+.2f} dB)."
-        )
-    lines += reading(results)
-    lines += [f"{one.claim}: **{VERDICTS[one.verdict]}**." for one in decisions(results)]
-    return [fill(line, WIDTH - 2, subsequent_indent="  ") for line in lines]
-
-
-def _missing(results: Results) -> str:
-    """The rows that have not been run, by system; empty when all have."""
-    found: dict[str, list[str]] = {}
-    for row in results.rows:
-        if "record" not in row:
-            setting = row["setting"]
-            place = [setting["fold"]] if setting["fold"] else []
-            place += [f"seed {setting['seed']}"] if setting["seed"] else []
-            found.setdefault(all_rows.kind_words(results, [row]), []).append(" ".join(place))
-    systems = [f"{words} ({', '.join(places)})" if any(places) else words for words, places in found.items()]
-    count = sum(len(places) for places in found.values())
-    text = f"{count} of {len(results.rows)} rows have not been run: {'; '.join(systems)}." if systems else ""
-    return fill(text, WIDTH)
+    ours = []
+    for acquisition in HEADLINES:
+        sets = [one for one in read_gains() if one.acquisition == acquisition]
+        if sets:
+            most = max(sets, key=lambda one: len(one.values["psnr"]))
+            values = most.values["psnr"]
+            spread = f"{len(values)} subjects never seen, {min(values):+.2f} to {max(values):+.2f} dB"
+            over = f"{mean(values):.2f} dB PSNR over {REFERENCES[most.reference]}"
+            ours.append(f"At {acquisition} the shipped weights gain {over} ({spread}).")
+    return [fill(line, WIDTH - 2, subsequent_indent="  ") for line in answers(results, " ".join(ours))]
 
 
 def _table(table: Table) -> str:
@@ -209,7 +194,7 @@ def _table(table: Table) -> str:
         return ""
     layout = tables.PAPERS[table.key]
     factor = "" if layout.get("grouped") else f"at {shown[0]['setting'][0]}"
-    network = table.network.replace("_", " ")
+    network = table.network.replace("_", " ") if any(line["learned"] for line in shown) else ""
     title = [f"**[{layout['title']}]({layout['source']})**", network, factor, tables.SCALES[table.suffix][1]]
     left_out = shown[0]["left_out"]
     missing = f"{left_out} more test subjects are left out, because some lines lack them." if left_out else ""
@@ -222,6 +207,21 @@ def _commands(matrix: Matrix) -> str:
     path = f"experiments/benchmark/matrices/{matrix.path.name}"
     lines = [f"python -m experiments.benchmark {verb} {path}{scans}" for verb in ("run", "report")]
     return "\n".join(["```sh", *lines, "```"])
+
+
+def _figure(name: str, place: str = "") -> str:
+    """A figure with its caption. ``place`` is the folder of the report, as seen from the page, with a slash."""
+    return f"{_prose(FIGURES[name][1])}\n\n![{name}]({place}figures/{name}.png)"
+
+
+def _error_maps(folder: Path, place: str = "") -> list[str]:
+    """The pictures of the median test subject, ``ABREAST`` in a row."""
+    paths = sorted((folder / "figures").glob("errors_*.png"))
+    title = ["The median test subject, with error maps, each on its own colour scale:"] if paths else []
+    for row in (paths[start : start + ABREAST] for start in range(0, len(paths), ABREAST)):
+        names = [re.sub(r"^errors_|_\d+x\d+x\d.*|_seed\d+$", "", path.stem).replace("_", " ") for path in row]
+        title.append(tables.markdown(names, [[f"![{path.stem}]({place}figures/{path.name})" for path in row]]))
+    return title
 
 
 def _provenance(results: Results) -> str:
@@ -240,6 +240,11 @@ def _provenance(results: Results) -> str:
         "rows that were interrupted and resumed": [str(sum(record["attempts"] > 1 for record in records))],
     }
     return "\n".join(f"- {name}: {'; '.join(values)}" for name, values in facts.items())
+
+
+def _wrapped(text: str) -> str:
+    """Paragraphs as prose; tables and commands as they are."""
+    return "\n\n".join(part if part[:1] in "|`" else _prose(part) for part in text.split("\n\n"))
 
 
 def _prose(text: str) -> str:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import mean
+from statistics import mean, median
 
-from experiments.benchmark.all_rows import label
-from experiments.benchmark.decisions import contrastive_by_seed
+from experiments.benchmark.all_rows import MADE_PAIR, TOLERATED, kind_words, label
+from experiments.benchmark.decisions import Decision, contrastive_by_seed, decisions
 from experiments.benchmark.results import INTERPOLATIONS, Results
 from experiments.benchmark.significance import FEWEST_SUBJECTS, LEVEL, signed_rank_test
-from experiments.benchmark.tables import FEWEST_SEEDS
+from experiments.benchmark.tables import FEWEST_SEEDS, NOT_RUN
 
-__all__ = ["reading"]
+__all__ = ["answers", "missing", "reading"]
 
 OURS = ("spectral", "spectral_contrastive", "patch_contrastive", "fine_tuning", "pooled")
 THEIRS = ("contrastive", "without_contrastive", "udean", "cyclegan", "dasr", "pseudo_sr", "blind_sr", "zssr")
@@ -20,12 +20,105 @@ WORDS = {
     "linear_inverse_true": "Wiener inverse of the true degradation",
     "supervised_oracle": "oracle (supervised on the true degradation)",
 }
+VERDICTS = {"yes": "Yes, at this budget", "no": "No, not at this budget", NOT_RUN: "Not yet known"}
+HALF_NYQUIST = 0.25  # cycles per LR voxel
+ADAPTATION = "gradient_image_adaptation"
 
 
 def reading(results: Results) -> list[str]:
     """The sentences."""
-    found = (*_gains(results), _oracle(results), _ours(results), _contrastive_loss(results))
+    found = (*_gains(results), _oracle(results), _ours(results), _contrastive_loss(results), *_adaptation(results))
     return [sentence for sentence in found if sentence]
+
+
+def answers(results: Results, ours: str) -> list[str]:
+    """The five lines that open the page.
+
+    Args:
+        results: of the matrix with the three decisions.
+        ours: what the shipped weights gain.
+    """
+    first, second, third = decisions(results)
+    names = _names(results)
+    corrected = results.by_subject(names.get("contrastive", []), "psnr_corrected_deep")
+    inverse = results.by_subject(names.get("linear_inverse_estimated", []), "psnr_corrected_deep")
+    above_base = results.gains(names.get("contrastive", []), "psnr_corrected_deep")
+    above_inverse = {subject: corrected[subject] - inverse[subject] for subject in corrected if subject in inverse}
+    seeds = len(contrastive_by_seed(results))
+    beats = _answer(first, "contrastive minus zero-filling") + _corrected(first, above_base)
+    helps = _answer(second, "contrastive minus that inverse") + _corrected(second, above_inverse)
+    loss = _answer(third, "with it minus without")
+    return [
+        f"**Do the papers' losses beat zero-filling?** {beats}",
+        f"**Does unpaired learning help beyond a linear inverse of the estimated degradation?** {helps}",
+        f"**Does the contrastive loss help?** {loss} That is {seeds} of {FEWEST_SEEDS} seeds.",
+        f"**What does ours gain?** {ours}",
+        f"**What remains unknown?** {missing(results).partition(':')[0]}, see below. One scanner does not speak for "
+        "others. Only the papers' own experiment, below, can settle what their budget gives.",
+    ]
+
+
+def _answer(one: Decision, difference: str) -> str:
+    if one.mean is None:
+        return f"{VERDICTS[one.verdict]}."
+    return f"{VERDICTS[one.verdict]}: {difference} is {one.mean:+.2f} dB, {one.above} of {one.subjects} subjects above."
+
+
+def _corrected(one: Decision, change: dict[str, float]) -> str:
+    """The same with shift and gain corrected, where that matters."""
+    if one.mean is None or mean(change.values()) - one.mean <= TOLERATED:
+        return ""
+    above = sum(value > 0 for value in change.values())
+    return f" With shift and gain corrected: {mean(change.values()):+.2f} dB, {above} of {len(change)}."
+
+
+def missing(results: Results) -> str:
+    """The rows that have not been run, by system; empty when all have."""
+    found: dict[str, list[str]] = {}
+    for row in results.rows:
+        if "record" not in row:
+            setting = row["setting"]
+            place = [setting["fold"]] if setting["fold"] else []
+            place += [f"seed {setting['seed']}"] if setting["seed"] else []
+            found.setdefault(kind_words(results, [row]), []).append(" ".join(place))
+    systems = [f"{words} ({', '.join(places)})" if any(places) else words for words, places in found.items()]
+    count = sum(len(places) for places in found.values())
+    return f"{count} of {len(results.rows)} rows have not been run: {'; '.join(systems)}." if systems else ""
+
+
+def _adaptation(results: Results) -> list[str]:
+    """How far the adaptation moved the degradation, and with which gradient."""
+    rows = [row for row in results.first if results.transfer(row["name"], 0)]
+    if not rows:
+        return []
+    true = {axis: _at_half_nyquist(results, rows[0]["name"], axis)[1] for axis in range(3)}
+    axis = min(true, key=true.__getitem__)
+    learned = [f"{_at_half_nyquist(results, row['name'], axis)[0]:.2f} ({label(results, [row])})" for row in rows]
+    sentences = [
+        f"At half the Nyquist frequency the true degradation passes {true[axis]:.2f} of the amplitude along axis "
+        f"{axis + 1}, where it loses most. The learned degradations pass {', '.join(learned)}."
+    ]
+    blind = [f"{end[1]:.2f} ({label(results, [row])})" for row in rows if (end := results.ends(row["name"], MADE_PAIR))]
+    if blind:
+        sentences.append(
+            f"The discriminators' loss on made LR images ends at {', '.join(blind)}; 0.25 is that of a blind one."
+        )
+    for row in rows:
+        norms = {tag: [value for _, value in results.points(row["name"], tag)] for tag in results.tags()}
+        terms = {tag: median(v) for tag, v in norms.items() if tag.startswith("gradient_") and v}
+        if ADAPTATION in terms:
+            largest = max(terms, key=terms.__getitem__)
+            words = largest.removeprefix("gradient_").replace("_", " ")
+            sentences.append(
+                f"At the degradation network of {label(results, [row])}, the median gradient of the image adaptation "
+                f"is {terms[ADAPTATION]:.2f}. The largest is that of {words}, {terms[largest]:.2f}."
+            )
+    return sentences
+
+
+def _at_half_nyquist(results: Results, name: str, axis: int) -> tuple[float, float]:
+    """Learned and true modulation transfer."""
+    return min(results.transfer(name, axis), key=lambda point: abs(point[0] - HALF_NYQUIST))[1:]
 
 
 def _range(values: Sequence[float], form: str = "+.2f") -> str:
@@ -56,8 +149,7 @@ def _gains(results: Results) -> list[str]:
             subjects |= set(gains)
     intro = (
         f"A gain is PSNR in deep tissue above zero-filling, as a mean over {len(subjects)} test subjects. The value in "
-        "brackets follows a correction of shift and gain. The simulated acquisition is that of the matrix, not plain "
-        "truncation."
+        "brackets follows a correction of shift and gain. The simulated acquisition is that of the matrix."
     )
     sentences = [f"{place}: {', '.join(parts)}." for place, parts in found.items() if parts]
     return [intro, *sentences] if sentences else []

@@ -150,6 +150,11 @@ class Results:
         points = self.points(name, tag)
         return (points[0][1], points[-1][1]) if points else None
 
+    def transfer(self, name: str, axis: int) -> list[tuple[float, float, float]]:
+        """Frequency (cycles per LR voxel), learned and true modulation transfer of a row along an axis."""
+        points = [point for point in self.transfers if (point["row"], point["axis"]) == (name, str(axis))]
+        return [(float(point["frequency"]), float(point["learned"]), float(point["true"])) for point in points]
+
     def tags(self) -> list[str]:
         """The names of all curves."""
         return sorted({point["tag"] for point in self.curves})

@@ -35,6 +35,9 @@ ANY_ACQUISITION = "methods/any_acquisition.yaml"
 PAIRS = (SPECTRAL, "methods/kspace_pairs.yaml")
 TRAININGS: dict[str, tuple[tuple[str, ...], ...]] = {
     CONTRASTIVE: ((),),
+    "adaptation_hinge": (("methods/adaptation_hinge.yaml",),),
+    "adaptation_spectrum": (("methods/adaptation_spectrum.yaml",),),
+    "adaptation_weight": (("methods/adaptation_weight.yaml",),),
     "any_acquisition": ((ANY_ACQUISITION,),),
     "blind_sr": (("methods/blind_sr.yaml",),),
     "cyclegan": (("methods/cyclegan.yaml",),),
@@ -80,6 +83,7 @@ SLABS = "networks/slabs.yaml"
 BACKBONES: dict[str, tuple[str, ...]] = {
     "paper_network": ("networks/paper_network.yaml",),
     "slab_network": ("networks/slab_network.yaml",),
+    "kernel_degradation": ("networks/slab_network.yaml", "networks/kernel_degradation.yaml"),
     "without_skip": ("networks/slab_network.yaml", "networks/without_skip.yaml"),
 }
 

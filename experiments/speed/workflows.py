@@ -35,7 +35,7 @@ def workflow(kind: str, run_id: str, *files: str, **overrides: Any) -> ConfigWor
         workflow_type=kind,
         run_id=run_id,
         bundle_root=str(BUNDLE),
-        **overrides,
+        **{"report": False, **overrides},
     )
     made.initialize()
     return made

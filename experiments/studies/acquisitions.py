@@ -131,7 +131,7 @@ def evaluate(case: Case, axcodes: str, output_dir: Path, options: Mapping[str, A
         done.unlink(missing_ok=True)
         folder.mkdir(parents=True, exist_ok=True)
         print(f"{case.acquisition}: {case.scan}", flush=True)
-        paths = {"dataset_dir": str(case.path), "output_dir": str(folder)}
+        paths = {"dataset_dir": str(case.path), "output_dir": str(folder), "report": False}
         if not command("evaluating", [TRUNK], {**settings, **paths}, folder):
             raise RuntimeError(f"{case.acquisition} of {case.scan} failed. {folder / LOG} has the reason.")
         done.write_text(record, encoding="utf-8")

@@ -23,7 +23,7 @@ def evaluator(finished: int, error: BaseException | None) -> SimpleNamespace:
             raise error
 
     loader = SimpleNamespace(dataset=SimpleNamespace(data=[{"image": scan} for scan in scans], derivatives=None))
-    return SimpleNamespace(state=state, run=run, data_loader=loader)
+    return SimpleNamespace(state=state, run=run, data_loader=loader, pages=None)
 
 
 @pytest.mark.parametrize("finished", [0, 2, 3])

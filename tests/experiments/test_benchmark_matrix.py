@@ -20,7 +20,9 @@ from scripts.utils import composition
 
 from experiments.benchmark import execution, runner, stacks
 from experiments.benchmark.matrix import Row, read_matrix
+from experiments.benchmark.papers import OWN_EXPERIMENT
 from experiments.bundle import read_configs
+from experiments.speed.common import PAPERS_TRAIN
 
 MATRICES = sorted((REPOSITORY / "experiments" / "benchmark" / "matrices").glob("*.yaml"))
 CONFIGS = "bundle/configs"
@@ -174,8 +176,9 @@ def accept(stack: Sequence[str]) -> None:
 
 
 def accept_options(stack: Sequence[str], options: dict) -> None:
-    """Check the names of options as the first step of a run does."""
-    config = read_configs(*(f"{name}.yaml" for name in stack), **options).config
+    """Check the names of options as the first step of a run does, which has the diagnostics behind a training."""
+    behind = [REPOSITORY / execution.DIAGNOSTICS] if stack[0] == "train" else []
+    config = read_configs(*(f"{name}.yaml" for name in stack), *behind, **options).config
     known = set().union(*(composition.option_names(content(name)) for name in stack))
     composition.check_options({key: value for key, value in config.items() if key != "_meta_"}, known)
 
@@ -195,6 +198,12 @@ def test_the_bundle_accepts_every_command_of_the_matrices_of_the_project(path):
     for stack, options in {str((stack, list(options))): (stack, options) for stack, options in commands}.values():
         accept(stack)
         accept_options(stack, options)
+
+
+def test_the_bundle_accepts_the_papers_own_experiment():
+    files = names([stacks.TRUNK, *PAPERS_TRAIN])
+    accept(files)
+    accept_options(files, OWN_EXPERIMENT)
 
 
 def every_stack() -> list[list[str]]:

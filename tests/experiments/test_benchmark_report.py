@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from scipy.stats import wilcoxon
 
-from experiments.benchmark import all_rows, error_maps, page, reading, tables
+from experiments.benchmark import all_rows, error_maps, page, papers, reading, tables
 from experiments.benchmark.decisions import decisions, decisions_table
 from experiments.benchmark.figures import draw_figures
 from experiments.benchmark.results import Results, collect, read_results
@@ -314,10 +314,11 @@ def test_every_figure_is_drawn_where_its_numbers_are(tmp_path):
 
 def test_the_papers_figures_are_complete():
     printed = [(name, line) for name, layout in tables.PAPERS.items() for line in layout["lines"] if "psnr" in line]
-    assert len(printed) == 5 + 5 + 20 + 7
+    assert len(printed) == 5 + 5 + 20 + 20 + 7
     for name, line in printed:
-        assert 0.89 < line["ssim"][0] < 0.95, (name, line)
-        assert 31 < line["psnr"][0] < 36.1, (name, line)
+        brats = name.endswith("brats")
+        assert 0.89 < line["ssim"][0] < (0.97 if brats else 0.95), (name, line)
+        assert (26 if brats else 31) < line["psnr"][0] < (37 if brats else 36.1), (name, line)
 
 
 def test_equal_results_give_equal_figures(tmp_path):
@@ -412,6 +413,60 @@ def test_the_curves_of_the_figures_are_kept_and_losses_of_discriminators_as_mean
     assert found.ends(matrix.rows[1].name, "low_res_discriminator_degraded") == (3, 198)
     assert len(found.curves) == 200 + 200 + 40
     assert found.by_subject([matrix.rows[1].name], "psnr_deep") == {"sub-1": 30}
+
+
+def test_the_page_opens_with_five_answers():
+    lines = reading.answers(decided([UP], [[value - 0.15 for value in UP]], [0.475] * 16), "+1.00 dB on 3 subjects.")
+    assert [line.partition("?**")[0].removeprefix("**") for line in lines] == [
+        "Do the papers' losses beat zero-filling",
+        "Does unpaired learning help beyond a linear inverse of the estimated degradation",
+        "Does the contrastive loss help",
+        "What does ours gain",
+        "What remains unknown",
+    ]
+    assert "Yes, at this budget: contrastive minus zero-filling is +0.27 dB, 16 of 16 subjects above." in lines[0]
+    assert "No, not at this budget: contrastive minus that inverse is -0.20 dB, 0 of 16 subjects above." in lines[1]
+    assert (
+        "Not yet known: with it minus without is +0.15 dB, 16 of 16 subjects above. That is 1 of 3 seeds." in lines[2]
+    )
+
+
+def test_a_wrong_gain_is_named_where_it_decides():
+    known = decided([[-value for value in UP]], [])
+    for score in known.scores:
+        corrected = float(score["psnr_deep"]) + (1.0 if score["method"] == "pred" else 0.0)
+        score["psnr_corrected_deep"] = str(corrected)
+    assert "With shift and gain corrected: +0.73 dB, 16 of 16." in reading.answers(known, "")[0]
+
+
+def test_how_far_the_degradation_moved_is_said_with_its_gradients():
+    known = results({"contrastive_seed0": [30.0]})
+    transfers = [
+        {"row": "contrastive_seed0", "axis": str(axis), "frequency": "0.24", "learned": "0.98", "true": str(true)}
+        for axis, true in enumerate((0.9, 0.5, 0.8))
+    ]
+    curve = {"row": "contrastive_seed0", "stage": "1", "step": "1"}
+    curves = [
+        {**curve, "tag": tag, "value": value}
+        for tag, value in (("gradient_image_adaptation", "0.1"), ("gradient_image_cycle_l1", "0.4"))
+    ]
+    found = reading.reading(Results(known.rows, known.scores, curves, transfers))[-2:]
+    assert "passes 0.50 of the amplitude along axis 2" in found[0]
+    assert "0.98 (contrastive)" in found[0]
+    assert found[1].endswith("image adaptation is 0.10. The largest is that of image cycle l1, 0.40.")
+
+
+def test_the_papers_gain_over_their_tricubic_is_that_of_their_best_unpaired_row():
+    found = papers._best_above_tricubic("udean_2", (2, 2, 2))
+    assert found == {"ssim": pytest.approx(0.0261), "psnr": pytest.approx(2.3905)}
+    assert papers._best_above_tricubic("udean_2_brats", (2, 2, 2))["psnr"] < 0
+
+
+def test_the_papers_own_experiment_has_its_cost_and_a_command_of_whole_epochs():
+    text = papers.own_experiment()
+    assert papers.OWN_EXPERIMENT["max_iterations"] == 30 * papers.OWN_EXPERIMENT["iterations_per_epoch"]
+    assert "On a GPU this was not measured." in text
+    assert '--max_iterations "510000"' in text
 
 
 # The committed report

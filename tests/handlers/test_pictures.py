@@ -52,15 +52,15 @@ def test_all_errors_share_one_colour_scale_and_all_images_one_grey_scale(saved):
 def test_the_patients_right_and_the_front_lie_on_the_left():
     volume = np.zeros((5, 7, 9))
     volume[4, :, :] = 1  # right
-    assert pictures._plane(volume, axis=1)[:, 0].all()
-    assert pictures._plane(volume, axis=2)[:, 0].all()
+    assert pictures.plane(volume, axis=1)[:, 0].all()
+    assert pictures.plane(volume, axis=2)[:, 0].all()
     volume[:] = 0
     volume[:, 6, :] = 1  # anterior
-    assert pictures._plane(volume, axis=0)[:, 0].all()
-    assert pictures._plane(volume, axis=2)[-1].all()  # the last row is drawn on top
+    assert pictures.plane(volume, axis=0)[:, 0].all()
+    assert pictures.plane(volume, axis=2)[-1].all()  # the last row is drawn on top
     volume[:] = 0
     volume[:, :, 8] = 1  # superior
-    assert pictures._plane(volume, axis=0)[-1].all()
+    assert pictures.plane(volume, axis=0)[-1].all()
 
 
 def test_columns_are_headed_by_method_and_psnr(saved):
@@ -89,7 +89,7 @@ def test_the_detail_is_where_the_first_method_errs_most(saved):
     wrong[70:75, 40:45] += 0.3
     save_comparison("", {"low": label, "a": wrong, "b": label}, label, (1.0, 1.0, 1.0))
     frame = saved[0].axes[4 * 4].patches[0]
-    box = pictures._foreground(label)
+    box = pictures.foreground(label)
     horizontal, vertical = (box[0].stop - 1 - 72, 42 - box[1].start)
     assert frame.get_x() < horizontal < frame.get_x() + frame.get_width() == frame.get_x() + 40
     assert frame.get_y() < vertical < frame.get_y() + frame.get_height()
@@ -113,7 +113,7 @@ def test_the_handler_turns_volumes_upright_and_names_pages_by_subject(saved, tmp
     titles = [axes.get_title() for axes in saved[0].axes[:3]]
     assert titles[0] == "low resolution\n2 × 2 × 2 mm"
     assert titles[1] == "super-resolution\n120.00 dB"
-    expected = pictures._plane(ball()[pictures._foreground(ball())], axis=0)
+    expected = pictures.plane(ball()[pictures.foreground(ball())], axis=0)
     np.testing.assert_array_equal(saved[0].axes[1].get_images()[0].get_array(), expected)
 
 
@@ -124,7 +124,7 @@ def test_thick_slices_are_drawn_at_their_places(saved, tmp_path, spacing, start)
     affine = torch.diag(torch.tensor([1.0, 1.0, spacing, 1.0]).double())
     affine[2, 3] = start
     scan = MetaTensor(places.float().expand(1, 40, 48, -1).clone(), affine=affine)
-    blocks = pictures._as_blocks(scan, MetaTensor(label, affine=torch.eye(4).double()))
+    blocks = pictures.as_blocks(scan, MetaTensor(label, affine=torch.eye(4).double()))
     inside = torch.arange(start, int(places[-1]) + 1)
     assert (blocks[0, 0, 0, inside] - inside).abs().max() <= spacing / 2 + 1e-5  # its value is its place
     item = {

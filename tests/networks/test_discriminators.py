@@ -15,7 +15,7 @@ from monai.bundle import ConfigParser
 from monai.transforms import Compose, DivisiblePad, EnsureChannelFirst, LoadImage, Orientation
 from scripts.data.crops import Slabs
 from scripts.losses import discriminator_loss, log_discriminator_loss
-from scripts.networks import FrequencySeparatedDiscriminator, VGGDiscriminator
+from scripts.networks import FrequencySeparatedDiscriminator, SpectrumDiscriminator, VGGDiscriminator
 from scripts.transforms import KSpaceTruncate, ScaleIntensityRobust
 from torch import Tensor
 
@@ -30,6 +30,11 @@ UNKNOWN = {  # outside the families of our own estimator
     "fermi": (None, (0.9, 0.05), None),
     "snr": 20,
     "rician": True,
+}
+KINDS = {
+    VGGDiscriminator: discriminator_loss,
+    SpectrumDiscriminator: discriminator_loss,
+    FrequencySeparatedDiscriminator: log_discriminator_loss,
 }
 ITERATIONS = 500
 BLIND = {discriminator_loss: 0.25, log_discriminator_loss: float(np.log(2))}  # loss of one that cannot tell
@@ -104,8 +109,8 @@ def batch(volumes: Sequence[Tensor], size: Sequence[int], count: int, seed: Sequ
 @pytest.mark.parametrize("configuration", configurations())
 def test_it_tells_truncation_from_a_degradation_that_nobody_modelled(configuration, groups):
     settings = json.loads(configuration)
-    kinds = {kind.__name__: kind for kind in (VGGDiscriminator, FrequencySeparatedDiscriminator)}
-    loss = discriminator_loss if settings["kind"] == "VGGDiscriminator" else log_discriminator_loss
+    kinds = {kind.__name__: kind for kind in KINDS}
+    loss = KINDS[kinds[settings["kind"]]]
     discriminator = kinds[settings["kind"]](**settings["options"])
     size = (settings["low_res_size"], settings["low_res_size"], settings["low_res_channels"])
     count = settings["batch_size"]
@@ -128,3 +133,10 @@ def test_it_tells_truncation_from_a_degradation_that_nobody_modelled(configurati
         left_out = float(torch.stack([compare(" left out", ITERATIONS + draw) for draw in range(12)]).mean())
     print(f"{configuration}: {left_out:.3f}, blind {BLIND[loss]:.3f}")
     assert left_out < TELLS * BLIND[loss]
+
+
+def test_a_spectrum_has_no_phase():
+    patch = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    discriminator = SpectrumDiscriminator(3, num_features=4)
+    torch.testing.assert_close(discriminator(patch.rot90(2, (2, 3))), discriminator(patch), rtol=0, atol=1e-5)
+    assert not torch.allclose(discriminator(2 * patch), discriminator(patch), atol=1e-3)

@@ -54,6 +54,7 @@ def tiny_udean(
     skip: bool = False,
     logit: float | None = None,
     cycle_to_degradation: bool = True,
+    hinge: bool = False,
     **weights: float | None,
 ) -> UDEAN:
     critics = [tiny_critic(6, 2, 40), tiny_critic(3, 1, 50), tiny_critic(16, 1, 60)]
@@ -68,6 +69,7 @@ def tiny_udean(
         ssim_form="abs",
         image_adaptation=image,
         cycle_to_degradation=cycle_to_degradation,
+        hinge=hinge,
     )
 
 
@@ -105,6 +107,21 @@ def test_without_the_image_adaptation_the_made_image_is_no_fake(image, fakes):
     seen = [list(x)[int(s.mean())] for s in objective.low_res_discriminator.seen]
     assert seen == ["image", *fakes]
     assert [terms[f"low_res_discriminator_{fake}"].item() for fake in fakes] == [0.25] * len(fakes)
+
+
+def test_the_hinge_replaces_the_losses_of_the_low_resolution_discriminator_alone():
+    images = tiny_udean(True, True)(batch())
+    papers, hinge = tiny_udean(True, True, logit=0.25), tiny_udean(True, True, logit=0.25, hinge=True)
+    before = {**papers.generator_loss(images), **papers.discriminator_loss(images)}
+    after = {**hinge.generator_loss(images), **hinge.discriminator_loss(images)}
+    changed = {name: round(after[name].item(), 6) for name in after if not torch.equal(after[name], before[name])}
+    assert changed == {
+        "low_res_consistency_adversarial": -0.25,
+        "image_adaptation": -0.25,
+        "low_res_discriminator_degraded": 1.0,
+        "low_res_discriminator_reconstructed_image": 1.0,
+    }
+    assert routes(hinge, dict(hinge.named_children()))["image_adaptation"] <= {"degradation"}
 
 
 def test_the_remaining_terms_keep_their_values():

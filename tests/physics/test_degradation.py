@@ -97,6 +97,7 @@ def test_estimating_reports_and_draws(train_stack, tmp_path):
     estimate = workflow.parser.get_parsed_content("degradation_estimate")
     folder = Path(tmp_path / "degradation")
     report = (folder / "report.md").read_text(encoding="utf-8")
+    assert "No estimate from power can tell these: a shift or a distortion" in report
     assert "# Degradation from 2 source to 2 target scans" in report
     assert "| left-right |" in report
     assert (folder / "transfer.png").stat().st_size > 10_000

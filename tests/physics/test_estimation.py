@@ -147,6 +147,22 @@ def test_a_group_of_one_has_the_uncertainty_of_subjects(subjects):
     assert "little more than a guess" in remarks_on(found, AXES)[-1]
 
 
+def test_a_weak_blur_that_passes_for_a_difference_between_subjects_is_said_to_be_possible(subjects):
+    averaged = lambda v: weighted(KSpaceTruncate(2)(v), lambda u: np.sinc(u / 2), (1, 2, 3))  # noqa: E731
+    missed = estimate(subjects[:2], averaged, sources=1)
+    assert families(missed) == ["box"] * 3
+    assert all(transfer.detectable < 2 / np.pi for transfer in missed.transfers)
+    assert any("may be hidden where it leaves more than 0." in text for text in remarks_on(missed, AXES))
+
+
+def test_more_certain_curves_hide_weaker_blurs_alone():
+    edges = np.linspace(0, 1, 13)
+    found = [transfer_from_curve(edges, np.zeros(12), std * edges[1:], UNFILTERED).detectable for std in (0.3, 0.1, 0)]
+    assert found == sorted(found)
+    assert found[0] < 0.4
+    assert found[2] == 1
+
+
 # Families beside the curve that was measured
 
 

@@ -13,7 +13,8 @@ from conftest import REPOSITORY, head_phantom, write_scan
 from monai.bundle import ConfigWorkflow
 from scripts.physics.kspace import truncate, zero_fill
 from scripts.physics.spectra import axis_spectrum, power_law
-from scripts.reports.inspection import Facts, recommend, save_spectra
+from scripts.reports.figures import spectra_of_groups
+from scripts.reports.inspection import Facts, recommend
 from torch.nn.functional import interpolate
 
 TRAIN = REPOSITORY / "bundle" / "configs" / "train.yaml"
@@ -61,7 +62,7 @@ def test_what_is_too_short_or_empty_has_no_spectrum():
 
 def test_the_picture_is_drawn_where_a_spectrum_is_missing(tmp_path):
     spectra = [[axis_spectrum(head(), 0, 1.0), None, None]]
-    save_spectra(tmp_path / "spectra.png", {"source": spectra, "target": spectra}, ["a", "b", "c"])
+    spectra_of_groups({"source": spectra, "target": spectra}, ["a", "b", "c"]).savefig(tmp_path / "spectra.png")
     assert (tmp_path / "spectra.png").stat().st_size > 10_000
 
 
@@ -158,6 +159,9 @@ def test_the_command_reports_draws_and_recommends(dataset, tmp_path):
     assert lines == {"scale_factor": [2, 2, 2]}
     assert yaml.safe_load(report.split("```yaml\n")[1].split("```")[0]) == lines
     assert (tmp_path / "out/inspection/spectra.png").is_file()
+    page = (tmp_path / "out/inspection/report/index.html").read_text(encoding="utf-8")
+    assert "its spectrum ends at" in page
+    assert page.count("data:image/jpeg") == 4  # a picture of each scan that can be read
 
 
 def test_nothing_to_inspect_is_an_error(dataset, tmp_path):

@@ -163,10 +163,11 @@ def test_the_interpolation_of_whole_factors_is_zero_filling():
     assert image.applied_operations == []
 
 
-def test_an_option_is_one_text_or_three():
-    assert named_option("unknown") == named_option(None) == (None, None, None)
+@pytest.mark.parametrize("given", [["frequency 1.0"], "slices 5.0"])
+def test_an_option_has_a_text_for_each_axis(given):
+    assert named_option(None) == (None, None, None)
     with pytest.raises(ValueError, match="one text for each of the three axes"):
-        named_option(["frequency 1.0"])
+        named_option(given)
 
 
 def interpolated(spacing, shape, **options):

@@ -158,7 +158,8 @@ def test_the_command_line_uses_what_was_typed_and_the_home_folder_once(tmp_path)
     ended = command(tmp_path, "--dataset_dir", "2024_05_01", "--output_dir", "~/100307#")
     assert ended.returncode == 0, ended.stderr[-2000:]
     folder = tmp_path / "home" / "100307#"
-    assert sorted(path.name for path in folder.iterdir()) == ["a#1_desc-sr.json", "a#1_desc-sr.nii.gz", "summary.csv"]
+    made = ["a#1_desc-sr.json", "a#1_desc-sr.nii.gz", "report", "summary.csv"]
+    assert sorted(path.name for path in folder.iterdir()) == made
     assert nib.load(folder / "a#1_desc-sr.nii.gz").shape == tuple(2 * n for n in nib.load(scan).shape)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["2024_05_01", "home"]
 

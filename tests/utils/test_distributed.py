@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import subprocess
 import sys
 from itertools import chain
@@ -142,7 +143,7 @@ def test_two_processes_share_a_folder_and_tell_of_all_its_scans(tmp_path):
     for seed in range(3):
         write_scan(tmp_path / "scans" / f"scan{seed}.nii.gz", head_phantom(seed, (12, 16, 20)), (2.0, 2.0, 2.0))
     (tmp_path / "scans" / "broken.nii.gz").write_bytes(b"no scan")
-    names = ("inference.yaml", "networks/fixed_factor.yaml", "launch/multi_gpu_inference.yaml")
+    names = ("inference.yaml", "launch/multi_gpu_inference.yaml")
     files = [str(BUNDLE / "configs" / name) for name in names]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone", "-m"]
     command += ["monai.bundle", "run", "--config_file", str(files), "--bundle_root", str(BUNDLE)]
@@ -155,12 +156,14 @@ def test_two_processes_share_a_folder_and_tell_of_all_its_scans(tmp_path):
         fates = {Path(row["scan"]).name: row["result"] for row in csv.DictReader(file)}
     assert fates == {"broken.nii.gz": "failed", **{f"scan{seed}.nii.gz": "done" for seed in range(3)}}
     assert len(list((tmp_path / "output").rglob("*.nii.gz"))) == 3
+    index = (tmp_path / "output" / "report" / "index.html").read_text(encoding="utf-8")
+    assert re.findall(r'href="(.*?)"><img', index) == [f"scan{seed}_desc-sr.html" for seed in range(3)]
 
 
 def test_two_processes_evaluate_a_folder_as_one_does(tmp_path):
     for seed in range(3):
         write_scan(tmp_path / "scans" / f"scan{seed}.nii.gz", head_phantom(seed, (24, 32, 40)), (1.0, 1.0, 1.0))
-    names = ["evaluate.yaml", "networks/fixed_factor.yaml", "launch/multi_gpu_evaluate.yaml"]
+    names = ["evaluate.yaml", "launch/multi_gpu_evaluate.yaml"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     for output, launcher in (
         ("one", []),
@@ -177,6 +180,10 @@ def test_two_processes_evaluate_a_folder_as_one_does(tmp_path):
     assert summaries[0][0] == summaries[1][0]
     assert "- subjects: 3\n" in summaries[0][0]
     assert sorted(path.name for path in two.rglob("*.png")) == sorted(path.name for path in one.rglob("*.png"))
+    indices = [
+        (output / "report" / "index.html").read_text(encoding="utf-8").partition("<h2>")[0] for output in (one, two)
+    ]
+    assert indices[0] == indices[1]
 
 
 def test_the_contrastive_model_with_both_losses_trains_in_two_processes(tmp_path, phantom_dataset):

@@ -21,7 +21,7 @@ from scripts.utils.errors import full_message
 
 # without weights the network returns the interpolation
 UNTRAINED = {"load_pretrain": False, "amp_dtype": None, "architecture::num_groups": 1, "architecture::num_blocks": 1}
-UNTRAINED |= {"inferer::inferer::progress": False}
+UNTRAINED |= {"inferer::inferer::progress": False, "report": False}
 FOURFOLD = {  # spacing in mm, shape, and the text of the sidecar
     "2x2x2": ((2.0, 2.0, 2.0), (24, 26, 22), None),
     "2x2x1": ((2.0, 2.0, 1.0), (24, 20, 40), None),

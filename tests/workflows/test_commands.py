@@ -51,7 +51,7 @@ MADE = {  # by each section, among others
         "noisy/summary.md",
     ],
     "Compare methods": ["cyclegan/evaluation/summary.md", "zssr/summary.md"],
-    "2x2x1": ["in_plane/super_resolved/one_desc-sr.nii.gz"],
+    "2x2x1": ["two_two_one/super_resolved/one_desc-sr.nii.gz"],
     "Several GPUs": ["two_gpus/model.pt"],
     "Export": ["model.ts", "model.onnx"],
     "Watch a training": ["tracked/mlruns.db", "tracked/model.pt"],

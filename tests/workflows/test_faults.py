@@ -41,7 +41,7 @@ def training(dataset: Path, output_dir: Path, **options) -> list[str]:
 
 
 def inference(dataset: Path, output_dir: Path, **options) -> list[str]:
-    small = {"architecture::num_groups": 1, "architecture::num_blocks": 1, "load_pretrain": False}
+    small = {"architecture::num_groups": 1, "architecture::num_blocks": 1, "load_pretrain": False, "report": False}
     return command("run", "inference.yaml", dataset_dir=dataset, output_dir=output_dir, **{**small, **options})
 
 

@@ -69,7 +69,7 @@ def test_one_config_of_the_application_holds_the_trunk_and_label_mode(bundle):
     assert isinstance(config["train"]["handlers"], list)  # the server inserts a loader of its weights
     own = [key for key in overlay if key.isidentifier() and key != "requires"]
     assert {key: config[key] for key in own} == {key: overlay[key] for key in own}
-    assert set(own) == {"output_dir", "max_iterations", "learning_rate", "validation_acquisitions"}
+    assert set(own) == {"output_dir", "report", "max_iterations", "learning_rate", "validation_acquisitions"}
     assert (bundle / "models" / "model.pt").is_file()
     assert (bundle / "configs" / "multi_gpu_train.yaml").is_file()
 

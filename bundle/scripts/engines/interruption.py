@@ -51,7 +51,7 @@ def run_scans(
                     for item in items
                 ]
                 with suppress(RuntimeError):  # it names the scans without a result
-                    report_outcomes(outcomes, output_dir)
+                    report_outcomes(outcomes, output_dir, evaluator.pages)
             raise
 
 

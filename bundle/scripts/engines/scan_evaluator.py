@@ -20,6 +20,7 @@ from monai.transforms import Compose, apply_transform
 from monai.utils import CommonKeys
 
 from scripts.data.datasets import FAULT, LEFT_OUT, SCAN
+from scripts.reports.dataset import ScanPages
 from scripts.transforms.saving import RECORD
 from scripts.utils.atomic import write_text_atomically
 from scripts.utils.distributed import rank, world_size
@@ -60,14 +61,16 @@ class ScanEvaluator(SupervisedEvaluator):
 
     Args:
         overlap: False postprocesses each scan before the next is read.
+        pages: called with each scan when its result is saved; None writes no pages.
         options: arguments of the base class.
 
     Raises:
         RuntimeError: by ``run``, if a scan of the dataset has no outcome.
     """
 
-    def __init__(self, *args: Any, overlap: bool = True, **options: Any) -> None:
+    def __init__(self, *args: Any, overlap: bool = True, pages: ScanPages | None = None, **options: Any) -> None:
         self.overlap = overlap
+        self.pages = pages
         self._postprocess: Sequence[Callable] = ()
         self._unfinished: Future[Outcome] | None = None
         super().__init__(*args, **options)
@@ -130,6 +133,8 @@ class ScanEvaluator(SupervisedEvaluator):
                 item = apply_transform(transform, item)
         except Exception as error:
             return _failed(scan, error)
+        if self.pages is not None:
+            self.pages(item)
         return recorded(scan, "done", item[CommonKeys.PRED].meta[RECORD])
 
     def _finish(self, *outcomes: Outcome) -> None:
@@ -153,12 +158,13 @@ def recorded(scan: str, result: str, record: Mapping[str, Any]) -> Outcome:
     return Outcome(scan, result, record.get("ConsistencyPSNR", ""), remarks, record.get("Assumed", ""))
 
 
-def report_outcomes(outcomes: Sequence[Outcome], output_dir: PathLike) -> None:
-    """Write ``summary.csv``, log the table, and raise an error if a scan failed.
+def report_outcomes(outcomes: Sequence[Outcome], output_dir: PathLike, pages: ScanPages | None = None) -> None:
+    """Write ``summary.csv`` and the index of the pages, log the table, and raise an error if a scan failed.
 
     Args:
         outcomes: the outcome of each scan.
         output_dir: folder of the results.
+        pages: of the scans; None without pages.
 
     Raises:
         RuntimeError: when a scan failed. The message names each failed scan and its reason.
@@ -171,12 +177,15 @@ def report_outcomes(outcomes: Sequence[Outcome], output_dir: PathLike) -> None:
     csv.writer(table).writerows([Outcome._fields, *outcomes])
     logger.info("Results in %s\n\n%s\n", output_dir, "\n".join(_rows(outcomes)))  # also where the disk is full
     write_text_atomically(Path(output_dir) / SUMMARY, table.getvalue())
+    if pages is not None:
+        pages.write_index(outcomes)
     failed = [outcome for outcome in outcomes if outcome.result == "failed"]
     if failed:
         reasons = "\n".join(f"- {_remark(outcome)}" for outcome in failed)
         count = sum(outcome.result != "left out" for outcome in outcomes)
+        rest = f"the others are in {output_dir}" if len(failed) < count else "none was restored"
         raise RuntimeError(
-            f"{len(failed)} of {count} scans failed; the others are in {output_dir}.\n{reasons}\n"
+            f"{len(failed)} of {count} scans failed; {rest}.\n{reasons}\n"
             "Correct or remove them and run the same command again: only what is missing is made."
         )
 
@@ -204,15 +213,16 @@ def _rows(outcomes: Sequence[Outcome]) -> list[str]:
     return [*(f"{a:8} {b:>16}  {c:{width}}  {d}".rstrip() for a, b, c, d in rows), "", total]
 
 
-def report_all_outcomes(outcomes: Sequence[Outcome], output_dir: PathLike) -> None:
+def report_all_outcomes(outcomes: Sequence[Outcome], output_dir: PathLike, pages: ScanPages | None = None) -> None:
     """Report the outcomes of all ranks on the first rank, see :func:`report_outcomes`.
 
     Args:
         outcomes: the outcomes of this rank's scans.
         output_dir: folder of the results.
+        pages: see there.
     """
     shares = [list(outcomes)] * world_size()
     if dist.is_initialized():
         dist.all_gather_object(shares, list(outcomes))
     if rank() == 0:
-        report_outcomes(sorted(outcome for share in shares for outcome in share), output_dir)
+        report_outcomes(sorted(outcome for share in shares for outcome in share), output_dir, pages)

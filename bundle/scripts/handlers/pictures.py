@@ -23,7 +23,7 @@ from torch import Tensor
 
 from scripts.metrics.quality import psnr
 
-__all__ = ["ComparisonPictureHandler", "save_comparison"]
+__all__ = ["PLANES", "ComparisonPictureHandler", "as_blocks", "foreground", "plane", "save_comparison", "upright"]
 
 
 # axis that the plane cuts: its place between the ends of the anatomy, its name
@@ -58,7 +58,7 @@ def save_comparison(
         >>> volumes = dict.fromkeys(["low resolution", "tricubic"], np.random.rand(50, 50, 50))
         >>> save_comparison("comparison.png", volumes, np.random.rand(50, 50, 50), (1, 1, 1))  # doctest: +SKIP
     """
-    box = _foreground(label)
+    box = foreground(label)
     columns = [*(volume[box] for volume in volumes.values()), label[box]]
     errors = [100 * np.abs(volume - columns[-1]) / label.max() for volume in columns[1:-1]]
     grey = {"cmap": "gray", "vmin": 0, "vmax": np.percentile(columns[-1], 99.8)}
@@ -66,23 +66,28 @@ def save_comparison(
     figure, axes = _page(columns[-1].shape, spacing, len(columns))
     for axis, (images, maps) in zip(PLANES, axes[:-1].reshape(len(PLANES), 2, -1), strict=True):
         for panel, volume in zip(images, columns, strict=True):
-            _draw(panel, _plane(volume, axis), _in_plane(spacing, axis), **grey)
+            _draw(panel, plane(volume, axis), _in_plane(spacing, axis), **grey)
         for panel, error in zip(maps[1:-1], errors, strict=True):
-            drawn = _draw(panel, _plane(error, axis), _in_plane(spacing, axis), **colour)
+            drawn = _draw(panel, plane(error, axis), _in_plane(spacing, axis), **colour)
         _annotate(images, PLANES[axis][1], _in_plane(spacing, axis)[0])
     _colour_bar(figure, axes[1, -1], drawn)
-    _draw_details(axes[-1], axes[-3], columns, _plane(errors[0], AXIAL), _in_plane(spacing, AXIAL), **grey)
+    _draw_details(axes[-1], axes[-3], columns, plane(errors[0], AXIAL), _in_plane(spacing, AXIAL), **grey)
     for panel, heading in zip(axes[0], _headings(volumes, label, spacing), strict=True):
         panel.set_title(heading, color=INK, fontsize=11)
     figure.text(0.5, 1 - 0.1 / figure.get_figheight(), title, color=INK, fontsize=12, ha="center", va="top")
     figure.savefig(path, dpi=150, facecolor=PAPER)
 
 
-def _foreground(label: np.ndarray, margin: int = 3) -> tuple[slice, ...]:
-    """The box around all voxels brighter than a tenth of white, with a margin in voxels."""
+def foreground(label: np.ndarray, margin: int = 3) -> tuple[slice, ...]:
+    """The box around all voxels brighter than a tenth of white, with a margin in voxels.
+
+    Example:
+        >>> foreground(np.pad(np.ones((4, 4, 4)), 8), margin=1)
+        (slice(7, 13, None), slice(7, 13, None), slice(7, 13, None))
+    """
     bright = label > 0.1 * np.percentile(label, 99.8)
     ends = [np.flatnonzero(bright.any(axis=tuple({0, 1, 2} - {axis})))[[0, -1]] for axis in range(3)]
-    return tuple(slice(max(0, first - margin), last + 1 + margin) for first, last in ends)
+    return tuple(slice(max(0, int(first) - margin), int(last) + 1 + margin) for first, last in ends)
 
 
 def _in_plane(values: Sequence[float], axis: int) -> list[float]:
@@ -90,8 +95,17 @@ def _in_plane(values: Sequence[float], axis: int) -> list[float]:
     return [value for other, value in enumerate(values) if other != axis]
 
 
-def _plane(volume: np.ndarray, axis: int) -> np.ndarray:
-    """A plane in radiological orientation, with the first row at the bottom."""
+def plane(volume: np.ndarray, axis: int) -> np.ndarray:
+    """A plane in radiological orientation, with the first row at the bottom.
+
+    Args:
+        volume: axes point to the right, to anterior and to superior.
+        axis: that the plane cuts, a key of :data:`PLANES`.
+
+    Example:
+        >>> plane(np.zeros((3, 4, 5)), axis=2).shape
+        (4, 3)
+    """
     return volume.take(int(PLANES[axis][0] * (volume.shape[axis] - 1)), axis).T[:, ::-1]
 
 
@@ -140,7 +154,7 @@ def _draw_details(
     energy = F.avg_pool2d(torch.as_tensor(error[None] ** 2), (height, width), stride=1)[0]
     bottom, left = np.unravel_index(int(energy.argmax()), energy.shape)
     for panel, image, volume in zip(panels, images, columns, strict=True):
-        _draw(panel, _plane(volume, AXIAL)[bottom : bottom + height, left : left + width], spacing, **scale)
+        _draw(panel, plane(volume, AXIAL)[bottom : bottom + height, left : left + width], spacing, **scale)
         image.add_patch(Rectangle((left - 0.5, bottom - 0.5), width, height, fill=False, edgecolor=FRAME))
     panels[0].text(
         -0.05, 0.5, "detail, axial", color=INK, transform=panels[0].transAxes, rotation=90, ha="right", va="center"
@@ -179,34 +193,50 @@ class ComparisonPictureHandler:
         for item in engine.state.output:
             image = item["image"]
             scan = item.get("acquired_scan")  # of an interpolated image
-            acquired = _upright(image, image.meta["low_res_affine"]) if scan is None else _upright(scan, scan.affine)
+            acquired = upright(image, image.meta["low_res_affine"]) if scan is None else upright(scan, scan.affine)
             self._save(acquired, item["label"], {title: item[key] for key, title in self.methods.items()})
 
     def _save(self, acquired: MetaTensor, label: MetaTensor, methods: Mapping[str, Tensor]) -> None:
-        reference = _upright(label, label.affine)
+        reference = upright(label, label.affine)
         low_res = f"low resolution\n{_in_mm(affine_to_spacing(acquired.affine).tolist())}"
-        volumes = {name: _upright(volume, label.affine) for name, volume in methods.items()}
+        volumes = {name: upright(volume, label.affine) for name, volume in methods.items()}
         subject = re.sub(r"\.nii(\.gz)?$", "", Path(label.meta[ImageMetaKey.FILENAME_OR_OBJ]).name)
         save_comparison(
             self.output_dir / f"{subject}_comparison.png",
-            {name: volume[0].numpy() for name, volume in {low_res: _as_blocks(acquired, reference), **volumes}.items()},
+            {name: volume[0].numpy() for name, volume in {low_res: as_blocks(acquired, reference), **volumes}.items()},
             reference[0].numpy(),
             affine_to_spacing(reference.affine).tolist(),
             title=subject,
         )
 
 
-def _upright(volume: Tensor, affine: Tensor) -> MetaTensor:
-    """A copy on the CPU whose axes point to the right, to anterior and to superior."""
+def upright(volume: Tensor, affine: Tensor) -> MetaTensor:
+    """A copy on the CPU whose axes point to the right, to anterior and to superior.
+
+    Example:
+        >>> upright(torch.zeros(1, 3, 4, 5), torch.diag(torch.tensor([-1.0, 1, 1, 1]))).affine[0, 0].item()
+        1.0
+    """
     placed = MetaTensor(convert_to_tensor(volume).detach().cpu(), affine=affine.cpu())
     return Orientation("RAS", labels=None)(placed)
 
 
-def _as_blocks(low_res: MetaTensor, reference: MetaTensor) -> Tensor:
-    """Give each voxel of the reference the value of the nearest voxel of the acquisition, the lower one of two."""
+def as_blocks(low_res: MetaTensor, reference: MetaTensor, box: Sequence[slice] = (slice(None),) * 3) -> Tensor:
+    """Give each voxel of the reference the value of the nearest voxel of the acquisition, the lower one of two.
+
+    Args:
+        low_res: the acquisition, ``(1, h, w, d)``, whose axes have the directions of the reference's.
+        reference: names the grid, ``(1, H, W, D)``.
+        box: the part of the reference to fill; by default all of it.
+
+    Example:
+        >>> scan = MetaTensor(torch.tensor([[[[1.0, 2.0]]]]), affine=torch.diag(torch.tensor([1.0, 1, 2, 1])))
+        >>> as_blocks(scan, MetaTensor(torch.zeros(1, 1, 1, 4), affine=torch.eye(4)))[0, 0, 0].tolist()
+        [1.0, 1.0, 2.0, 2.0]
+    """
     to_scan, blocks = torch.linalg.inv(low_res.affine) @ reference.affine, low_res.as_tensor()
-    for axis, size in enumerate(reference.shape[1:]):
-        places = to_scan[axis, axis] * torch.arange(size) + to_scan[axis, 3]
+    for axis, (size, part) in enumerate(zip(reference.shape[1:], box, strict=True)):
+        places = to_scan[axis, axis] * torch.arange(size)[part] + to_scan[axis, 3]
         nearest = (places - 0.5 - 1e-6).ceil().long().clamp(0, blocks.shape[axis + 1] - 1)
         blocks = blocks.index_select(axis + 1, nearest)
     return blocks

@@ -11,7 +11,23 @@ from scripts.physics.kspace import truncate, zero_fill
 from scripts.physics.registration import sub_voxel_shift
 from scripts.physics.separable import SeparableAcquisition
 
-__all__ = ["consistency_psnr", "intensity_drift", "neighbour_psnr", "position_drift"]
+__all__ = ["acquired_again", "consistency_psnr", "intensity_drift", "neighbour_psnr", "position_drift"]
+
+
+def acquired_again(pred: Tensor, image: Tensor, acquisition: SeparableAcquisition | None = None) -> Tensor:
+    """Acquire a prediction as the image was acquired.
+
+    Args:
+        pred: see :func:`consistency_psnr`.
+        image: see there.
+        acquisition: see there.
+
+    Example:
+        >>> import torch
+        >>> acquired_again(torch.rand(1, 8, 8, 8), torch.rand(1, 4, 4, 4)).shape
+        torch.Size([1, 4, 4, 4])
+    """
+    return truncate(pred, image.shape[-3:], SPATIAL) if acquisition is None else acquisition.acquire(pred)
 
 
 def consistency_psnr(pred: Tensor, image: Tensor, acquisition: SeparableAcquisition | None = None) -> Tensor:
@@ -31,8 +47,7 @@ def consistency_psnr(pred: Tensor, image: Tensor, acquisition: SeparableAcquisit
         >>> round(float(consistency_psnr(pred, truncate(pred, (4, 4, 4), SPATIAL))))
         120
     """
-    again = truncate(pred, image.shape[-3:], SPATIAL) if acquisition is None else acquisition.acquire(pred)
-    return psnr_of_error((again - image) / image.max())
+    return psnr_of_error((acquired_again(pred, image, acquisition) - image) / image.max())
 
 
 def neighbour_psnr(image: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 from .initialization import initialize, rescale
 
 SLOPE = 0.2
+FLOOR = 1e-6  # power; that of noise of 0.001, where bright tissue is 1
+POWER_SCALE = 0.1  # brings the logarithms of power about to [-1, 1]
 
 
 def _normalisation(norm: str | Sequence | None, channels: int) -> list[nn.Module]:
@@ -86,6 +89,40 @@ class VGGDiscriminator(nn.Module):
                 "Set feature_size to the patch size divided by 32."
             )
         return self.classifier(self.features(x))
+
+
+class SpectrumDiscriminator(nn.Module):
+    """A discriminator that only sees the power spectrum of a patch, so that anatomy cannot distract it.
+
+    The patch is windowed (Hann), and the logarithm of its power is averaged over slices and over bins of frequencies. A
+    small perceptron follows.
+
+    Args:
+        in_channels: slices of the slab; any number passes.
+        num_features: an eighth of the width of the hidden layers.
+        num_bins: along each half-axis of frequencies.
+        seed: seed of the initialisation.
+
+    Example:
+        >>> SpectrumDiscriminator(in_channels=3, num_features=4)(torch.rand(2, 3, 32, 32)).shape
+        torch.Size([2, 1])
+    """
+
+    def __init__(self, in_channels: int, num_features: int = 64, num_bins: int = 8, seed: int = 0) -> None:
+        super().__init__()
+        self.num_bins = num_bins
+        sizes = [2 * num_bins**2, 8 * num_features, 8 * num_features, 1]
+        layers = [layer for pair in pairwise(sizes) for layer in (nn.Linear(*pair), nn.LeakyReLU(SLOPE))]
+        self.layers = nn.Sequential(*layers[:-1])
+        initialize(self, seed, negative_slope=SLOPE)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``(B, in_channels, H, W)`` to ``(B, 1)``, unbounded."""
+        rows, columns = (torch.hann_window(size, periodic=False, device=x.device) for size in x.shape[2:])
+        spectrum = torch.fft.rfft2(x.float() * rows[:, None] * columns, norm="ortho")
+        power = torch.fft.fftshift((spectrum.abs().square() + FLOOR).log().mean(1), dim=1)
+        bins = F.adaptive_avg_pool2d(power, (2 * self.num_bins, self.num_bins))
+        return self.layers(POWER_SCALE * bins.flatten(1))
 
 
 def haar_details(x: Tensor) -> Tensor:

@@ -91,7 +91,7 @@ class FoldedNet(nn.Module):
     def __init__(
         self,
         num_features: int = 32,
-        num_groups: int = 2,
+        num_groups: int = 4,
         num_blocks: int = 3,
         conditions: int = 9,
         hidden: int = 32,

@@ -8,7 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from scripts.losses import absolute_error, adaptation_loss, adversarial_loss
+from scripts.losses import (
+    absolute_error,
+    adaptation_loss,
+    adversarial_loss,
+    discriminator_loss,
+    hinge_adversarial_loss,
+    hinge_discriminator_loss,
+)
 
 from .base import Objective, Terms
 
@@ -43,6 +50,7 @@ class UDEAN(Objective):
         cycle_to_degradation: whether the cycle also moves what makes $X_{st}$, as in the paper. It then learns to leave
             out of $X_{st}$ what is hard to restore, as far as $D_{da}$ lets it. False suits a degradation that is known
             up to a residual: the cycle's gradient stops at $X_{st}$.
+        hinge: train $D_{da}$ and what should deceive it by the hinge loss instead of the paper's.
         declared: ``weights``, ``generators``, ``discriminators`` and ``ssim_form``, see :class:`.Objective`. The paper
             weights L1 by 1, SSIM by 0.5, adversarial terms by 0.01, the feature cycle and both adaptations by 0.1.
     """
@@ -72,8 +80,11 @@ class UDEAN(Objective):
         "feature_discriminator_target_features",
     )
 
-    def __init__(self, *, image_adaptation: bool, cycle_to_degradation: bool, **declared: Any) -> None:
+    def __init__(
+        self, *, image_adaptation: bool, cycle_to_degradation: bool, hinge: bool = False, **declared: Any
+    ) -> None:
         super().__init__(**declared)
+        self.hinge = hinge
         self.image_adaptation = image_adaptation
         self.cycle_to_degradation = cycle_to_degradation
         absent = set() if image_adaptation else {"image_adaptation", "low_res_discriminator_degraded"}
@@ -113,7 +124,11 @@ class UDEAN(Objective):
             **self._comparison("high_res_consistency", x["reconstructed"], x["reals"], high_res),
             **self._comparison("low_res_consistency", x["reconstructed_image"], x["image"], low_res),
         }
-        if self.image_adaptation:
+        if self.hinge:
+            terms["low_res_consistency_adversarial"] = hinge_adversarial_loss(low_res(x["reconstructed_image"]))
+        if self.image_adaptation and self.hinge:
+            terms["image_adaptation"] = hinge_adversarial_loss(low_res(x["degraded"]))
+        elif self.image_adaptation:
             with torch.no_grad():  # the second half of eq. 8 depends on no generator
                 constant = adaptation_loss(low_res(x["image"]))
             terms["image_adaptation"] = adaptation_loss(low_res(x["degraded"])) + constant
@@ -124,9 +139,10 @@ class UDEAN(Objective):
 
     def discriminator_loss(self, images: Mapping[str, Tensor]) -> Terms:
         low_res_fakes = ["degraded", "reconstructed_image"] if self.image_adaptation else ["reconstructed_image"]
+        low_res_loss = hinge_discriminator_loss if self.hinge else discriminator_loss
         terms = {
             **self.discrimination("high_res_discriminator", images, "reals", ["reconstructed", "cycled"]),
-            **self.discrimination("low_res_discriminator", images, "image", low_res_fakes),
+            **self.discrimination("low_res_discriminator", images, "image", low_res_fakes, low_res_loss),
         }
         if self.feature_discriminator is not None:
             terms |= self.discrimination("feature_discriminator", images, "features", ["target_features"])

@@ -35,6 +35,8 @@ class Transfer(NamedTuple):
             ``amplitude`` is the measured curve.
         parameter: of the family: taper of Tukey, FWHM in low-resolution voxels, acquired fraction; None otherwise.
         misfit: rms difference between the best family and the measured curve, in units of its tolerance.
+        detectable: amplitude at 1 below which a smooth blur beside ``family`` would have shown. A weaker blur may count
+            as a difference between subjects. 1 for a family that is fitted to the blur.
 
     Example:
         >>> transfer = Transfer((0.0, 1.0), (1.0, 0.5), (0.0, 0.1), (1.0, 0.5), "empirical", None, 0.0)
@@ -49,6 +51,7 @@ class Transfer(NamedTuple):
     family: str
     parameter: float | None
     misfit: float
+    detectable: float = 1.0
 
     def at(self, frequencies: np.ndarray, deviation: float = 0.0) -> np.ndarray:
         """Amplitude at frequencies in [0, 1], moved by ``deviation`` standard errors."""

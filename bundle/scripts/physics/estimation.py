@@ -217,7 +217,19 @@ def transfer_from_curve(edges: np.ndarray, curve: np.ndarray, std: np.ndarray, f
         family=best.family if fits else EMPIRICAL,
         parameter=round(best.parameters[0], 4) if fits and best.parameters else None,
         misfit=round(misfit, 3),
+        detectable=1.0 if best.parameters or not fits else _detectable(edges, std, best),
     )
+
+
+def _detectable(edges: np.ndarray, std: np.ndarray, one: Filter) -> float:
+    """The amplitude at 1 that the strongest hidden blur leaves.
+
+    Its measured curve departs from the family as subjects differ. These may have made that curve too high as well.
+    """
+    curve = log_amplitude(one, edges)
+    deviations = np.linspace(0, ESTIMATOR.largest_deviation, 41)
+    counted = max(d for d in deviations if _misfit(edges, curve - d * std, std, one) <= ESTIMATOR.largest_misfit)
+    return round(math.exp(-(counted + ESTIMATOR.largest_deviation) * std[-1]), 3)
 
 
 def _simplest(edges: np.ndarray, curve: np.ndarray, std: np.ndarray, family: Filter) -> Filter:

@@ -246,7 +246,7 @@ class Estimate(NamedTuple):
 
 BASE_GIGABYTES = 1.1  # of the program itself
 BYTES_PER_VOXEL = 40.0  # of the output grid
-SECONDS_PER_MILLION = 2.0  # voxels of the output grid, measured in float32
+SECONDS_PER_MILLION = 3.2  # voxels of the output grid, measured in float32
 
 
 def estimate(shape: Sequence[int]) -> Estimate:

@@ -13,6 +13,7 @@ from torch import Tensor
 from scripts.data.scans import Scan, common_spacing, load_scans, match_spacing
 from scripts.physics.degradation import EMPIRICAL, Degradation
 from scripts.physics.estimation import estimate_degradation
+from scripts.physics.spectral_fit import ESTIMATOR
 from scripts.reports.figures import axis_name, save_transfers
 from scripts.utils.atomic import write_text_atomically
 
@@ -24,6 +25,10 @@ GROUPS = {"image": "low-resolution target", "reals": "high-resolution source"}
 SPACING_TOLERANCE = 0.1  # relative deviation within which two spacings count as the same, as in training
 SHARPER = 1.15  # amplitude above which the target has more detail than the source
 POOR_FIT = 2.0  # dB; the groups of one contrast stay below about 1.2
+VOXEL_AVERAGE = 2 / np.pi  # of the amplitude at the Nyquist frequency
+CANNOT_TELL = f"""No estimate from power can tell these: a shift or a distortion, aliasing, a difference between two
+scanners, and what a transfer loses steeply below {ESTIMATOR.flat_share:g} of the band, as in an exponential decay. The
+latter counts as gain. The stated errors cover differences between subjects alone."""
 FEW = 3  # subjects of a group, below which the uncertainty is little more than a guess
 
 
@@ -83,6 +88,13 @@ def remarks_on(degradation: Degradation, axes: Sequence[str]) -> list[str]:
             )
         if transfer.family == EMPIRICAL:
             remarks.append(f"Along the {name} axis no family of a scanner fits, and the measured curve is used.")
+    hidden = {name: one.detectable for name, one in zip(axes, degradation.transfers, strict=True) if one.detectable < 1}
+    if hidden:
+        limits = ", ".join(f"{amplitude:.2f} along the {name} axis" for name, amplitude in hidden.items())
+        remarks.append(
+            f"A further smooth blur may be hidden where it leaves more than {limits}, as a share of the amplitude at "
+            f"the edge of the band. Subjects differ as much. Averaging over a voxel leaves {VOXEL_AVERAGE:.2f}."
+        )
     if degradation.misfit > POOR_FIT:
         remarks.append(
             f"The groups' spectra differ by {degradation.misfit:.1f} dB from any degradation of this kind. The groups "
@@ -112,5 +124,5 @@ def _report(found: Degradation, axes: Sequence[str]) -> str:
         + (", before the filter" if found.filtered_noise and found.noise_std else "")
         + f". Corners of k-space: {'empty' if found.elliptical else 'acquired'}."
         + f" Gain of the target: {found.gain:.2f} ± {found.gain * found.gain_std:.2f}, subjects included."
-        + f" Residual: {found.misfit:.1f} dB.\n\nRemarks\n\n{notes}\n"
+        + f" Residual: {found.misfit:.1f} dB.\n\nRemarks\n\n{notes}\n\n{CANNOT_TELL}\n"
     )

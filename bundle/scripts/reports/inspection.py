@@ -1,4 +1,4 @@
-"""Inspection: what a dataset holds, and which lines of the config suit it, as a report, a figure and an overlay."""
+"""Inspection: what a dataset holds, and which lines of the config suit it, as a report, a page and an overlay."""
 
 from __future__ import annotations
 
@@ -20,9 +20,12 @@ from monai.utils import MetaKeys
 from tqdm import tqdm
 
 from scripts.data.datalist import read_datalist
+from scripts.handlers.pictures import upright
 from scripts.physics.spectra import axis_spectrum
-from scripts.reports.figures import axis_name, save_spectra
+from scripts.reports.figures import as_uri, axis_name, spectra_of_groups, stills
+from scripts.reports.pages import INDEX, REPORT, never_fatal, write_page
 from scripts.reports.recommendation import Facts, recommend
+from scripts.reports.volumes import frames_of, whole
 from scripts.transforms import CheckVolumed, LoadImageStrictd, ScaleIntensityRobust
 from scripts.utils.atomic import write_text_atomically
 from scripts.utils.errors import explain
@@ -43,10 +46,12 @@ def inspect_dataset(
     split: Sequence[float] = (0.4, 0.4, 0.1, 0.1),
     groups: Mapping[str, Sequence[str]] | None = None,
     seed: int = 0,
+    report: bool = True,
 ) -> dict[str, Any]:
     """Measure the scans of the two groups as training would read them, and report what follows.
 
-    Writes ``report.md``, ``spectra.png`` and ``recommended.yaml``, an overlay of ``train.yaml``, and logs the report.
+    Writes ``report.md``, ``spectra.png``, ``recommended.yaml``, an overlay of ``train.yaml``, and the page
+    ``report/index.html``. It logs the report.
     It measures up to eight scans per group, spread over the group. A scan that it cannot read, or a subject in both
     groups, becomes a remark.
 
@@ -58,6 +63,7 @@ def inspect_dataset(
         split: see there.
         groups: see there.
         seed: see there.
+        report: whether to write the page.
 
     Returns:
         the recommended lines.
@@ -73,9 +79,10 @@ def inspect_dataset(
     items = {name: [item for item in training if key in item] for name, key in GROUPS.items()}
     facts: dict[str, list[Facts]] = {}
     unreadable: list[str] = []
+    pictures: dict[str, str] = {}
     for name, key in GROUPS.items():
         scans = [(item["subject"], item[key]) for item in items[name]]
-        facts[name] = _measure(scans, root, axcodes, unreadable)
+        facts[name] = _measure(scans, root, axcodes, unreadable, pictures if report else None)
     if not all(facts.values()):
         empty = [name for name, measured in facts.items() if not measured]
         raise ValueError(
@@ -90,13 +97,29 @@ def inspect_dataset(
             "Take them out of one group, or add `assignment: misaligned` if this is intended."
         )
     remarks += [f"{os.path.relpath(path, root)}: left out, because {reason}." for path, reason in left_out.items()]
-    report = _report(root, items, facts, axcodes, [*remarks, *unreadable], lines)
-    _write(Path(output_dir), facts, axcodes, lines, report)
-    logger.info("%s\nReport, figure and lines are in %s", report, output_dir)
+    remarks += unreadable
+    rows = _rows(items, facts, axcodes)
+    text = _report(root, rows, remarks, lines)
+    folder, axes = Path(output_dir), [axis_name(code) for code in axcodes]
+    figure = spectra_of_groups({name: [one.spectra for one in group] for name, group in facts.items()}, axes)
+    write_text_atomically(folder / "report.md", text)
+    write_text_atomically(folder / "recommended.yaml", _as_yaml(lines))
+    figure.savefig(folder / "spectra.png", dpi=130)
+    if report:
+        with never_fatal(str(root)):
+            shown = {"remarks": remarks, "rows": rows, "lines": _as_yaml(lines), "pictures": pictures}
+            write_page(folder / REPORT / INDEX, "inspection.html", name=root.name, spectra=as_uri(figure), **shown)
+    logger.info("%s\nReport, figure and lines are in %s", text, output_dir)
     return lines
 
 
-def _measure(scans: Sequence[tuple[str, str]], root: Path, axcodes: str, unreadable: list[str]) -> list[Facts]:
+def _measure(
+    scans: Sequence[tuple[str, str]],
+    root: Path,
+    axcodes: str,
+    unreadable: list[str],
+    pictures: dict[str, str] | None = None,
+) -> list[Facts]:
     """The facts of scans spread over the group. Scans that cannot be read go to ``unreadable``."""
     read = Compose(
         [
@@ -113,10 +136,21 @@ def _measure(scans: Sequence[tuple[str, str]], root: Path, axcodes: str, unreada
         try:
             volume = read({"image": file})["image"]
         except (RuntimeError, ValueError) as error:
-            unreadable.append(explain(error))
+            unreadable.append(explain(error).replace(f"{root}{os.sep}", ""))
         else:
-            facts.append(_facts(subject, os.path.relpath(file, root), volume))
+            name = os.path.relpath(file, root)
+            facts.append(_facts(subject, name, volume))
+            if pictures is not None:
+                with never_fatal(name):
+                    pictures[name] = _picture(volume)
     return facts
+
+
+def _picture(volume: MetaTensor) -> str:
+    """An axial and a sagittal plane of a scan, voxel by voxel."""
+    scan = upright(volume, volume.affine)
+    frames = frames_of({"": scan}, scan, whole(scan))
+    return as_uri(stills(frames, (frames.low, frames.high), rows=[2, 0], width=200))
 
 
 def _facts(subject: str, file: str, volume: MetaTensor) -> Facts:
@@ -134,14 +168,10 @@ def _facts(subject: str, file: str, volume: MetaTensor) -> Facts:
     )
 
 
-def _report(
-    root: Path,
-    items: Mapping[str, Sequence[Mapping]],
-    facts: Mapping[str, Sequence[Facts]],
-    axcodes: str,
-    remarks: Sequence[str],
-    lines: Mapping[str, Any],
-) -> str:
+def _rows(
+    items: Mapping[str, Sequence[Mapping]], facts: Mapping[str, Sequence[Facts]], axcodes: str
+) -> list[list[str]]:
+    """The table of both groups, with a header."""
     rows = [["", *facts]]
     rows.append(["scans (measured)", *(f"{len(items[name])} ({len(group)})" for name, group in facts.items())])
     rows.append(["subjects", *(str(len({item["subject"] for item in items[name]})) for name in facts)])
@@ -155,23 +185,17 @@ def _report(
         rows.append([axis_name(code), *cells])
     rows.append(["stored as", *(_counts(one.orientation for one in group) for group in facts.values())])
     rows.append(["intensity scale", *(_range([one.scale for one in group], 4, "g") for group in facts.values())])
-    rows.insert(1, ["---"] * len(rows[0]))
-    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return rows
+
+
+def _report(root: Path, rows: Sequence[Sequence[str]], remarks: Sequence[str], lines: Mapping[str, Any]) -> str:
+    header, *others = rows
+    table = "\n".join(f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *others))
     notes = "\n".join(f"- {remark}" for remark in remarks) or "- none"
     return (
         f"# {root.name}\n\n{table}\n\nRemarks\n\n{notes}\n\nRecommended lines, an overlay of train.yaml\n\n"
         f"```yaml\n{_as_yaml(lines)}```\n"
     )
-
-
-def _write(
-    folder: Path, facts: Mapping[str, Sequence[Facts]], axcodes: str, lines: Mapping[str, Any], report: str
-) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text_atomically(folder / "report.md", report)
-    write_text_atomically(folder / "recommended.yaml", _as_yaml(lines))
-    spectra = {name: [one.spectra for one in group] for name, group in facts.items()}
-    save_spectra(folder / "spectra.png", spectra, [axis_name(code) for code in axcodes])
 
 
 def _as_yaml(lines: Mapping[str, Any]) -> str:

@@ -54,7 +54,7 @@ def named_option(acquisition: Sequence[str] | str | None) -> tuple[Encoding | No
     """The encodings of the option ``acquisition``.
 
     Args:
-        acquisition: one text per axis, or one for all, see :func:`scripts.physics.protocol.encoding_from_text`.
+        acquisition: one text per axis, see :func:`scripts.physics.protocol.encoding_from_text`.
 
     Raises:
         ValueError: when there are not three texts, or one has another form.
@@ -63,10 +63,12 @@ def named_option(acquisition: Sequence[str] | str | None) -> tuple[Encoding | No
         >>> named_option(["unknown", "unknown", "slices 5.0/4.0"])[2].thickness
         4.0
     """
-    named = "unknown" if acquisition is None else acquisition
-    texts = [named] * 3 if isinstance(named, str) else list(named)
-    if len(texts) != 3:
-        raise ValueError(f"acquisition must have one text for each of the three axes, got {acquisition}.")
+    texts = ["unknown"] * 3 if acquisition is None else acquisition
+    if isinstance(texts, str) or len(texts) != 3:
+        raise ValueError(
+            "acquisition must have one text for each of the three axes, in the order of axcodes, such as "
+            f"['unknown', 'slices 5.0/4.0', 'unknown'], got {acquisition!r}."
+        )
     return tuple(encoding_from_text(text) for text in texts)
 
 

@@ -21,7 +21,7 @@ __all__ = ["describe_dataset", "generated_by", "sha256", "skull_stripped", "sour
 
 BIDS_VERSION = "1.10.0"
 DESCRIPTION = "dataset_description.json"
-NO_BIDS = ("summary.csv",)  # files of a run that BIDS does not know
+NO_BIDS = ("summary.csv", "report/")  # files of a run that BIDS does not know
 SOURCE = "source"  # name of the source dataset in BIDS URIs
 PARTNERS = {HEADER_FILES: VOXEL_FILES, VOXEL_FILES: HEADER_FILES}
 DATA_FILE = re.compile(rb"^\s*(?:ElementDataFile\s*=|data ?file:)\s*([^\r\n]+?)\s*$", re.M | re.I)
