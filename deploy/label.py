@@ -52,9 +52,7 @@ def install(app: Path, bundle: Path = BUNDLE) -> Path:
     merged = ConfigParser.load_config_files([configs / name for name in TRAINING])
     merged["composition"] = trunk["composition"]  # the file is the copy's trunk, which requires no other
     del merged["requires"]
-    merged["architecture"] |= {
-        key: inference["architecture"][key] for key in SIZES
-    }  # weights of another size don't fit
+    merged["architecture"] |= {key: inference["architecture"][key] for key in SIZES}  # other weights don't fit
     style = {"sort_keys": False, "default_flow_style": None, "width": 150}
     ConfigParser.export_config_file(merged, configs / "train.yaml", "yaml", **style)
     shutil.copy(configs / "launch" / "multi_gpu_train.yaml", configs)

@@ -21,7 +21,6 @@ DISCRIMINATOR = re.compile(r"(.+)_discriminator(.*)")  # a tag: real images, and
 GRADIENT = re.compile(r"gradient_(.+)")  # a tag with the name of a term
 BLIND = 0.25  # least-squares loss of a discriminator that cannot tell a pair apart
 AXES = ("first axis", "second axis", "slab axis")
-HALF_NYQUIST = 0.25  # cycles per LR voxel; validation reports the MTF there
 RESOLUTION = 90  # dots per inch
 
 
@@ -118,8 +117,8 @@ def degradation(results: Results) -> Figure | None:
             above.plot(_iterations(row, steps), values, marker=".", label=results.words(row), **_style(number))
             frequencies, learned, true = zip(*results.transfer(row["name"], axis), strict=True)
             below.plot(frequencies, learned, **_style(number))
-        near = min(range(len(frequencies)), key=lambda index: abs(frequencies[index] - HALF_NYQUIST))
-        above.axhline(true[near], color="black", linestyle="--", linewidth=1.5, label="true degradation")
+        there = results.at_half_nyquist(rows[-1]["name"], axis)[1]
+        above.axhline(there, color="black", linestyle="--", linewidth=1.5, label="true degradation")
         below.plot(frequencies, true, "k--", linewidth=1.5)
         above.set_title(AXES[axis])
         above.set_xlabel("iteration")

@@ -21,7 +21,6 @@ WORDS = {
     "supervised_oracle": "oracle (supervised on the true degradation)",
 }
 VERDICTS = {"yes": "Yes, at this budget", "no": "No, not at this budget", NOT_RUN: "Not yet known"}
-HALF_NYQUIST = 0.25  # cycles per LR voxel
 ADAPTATION = "gradient_image_adaptation"
 
 
@@ -91,9 +90,9 @@ def _adaptation(results: Results) -> list[str]:
     rows = [row for row in results.first if results.transfer(row["name"], 0)]
     if not rows:
         return []
-    true = {axis: _at_half_nyquist(results, rows[0]["name"], axis)[1] for axis in range(3)}
+    true = {axis: results.at_half_nyquist(rows[0]["name"], axis)[1] for axis in range(3)}
     axis = min(true, key=true.__getitem__)
-    learned = [f"{_at_half_nyquist(results, row['name'], axis)[0]:.2f} ({label(results, [row])})" for row in rows]
+    learned = [f"{results.at_half_nyquist(row['name'], axis)[0]:.2f} ({label(results, [row])})" for row in rows]
     sentences = [
         f"At half the Nyquist frequency the true degradation passes {true[axis]:.2f} of the amplitude along axis "
         f"{axis + 1}, where it loses most. The learned degradations pass {', '.join(learned)}."
@@ -114,11 +113,6 @@ def _adaptation(results: Results) -> list[str]:
                 f"is {terms[ADAPTATION]:.2f}. The largest is that of {words}, {terms[largest]:.2f}."
             )
     return sentences
-
-
-def _at_half_nyquist(results: Results, name: str, axis: int) -> tuple[float, float]:
-    """Learned and true modulation transfer."""
-    return min(results.transfer(name, axis), key=lambda point: abs(point[0] - HALF_NYQUIST))[1:]
 
 
 def _range(values: Sequence[float], form: str = "+.2f") -> str:

@@ -20,6 +20,7 @@ METHODS = ("pred", "consistent", "automatic", "zero_filling")  # of each evaluat
 BLOCKS = re.compile(r".*discriminator.*")  # curves of thousands of noisy points, kept as means of blocks
 CURVES = re.compile(rf"psnr_gain|degradation_.*|gradient_.*|feature_norm|{BLOCKS.pattern}")
 FEWEST_POINTS = 40  # of a curve kept as means of blocks
+HALF_NYQUIST = 0.25  # cycles per LR voxel
 TRANSFER = "degradation_mtf.csv"  # from a training that learns a degradation
 INTERPOLATIONS = (  # without a backbone
     "zero_filling",
@@ -154,6 +155,10 @@ class Results:
         """Frequency (cycles per LR voxel), learned and true modulation transfer of a row along an axis."""
         points = [point for point in self.transfers if (point["row"], point["axis"]) == (name, str(axis))]
         return [(float(point["frequency"]), float(point["learned"]), float(point["true"])) for point in points]
+
+    def at_half_nyquist(self, name: str, axis: int) -> tuple[float, float]:
+        """Learned and true modulation transfer of a row at half the Nyquist frequency, where validation reports it."""
+        return min(self.transfer(name, axis), key=lambda point: abs(point[0] - HALF_NYQUIST))[1:]
 
     def tags(self) -> list[str]:
         """The names of all curves."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -118,16 +118,15 @@ class UDEAN(Objective):
 
     def generator_loss(self, images: Mapping[str, Tensor]) -> Terms:
         x, high_res, low_res = images, self.high_res_discriminator, self.low_res_discriminator
+        deceive = hinge_adversarial_loss if self.hinge else adversarial_loss
         terms = {
             **self._comparison("image_cycle", x["cycled"], x["reals"], high_res),
             "feature_cycle_l1": absolute_error(x["cycled_features"], x["features"]),
             **self._comparison("high_res_consistency", x["reconstructed"], x["reals"], high_res),
-            **self._comparison("low_res_consistency", x["reconstructed_image"], x["image"], low_res),
+            **self._comparison("low_res_consistency", x["reconstructed_image"], x["image"], low_res, deceive),
         }
-        if self.hinge:
-            terms["low_res_consistency_adversarial"] = hinge_adversarial_loss(low_res(x["reconstructed_image"]))
         if self.image_adaptation and self.hinge:
-            terms["image_adaptation"] = hinge_adversarial_loss(low_res(x["degraded"]))
+            terms["image_adaptation"] = deceive(low_res(x["degraded"]))
         elif self.image_adaptation:
             with torch.no_grad():  # the second half of eq. 8 depends on no generator
                 constant = adaptation_loss(low_res(x["image"]))
@@ -148,9 +147,13 @@ class UDEAN(Objective):
             terms |= self.discrimination("feature_discriminator", images, "features", ["target_features"])
         return terms
 
-    def _comparison(self, name: str, made: Tensor, given: Tensor, discriminator: nn.Module) -> Terms:
+    def _comparison(
+        self,
+        name: str,
+        made: Tensor,
+        given: Tensor,
+        discriminator: nn.Module,
+        deceive: Callable[[Tensor], Tensor] = adversarial_loss,
+    ) -> Terms:
         """The three parts of eq. 4, 6 and 7."""
-        return {
-            **self.restoration(name, made, given),
-            f"{name}_adversarial": adversarial_loss(discriminator(made)),
-        }
+        return {**self.restoration(name, made, given), f"{name}_adversarial": deceive(discriminator(made))}

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from scripts.physics.filters import Filter
-from scripts.physics.interpolation import keys_kernel
+from scripts.physics.interpolation import keys_matrix
 
 __all__ = [
     "PROFILES",
@@ -164,10 +164,7 @@ def interpolation_matrix(encoding: Encoding, size: int, voxel: float, scan_size:
     _check(encoding, voxel)
     places = (torch.arange(size, dtype=torch.float64) - start) * voxel / encoding.spacing
     if isinstance(encoding, SliceSelection):
-        taps = torch.arange(-2, scan_size + 2, dtype=torch.float64)
-        ends = taps.long().clamp(0, scan_size - 1)
-        weights = keys_kernel(places.clamp(-1, scan_size)[:, None] - taps)
-        return torch.zeros(size, scan_size, dtype=torch.float64).index_add_(1, ends, weights)
+        return keys_matrix(places, scan_size)
     # k-space is periodic, so the last sample has the first one as its neighbour, but no position lies further out
     places = torch.where(places <= -1, 0.0, torch.where(places >= scan_size, scan_size - 1.0, places))
     kept = min(scan_size, max(1, round(scan_size * encoding.spacing / voxel)))

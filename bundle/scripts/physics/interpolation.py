@@ -7,12 +7,12 @@ several decibels, so a tricubic reference is only fair on the right grid.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-__all__ = ["interpolate_axis", "interpolate_cubic", "keys_kernel", "lanczos_matrix"]
+__all__ = ["interpolate_axis", "interpolate_cubic", "keys_kernel", "keys_matrix", "lanczos_matrix"]
 
 
 def keys_kernel(distance: Tensor) -> Tensor:
@@ -29,6 +29,23 @@ def keys_kernel(distance: Tensor) -> Tensor:
     inner = (1.5 * d - 2.5) * d**2 + 1
     outer = ((-0.5 * d + 2.5) * d - 4) * d + 2
     return torch.where(d <= 1, inner, torch.where(d < 2, outer, torch.zeros_like(d)))
+
+
+def keys_matrix(places: Tensor, size: int) -> Tensor:
+    """Keys' cubic convolution, whose rows sum to 1. Beyond its ends the scan repeats its end.
+
+    Args:
+        places: ``(N,)`` in samples of the scan.
+        size: of the scan.
+
+    Returns:
+        ``(N, size)``.
+
+    Example:
+        >>> keys_matrix(torch.tensor([1.5]), 4)[0].tolist()
+        [-0.0625, 0.5625, 0.5625, -0.0625]
+    """
+    return _matrix(keys_kernel, 2, places, size)
 
 
 LOBES = 4  # of the windowed sinc, on either side
@@ -48,12 +65,19 @@ def lanczos_matrix(places: Tensor, size: int) -> Tensor:
         >>> [round(weight, 3) for weight in lanczos_matrix(torch.tensor([1.5]), 4)[0].tolist()]
         [-0.119, 0.619, 0.619, -0.119]
     """
-    taps = torch.arange(-LOBES, size + LOBES, dtype=places.dtype)
-    distance = places.clamp(-1, size)[:, None] - taps
-    weights = torch.where(distance.abs() < LOBES, torch.sinc(distance) * torch.sinc(distance / LOBES), 0.0)
+    matrix = _matrix(_windowed_sinc, LOBES, places, size)
+    return matrix / matrix.sum(1, keepdim=True)
+
+
+def _windowed_sinc(distance: Tensor) -> Tensor:
+    return torch.where(distance.abs() < LOBES, torch.sinc(distance) * torch.sinc(distance / LOBES), 0.0)
+
+
+def _matrix(kernel: Callable[[Tensor], Tensor], reach: int, places: Tensor, size: int) -> Tensor:
+    taps = torch.arange(-reach, size + reach, dtype=places.dtype)
+    weights = kernel(places.clamp(-1, size)[:, None] - taps)
     ends = taps.long().clamp(0, size - 1)
-    summed = torch.zeros(len(places), size, dtype=places.dtype).index_add_(1, ends, weights)
-    return summed / summed.sum(1, keepdim=True)
+    return torch.zeros(len(places), size, dtype=places.dtype).index_add_(1, ends, weights)
 
 
 def interpolate_cubic(x: Tensor, scale_factor: int, dim: int | Sequence[int], centred: bool = False) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ from monai.utils import ensure_tuple_rep
 from torch import Tensor
 
 from scripts.physics.encoding import Encoding, FrequencyEncoding, SliceSelection
-from scripts.physics.interpolation import lanczos_matrix
+from scripts.physics.interpolation import keys_matrix, lanczos_matrix
 from scripts.physics.protocol import INTERPOLATED, SAME, encoding_from_text, encoding_to_text
 from scripts.physics.separable import SeparableAcquisition
 
@@ -225,15 +225,24 @@ def interpolations_of(acquisition: SeparableAcquisition, y: Tensor) -> dict[str,
         ``tricubic`` by Keys, ``windowed_sinc`` by Lanczos, and ``zero_filling``.
     """
     spacings = [one.spacing for one in acquisition.encodings]
-    cubic = replace(acquisition, encodings=[SliceSelection(mm, mm) for mm in spacings])
     filled = replace(acquisition, encodings=[FrequencyEncoding(mm) for mm in spacings])
-    sinc = y
     axes = (acquisition.shape, ensure_tuple_rep(acquisition.voxel, 3), ensure_tuple_rep(acquisition.start, 3), spacings)
-    for size, voxel, start, mm in zip(*axes, strict=True):
-        places = (torch.arange(size, dtype=torch.float64) - start) * voxel / mm
-        matrix = lanczos_matrix(places, sinc.shape[-3]).to(sinc)
-        sinc = torch.tensordot(sinc, matrix, dims=([sinc.ndim - 3], [1]))  # moves the axis to the end
-    return {"tricubic": cubic.interpolate(y), "windowed_sinc": sinc, "zero_filling": filled.interpolate(y)}
+    places = [
+        (torch.arange(size, dtype=torch.float64) - start) * voxel / mm
+        for size, voxel, start, mm in zip(*axes, strict=True)
+    ]
+    return {
+        "tricubic": _interpolate(y, keys_matrix, places),
+        "windowed_sinc": _interpolate(y, lanczos_matrix, places),
+        "zero_filling": filled.interpolate(y),
+    }
+
+
+def _interpolate(y: Tensor, kernel: Callable[[Tensor, int], Tensor], places: Sequence[Tensor]) -> Tensor:
+    for at in places:
+        matrix = kernel(at, y.shape[-3]).to(y)
+        y = torch.tensordot(y, matrix, dims=([y.ndim - 3], [1]))  # moves the axis to the end
+    return y
 
 
 class Estimate(NamedTuple):

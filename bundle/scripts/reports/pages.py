@@ -32,6 +32,7 @@ def _templates() -> Environment:
     loader = FileSystemLoader([HERE / "templates", HERE / "viewer"])
     made = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     made.policies["json.dumps_kwargs"] = {}  # keys keep their order
+    made.globals["niivue"] = Markup((HERE / "viewer" / "niivue.js").read_text(encoding="utf-8"))
     return made
 
 
@@ -50,10 +51,8 @@ def write_page(path: PathLike, template: str, **values: Any) -> None:
         >>> "&lt;scans&gt;" in page.read_text()
         True
     """
-    about = bundle_metadata()
-    script = Markup((HERE / "viewer" / "niivue.js").read_text(encoding="utf-8"))
     page = _templates().get_template(template)
-    write_text_atomically(path, page.render(about=about, niivue=script, **values))
+    write_text_atomically(path, page.render(about=bundle_metadata(), **values))
 
 
 @contextmanager

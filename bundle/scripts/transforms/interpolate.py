@@ -50,7 +50,7 @@ DETAIL = 1.1  # end of k-space over that of the acquired matrix from which heade
 ASSUMED = "assumed"  # key of the metadata: the line for the user
 
 
-def named_option(acquisition: Sequence[str] | str | None) -> tuple[Encoding | None, ...]:
+def named_option(acquisition: Sequence[str] | None) -> tuple[Encoding | None, ...]:
     """The encodings of the option ``acquisition``.
 
     Args:
@@ -116,7 +116,7 @@ class InterpolateAcquiredd(MapTransform):
         self,
         keys: KeysCollection = "image",
         acquired_key: Hashable = "acquired",
-        acquisition: Sequence[str] | str | None = None,
+        acquisition: Sequence[str] | None = None,
         spacing: Sequence[float] | float | None = None,
         largest: int = 400**3,
         scale_factor: Sequence[int] | None = None,

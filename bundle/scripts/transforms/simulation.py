@@ -104,7 +104,7 @@ class SimulateAcquiredd(MapTransform):
         self,
         keys: KeysCollection = "image",
         acquired_key: Hashable = "acquired",
-        acquisition: Sequence[str] | str | None = None,
+        acquisition: Sequence[str] | None = None,
         snr: float | None = None,
         seed: int = 0,
         allow_missing_keys: bool = False,
