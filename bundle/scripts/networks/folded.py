@@ -211,8 +211,10 @@ class FoldedNet(nn.Module):
         restored = x.clone()
         starts = [start for start in range(0, len(rectangles) + self.folded_reach, step)]
         if not torch.jit.is_scripting():
-            in_turn(partial(self._part, x, restored, told, rectangles, step), starts, threads_for(x))
-            return restored
+            threads = threads_for(x)
+            if threads > 1:
+                in_turn(partial(self._part, x, restored, told, rectangles, step), starts, threads)
+                return restored
         before: list[Tensor] = []
         for start in starts:
             after: list[Tensor] = []

@@ -122,8 +122,10 @@ class VolumetricNet(nn.Module):
         volume = torch.empty([batch, 1, s[0] * height, s[1] * width, s[2] * depth], dtype=x.dtype, device=x.device)
         starts = [start for start in range(0, height + self.reach, step)]
         if not torch.jit.is_scripting():
-            in_turn(partial(self._part, x, volume, step), starts, threads_for(x))
-            return volume
+            threads = threads_for(x)
+            if threads > 1:
+                in_turn(partial(self._part, x, volume, step), starts, threads)
+                return volume
         before: list[Tensor] = []
         for start in starts:
             after: list[Tensor] = []

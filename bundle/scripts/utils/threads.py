@@ -55,29 +55,22 @@ def in_turn(step: Callable[..., None], starts: Sequence[int], threads: int) -> N
     Args:
         step: takes a start, a list to take from (``pop(0)``), which is empty for the first step, and one to append to.
         starts: what distinguishes the steps.
-        threads: how many steps run at a time; 1 runs them in the calling thread, as they are.
+        threads: how many steps run at a time.
 
     Raises:
-        BaseException: what a step raised. The steps after it do not begin.
+        BaseException: what the first failing step raised. It ends the steps after it.
 
     Example:
         >>> sums = []
         >>> def add(start, before, after):
-        ...     after.append(start + (before.pop(0) if len(before) else 0))
-        ...     sums.append(start)
-        >>> in_turn(add, [1, 2, 3], threads=1)
+        ...     sums.append(start + (before.pop(0) if len(before) else 0))
+        ...     after.append(sums[-1])
+        >>> in_turn(add, [1, 2, 3], threads=2)
         >>> sums
-        [1, 2, 3]
+        [1, 3, 6]
     """
     threads = min(threads, len(starts))
-    if threads <= 1:
-        before: list[Tensor] = []
-        for start in starts:
-            after: list[Tensor] = []
-            step(start, before, after)
-            before = after
-        return
-    handoffs = [[], *(Handoff() for _ in starts)]
+    handoffs: list[list[Tensor] | Handoff] = [[], *(Handoff() for _ in starts)]
     begun, own = threading.Barrier(threads + 1), torch.get_num_threads()
     inference, autocast, dtype = (
         torch.is_inference_mode_enabled(),
