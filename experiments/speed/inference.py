@@ -156,7 +156,7 @@ def main(case: str = "shipped", edge: int = HCP[-1], repeats: int = 3, *names: s
     with tempfile.TemporaryDirectory() as folder:
         record["ways"] = measure(Path(folder), ways, overlays, edge, repeats, names)
     rates(record)
-    save(f"inference_{case}", record, tables(record))
+    save("_".join(("inference", case, *names)), record, tables(record))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import pytest
 import torch
 from scripts.networks import FoldedNet, VolumetricNet, folded
 from scripts.networks.folded import fold, to_even, unfold
+from scripts.networks.streaming import rectangles_around, share_computed
 from scripts.physics.kspace import zero_fill
 from torch import Tensor, nn
 
@@ -129,6 +130,10 @@ def test_marks_in_a_corner_save_most_of_the_work():
         tissue[..., :4, :4, :4] = 1
         network(x, tissue=tissue)
     convolutions = network.folded_reach
+    shape = [48, 48, 48]
+    rectangles, step = rectangles_around(tissue, shape), max(1, 200 // (48 * 48))
+    share = share_computed(rectangles, shape[1:], convolutions, step)
+    assert sum(seen) - nothing == pytest.approx(share * convolutions * 48**3)
     assert nothing < 0.01 * convolutions * 48**3
     assert convolutions * 8**3 < sum(seen) - nothing < 0.1 * convolutions * 48**3
 

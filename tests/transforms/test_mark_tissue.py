@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 
 import nibabel as nib
 import numpy as np
@@ -39,13 +40,17 @@ def small_head() -> tuple[MetaTensor, torch.Tensor]:
 
 
 @pytest.mark.parametrize("orientations", [THREE[:1], THREE[1:2], THREE])
-def test_the_head_comes_out_as_without_marks_in_every_orientation(orientations):
+def test_the_head_comes_out_as_without_marks_in_every_orientation(orientations, caplog):
+    caplog.set_level(logging.INFO)
     head, inside = small_head()
     marked = MarkTissued("image")({"image": head.clone()})["image"]
     inferer = SlabInferer(SlidingWindowInferer((-1, -1, -1)), orientations)
     with torch.inference_mode():
         skipped, whole = (inferer(image[None], restoring())[0] for image in (marked, head))
     torch.testing.assert_close(skipped[inside], whole[inside], rtol=0, atol=1e-5)
+    shares = re.findall(r"The network computes (\d+) % of what", caplog.text)  # the whole volume is no news
+    assert len(shares) == len(orientations)
+    assert all(0 < int(share) < 60 for share in shares)
     assert torch.equal(skipped[:, 60:], head[:, 60:])
 
 

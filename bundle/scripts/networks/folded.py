@@ -14,7 +14,7 @@ from scripts.physics.encoding import FrequencyEncoding
 from scripts.utils.threads import in_turn
 
 from .slabs import channels_to_volume, per_pass, threads_for, volume_to_channels
-from .streaming import FeatureModulation, frames_of, streamed
+from .streaming import FeatureModulation, frames_of, log_share, rectangles_around, streamed
 from .ts_rcan import Residual
 from .volumetric import OUTPUT_SCALE, conv3x3x3, initialize_branches
 
@@ -211,6 +211,7 @@ class FoldedNet(nn.Module):
         restored = x.clone()
         starts = [start for start in range(0, len(rectangles) + self.folded_reach, step)]
         if not torch.jit.is_scripting():
+            log_share(rectangles, [(x.shape[3] + 1) // 2, (x.shape[4] + 1) // 2], self.folded_reach, step)
             threads = threads_for(x)
             if threads > 1:
                 in_turn(partial(self._part, x, restored, told, rectangles, step), starts, threads)
@@ -262,31 +263,3 @@ def to_even(x: Tensor) -> Tensor:
         torch.Size([1, 1, 4, 4, 6])
     """
     return F.pad(x, [0, x.shape[4] % 2, 0, x.shape[3] % 2, 0, x.shape[2] % 2], mode="replicate")
-
-
-def rectangles_around(tissue: Tensor, shape: list[int]) -> list[list[int]]:
-    """The rectangle around the tissue in every slice of blocks of 2 x 2 x 2 voxels, see :func:`.streaming.frames_of`.
-
-    Args:
-        tissue: blocks of 4 x 4 x 4 voxels, ``(B, 1, h, w, d)``. Volumes of a batch share their rectangles.
-        shape: number of blocks of 2 x 2 x 2 voxels along each axis.
-
-    Raises:
-        ValueError: when the blocks do not cover that shape.
-
-    Example:
-        >>> rectangles_around(torch.tensor([0, 1, 0]).reshape(1, 1, 1, 3, 1), [2, 6, 1])
-        [[2, 4, 0, 1], [2, 4, 0, 1]]
-    """
-    if list(tissue.shape[2:]) != [(size + 1) // 2 for size in shape]:
-        raise ValueError(f"tissue must have a block per 4 x 4 x 4 voxels of the volume, got {list(tissue.shape)}.")
-    marked = (tissue > 0).flatten(0, 1).any(0)
-    rectangles: list[list[int]] = []
-    for index in range(shape[0]):
-        places = marked[index // 2].nonzero()
-        rectangle = [shape[1], 0, shape[2], 0]
-        if len(places) > 0:
-            low, high = 2 * places.amin(0), 2 * places.amax(0) + 2
-            rectangle = [int(low[0]), min(int(high[0]), shape[1]), int(low[1]), min(int(high[1]), shape[2])]
-        rectangles.append(rectangle)
-    return rectangles

@@ -20,12 +20,16 @@ Several parts pass at a time where :func:`scripts.utils.threads.in_turn` runs th
 
 from __future__ import annotations
 
+import logging
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .slabs import channels_last
 from .ts_rcan import Residual
+
+logger = logging.getLogger(__name__)
 
 
 def cropped(x: Tensor, margins: list[int], frame: list[int]) -> Tensor:
@@ -175,12 +179,41 @@ def streamed(module: nn.Module) -> nn.Module:
         >>> frames = [frames_of([[0, 4, 0, 4]] * 6, [4, 4], 1, start, start + 3) for start in (0, 3, 6)]
         >>> parts = [layers(volume[:, :, :3], [], first := [], frames[0])]
         >>> parts += [layers(volume[:, :, 3:], first, second := [], frames[1])]
+        >>> parts += [layers(volume[:, :, 6:], second, [], frames[2])]  # a part without slices lets the last one out
         >>> torch.allclose(torch.cat(parts, dim=2), layers(volume), atol=1e-6)
         True
     """
     for layer in module.modules():
         layer.__class__ = STREAMED[type(layer)]
     return module
+
+
+def rectangles_around(tissue: Tensor, shape: list[int]) -> list[list[int]]:
+    """The rectangle around the tissue in every slice of blocks of 2 x 2 x 2 voxels, see :func:`frames_of`.
+
+    Args:
+        tissue: blocks of 4 x 4 x 4 voxels, ``(B, 1, h, w, d)``. Volumes of a batch share their rectangles.
+        shape: number of blocks of 2 x 2 x 2 voxels along each axis.
+
+    Raises:
+        ValueError: when the blocks do not cover that shape.
+
+    Example:
+        >>> rectangles_around(torch.tensor([0, 1, 0]).reshape(1, 1, 1, 3, 1), [2, 6, 1])
+        [[2, 4, 0, 1], [2, 4, 0, 1]]
+    """
+    if list(tissue.shape[2:]) != [(size + 1) // 2 for size in shape]:
+        raise ValueError(f"tissue must have a block per 4 x 4 x 4 voxels of the volume, got {list(tissue.shape)}.")
+    marked = (tissue > 0).flatten(0, 1).any(0)
+    rectangles: list[list[int]] = []
+    for index in range(shape[0]):
+        places = marked[index // 2].nonzero()
+        rectangle = [shape[1], 0, shape[2], 0]
+        if len(places) > 0:
+            low, high = 2 * places.amin(0), 2 * places.amax(0) + 2
+            rectangle = [int(low[0]), min(int(high[0]), shape[1]), int(low[1]), min(int(high[1]), shape[2])]
+        rectangles.append(rectangle)
+    return rectangles
 
 
 def frames_of(rectangles: list[list[int]], plane: list[int], reach: int, start: int, end: int) -> list[list[int]]:
@@ -204,7 +237,7 @@ def frames_of(rectangles: list[list[int]], plane: list[int], reach: int, start: 
 
     Example:
         >>> frames_of([[2, 6, 2, 6]], [8, 8], reach=2, start=0, end=3)
-        [[0, 0, 0, 0, 0], [0, 0, 0, 0, 1], [1, 1, 1, 1, 1]]
+        [[0, 0, 0, 0, 1], [0, 0, 0, 0, 1], [1, 1, 1, 1, 1]]
     """
     rows, columns = plane[0], plane[1]
     frames: list[list[int]] = []
@@ -222,3 +255,27 @@ def frames_of(rectangles: list[list[int]], plane: list[int], reach: int, start: 
             left, top = (frames[-1][0], frames[-1][2]) if len(frames) > 0 else (0, 0)
             frames.append([left, columns - left - 1, top, rows - top - 1, last])
     return frames
+
+
+def share_computed(rectangles: list[list[int]], plane: list[int], reach: int, step: int) -> float:
+    """The share of the convolutions' voxels that parts of ``step`` slices compute, see :func:`frames_of`.
+
+    Example:
+        >>> share_computed([[3, 5, 3, 5]] * 8, [8, 8], reach=1, step=4)  # and a voxel around
+        0.25
+    """
+    rows, columns = plane[0], plane[1]
+    computed = 0
+    for start in range(0, len(rectangles) + reach, step):
+        for layer, frame in enumerate(frames_of(rectangles, plane, reach, start, start + step)):
+            slices = min(start + step - layer, len(rectangles)) - max(0, start - layer)
+            if layer > 0 and slices > 0:
+                computed += slices * (columns - frame[0] - frame[1]) * (rows - frame[2] - frame[3])
+    return computed / (reach * len(rectangles) * rows * columns)
+
+
+def log_share(rectangles: list[list[int]], plane: list[int], reach: int, step: int) -> None:
+    """Log :func:`share_computed` where some slice is not wanted as a whole."""
+    if any(wanted != [0, plane[0], 0, plane[1]] for wanted in rectangles):
+        share = share_computed(rectangles, plane, reach, step)
+        logger.info("The network computes %.0f %% of what the whole volume takes.", 100 * share)
