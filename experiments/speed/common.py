@@ -8,12 +8,14 @@ import os
 import platform
 import resource
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import torch
+from scripts.utils.precision import resolve_amp_dtype
 
 from experiments import RESULTS as ALL_RESULTS
 from experiments.benchmark.stacks import SLABS
@@ -85,15 +87,57 @@ def interleaved(functions: Mapping[str, Callable[[], Any]], repeats: int, warm: 
 
 
 def matmul_rates(repeats: int = 5) -> dict[str, float]:
-    """Highest GFLOP/s of a large matrix product by type: the limit of a core or of the GPU."""
+    """Highest GFLOP/s of a large matrix product by type: the limit of a core or of the GPU.
+
+    bfloat16 is there only where the device has units for it. Elsewhere one product takes minutes.
+    """
     rates = {}
-    for dtype in (torch.float32, torch.bfloat16):
+    for dtype in dict.fromkeys((torch.float32, resolve_amp_dtype("auto", DEVICE) or torch.float32)):
         a, b = (torch.randn((MATRIX, MATRIX), device=DEVICE).to(dtype) for _ in range(2))
         a @ b
         rates[str(dtype).removeprefix("torch.")] = round(
             2 * MATRIX**3 / min(seconds_of(lambda a=a, b=b: a @ b) for _ in range(repeats)) / 1e9
         )
     return rates
+
+
+def _multiply() -> None:
+    torch.set_num_threads(1)
+    a = torch.randn((1024, 1024))
+    while True:
+        a @ a
+
+
+@contextmanager
+def neighbour(core: int | None) -> Iterator[None]:
+    """Beside a process that multiplies matrices on a core; on a quiet machine for None."""
+    if core is None:
+        yield
+        return
+    process = multiprocessing.get_context("spawn").Process(target=_multiply, daemon=True)
+    process.start()
+    os.sched_setaffinity(process.pid, {core})
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.join()
+
+
+@contextmanager
+def on_cores(cores: Collection[int]) -> Iterator[None]:
+    """This process, and the children that it starts, on some cores alone."""
+    own = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, own)
+
+
+def own_threads() -> int:
+    """How many threads PyTorch has: ``OMP_NUM_THREADS``, or one for each core that this process may use."""
+    return int(os.environ.get("OMP_NUM_THREADS", 0)) or len(os.sched_getaffinity(0))
 
 
 def in_child(function: Callable[..., Any], *args: Any) -> Any:

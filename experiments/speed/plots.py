@@ -29,10 +29,10 @@ def _folded(title: str) -> str:
 
 def draw_rates(axes: Axes) -> None:
     """Bars for the rates of the network, lines for those of a matrix product."""
-    record = read("inference_shipped")
+    record = read("inference_shipped_one_core")
     titles = list(record["ways"])
     axes.barh(range(len(titles)), [record["ways"][title]["GFLOP/s"] for title in titles], color="tab:blue")
-    for (dtype, rate), style in zip(record["matrix product (GFLOP/s)"].items(), (":", "--"), strict=True):
+    for (dtype, rate), style in zip(record["matrix product (GFLOP/s)"].items(), (":", "--"), strict=False):
         axes.axvline(rate, color="black", linestyle=style, label=f"matrix product, {dtype}")
     axes.set_yticks(range(len(titles)), [_folded(title) for title in titles], fontsize=7)
     axes.invert_yaxis()

@@ -8,7 +8,6 @@ that recipe. Seconds are those of the training iterations. Each run completes it
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -19,7 +18,7 @@ from typing import Any
 import torch
 
 from experiments.benchmark.stacks import SHIPPED
-from experiments.speed.common import ON_GPU, in_child, machine, save, table
+from experiments.speed.common import ON_GPU, in_child, machine, own_threads, save, table
 from experiments.speed.training import Stopwatch
 from experiments.speed.workflows import workflow
 
@@ -33,7 +32,7 @@ Run = dict[str, float]
 
 def learn(dataset: Path, amp_dtype: str, iterations: int, seed: int) -> Run:
     """The ``iterations`` of one training, their ``seconds`` and the ``gain`` over the interpolation in dB."""
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count())))
+    torch.set_num_threads(own_threads())
     budget = {"max_iterations": iterations, "iterations_per_epoch": iterations}
     with tempfile.TemporaryDirectory() as output:
         settings = {**SMALL, **budget, "amp_dtype": amp_dtype, "seed": seed, "output_dir": output}

@@ -9,6 +9,7 @@ import resource
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,12 @@ run(run_id="run", config_file={config!r}, bundle_root={bundle!r}, dataset_dir={s
 """
 
 
-def seconds(code: str) -> float:
-    """Processor time of a fresh interpreter that runs ``code``."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+def seconds(code: str) -> tuple[float, float]:
+    """Wall time and processor time of a fresh interpreter that runs ``code``."""
+    before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    after, wall = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter() - begun
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def main(repeats: int = 5) -> None:
@@ -61,13 +62,20 @@ def main(repeats: int = 5) -> None:
             ),
             "to the first window": FIRST_WINDOW.format(**names),
         }
-        times: dict[str, list[float]] = {title: [] for title in codes}
+        times: dict[str, list[tuple[float, float]]] = {title: [] for title in codes}
         for _ in range(repeats):
             for title, code in codes.items():
                 times[title].append(seconds(code))
-    record["seconds"] = {title: spread(values) for title, values in times.items()}
-    rows = [[title, f"{value['median']:.1f}", f"{value['least']:.1f}"] for title, value in record["seconds"].items()]
-    save("startup", record, table(["a fresh process", "seconds, median", "least"], rows))
+    record["seconds"] = {
+        title: dict(zip(("wall", "processor"), map(spread, zip(*values, strict=True)), strict=True))
+        for title, values in times.items()
+    }
+    rows = [
+        [title, *(f"{value[kind]['median']:.1f} ({value[kind]['least']:.1f})" for kind in ("wall", "processor"))]
+        for title, value in record["seconds"].items()
+    ]
+    header = ["a fresh process", "wall seconds, median (least)", "processor seconds, median (least)"]
+    save("startup", record, table(header, rows))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ slabs, or the shipped one, on crops.
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +21,18 @@ from scripts.handlers.contrastive import ContrastiveHandler
 from scripts.objectives.base import frozen
 from torch import Tensor
 
-from experiments.speed.common import DEVICE, PAPERS_TRAIN, SHIPPED, clock, machine, matmul_rates, save, spread, table
+from experiments.speed.common import (
+    DEVICE,
+    PAPERS_TRAIN,
+    SHIPPED,
+    clock,
+    machine,
+    matmul_rates,
+    own_threads,
+    save,
+    spread,
+    table,
+)
 from experiments.speed.workflows import workflow, write_scan
 
 SIZES = {"papers": PAPERS_TRAIN, "shipped": SHIPPED}
@@ -65,7 +75,7 @@ class Stopwatch:
 
 def prepare(dataset: Path, overrides: Mapping[str, Any], iterations: int, output: Path, *overlays: str) -> Any:
     """The parser of a training that is ready to run."""
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", os.cpu_count())))
+    torch.set_num_threads(own_threads())
     budget = {"max_iterations": iterations, "iterations_per_epoch": iterations, "validate::dataset::data": []}
     made = workflow(
         "train",

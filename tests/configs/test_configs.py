@@ -179,7 +179,13 @@ def test_validation_prepares_an_image_as_inference_does():
         named = [t for t in transforms if isinstance(t, Mapping)]  # simulated_acquisition is a reference
         named = [t for t in named if t.get("_disabled_") != "@low_res_grid"]  # validation scales before it interpolates
         plain = [{key: value for key, value in t.items() if key not in own} for t in named if "image" in t["keys"]]
-        own_transforms = ("KSpaceTruncated", "DeclareHighResGridd", "WarnUnfamiliard", "InterpolateAcquiredd")
+        own_transforms = (
+            "KSpaceTruncated",
+            "DeclareHighResGridd",
+            "MarkTissued",
+            "WarnUnfamiliard",
+            "InterpolateAcquiredd",
+        )
         made_here = ("DivisiblePadd", *(f"scripts.transforms.{name}" for name in own_transforms))
         return [t for t in plain if t["_target_"] not in made_here]
 

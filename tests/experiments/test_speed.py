@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import json
+import time
 
 import pytest
 from scripts.networks import FoldedNet
 from torch import nn
 
-from experiments.speed import common, devices, growth, inference, precision, training
+from experiments.speed import common, devices, gpu, growth, inference, iteration, precision, training
 from experiments.speed.workflows import super_resolve, write_scan
 
 
@@ -51,7 +52,7 @@ def test_operations_of_the_shipped_network_are_those_of_its_convolutions(tmp_pat
     """Each weight is used once per block of 2 x 2 x 2 voxels of the output grid, which has twice the scan's edges."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     scan = write_scan(tmp_path / "scan.nii.gz", (9, 16, 32))
-    run = super_resolve(scan, tmp_path / "output", {"load_pretrain": False})
+    run = super_resolve(scan, tmp_path / "output", {"load_pretrain": False, "skip_air": False})
     weights = sum(layer.weight.numel() for layer in FoldedNet().modules() if isinstance(layer, nn.Conv3d))
     assert run["gflop"] == pytest.approx(2 * 9 * 16 * 32 * weights / 1e9)
     assert 0 < run["network"] < run["seconds"]
@@ -59,12 +60,59 @@ def test_operations_of_the_shipped_network_are_those_of_its_convolutions(tmp_pat
 
 def test_the_ways_are_compared_with_the_plain_one_and_with_the_matrix_rate():
     ways = {
-        "plain": {"seconds": 4.0, "network": 2.0, "gflop": 400},
-        "ours": {"seconds": 1.0, "network": 0.5, "gflop": 200},
+        title: {"network": 2.0 / times, "gflop": 400 / times, "wall seconds": walls}
+        for title, times, walls in (
+            ("plain", 1, {"quiet": common.spread([4.0]), "busy": common.spread([6.0])}),
+            ("ours", 2, {"quiet": common.spread([0.5, 1.0, 2.0]), "busy": common.spread([1.5])}),
+        )
     }
-    inference.rates({"matrix product (GFLOP/s)": {"bfloat16": 500}, "ways": ways})
-    assert [way["times as fast as plain"] for way in ways.values()] == [1, 4]
-    assert [way["share of the bfloat16 matrix rate"] for way in ways.values()] == [0.4, 0.8]
+    inference.rates({"matrix product (GFLOP/s)": {"float32": 100, "bfloat16": 500}, "ways": ways})
+    assert [way["times as fast as plain"] for way in ways.values()] == [
+        {"quiet": 1, "busy": 1},
+        {"quiet": 4, "busy": 4},
+    ]
+    assert [way["busy over quiet"] for way in ways.values()] == [1.5, 1.5]
+    assert [way["share of the matrix rate"] for way in ways.values()] == [0.4, 0.4]
+
+
+def test_a_tiny_scan_is_measured_under_every_condition(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(common, "RESULTS", tmp_path)
+    monkeypatch.setattr(inference, "matmul_rates", lambda: {"float32": 100})
+    monkeypatch.setattr(inference, "in_child", lambda function, *rest: function(*rest))
+    ways = dict(list(inference.FOLDED.items())[-2:])
+    monkeypatch.setitem(inference.CASES, "shipped", ((), ways))
+    inference.main("shipped", 16, 1)
+    saved = json.loads((tmp_path / "inference_shipped.json").read_text(encoding="utf-8"))
+    assert saved["size"] == [12, 16, 16]
+    for way in saved["ways"].values():
+        assert way["wall seconds"].keys() == inference.conditions().keys()
+        assert way["gflop"] > 0
+
+
+def test_the_run_for_a_gpu_is_rehearsed_line_by_line_and_names_what_its_time_does_not_allow(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(common, "RESULTS", tmp_path / "results")
+    small = {**gpu.TINY, "load_pretrain": False}
+    lines = [line for line in gpu.inference_lines(tmp_path, 16, 2, small) if "compile" not in line.title]
+    small = {**gpu.TINY, "architecture::discriminator_features": 4}
+    lines += [line for line in gpu.training_lines(tmp_path, 1, small) if line.title.endswith("any acquisition: ours")]
+    record = {"machine": common.machine(), "lines": {}, "left out": []}
+    gpu.measure(iter(lines), time.monotonic() + 600, record)
+    assert [title for title, line in record["lines"].items() if "error" in line] == []
+    assert list(record["lines"]) == [line.title for line in lines]
+    gpu.measure(iter(lines[:1]), time.monotonic() - 1, record)
+    assert f"- left out: {lines[0].title}" in gpu.tables(record)
+
+
+def test_the_parts_of_an_iteration_are_less_than_the_whole(phantom_dataset, tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    found = iteration.parts_of_iterations(phantom_dataset() / "source", tmp_path, 2, **gpu.TINY, copies_per_scan=1)
+    assert len(found) == 2
+    for one in found:
+        parts = [one[name] for name in (iteration.FORWARD, iteration.BACKWARD, iteration.WAIT, iteration.OPTIMISER)]
+        assert min(parts) > 0
+        assert sum(parts) < one["iteration"]
 
 
 def test_float32_gets_as_many_iterations_as_bfloat16_has_time_for():

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from scripts.networks import FoldedNet, VolumetricNet
+from scripts.networks import FoldedNet, VolumetricNet, folded
 from scripts.networks.folded import fold, to_even, unfold
+from scripts.networks.streaming import rectangles_around, share_computed
 from scripts.physics.kspace import zero_fill
 from torch import Tensor, nn
 
@@ -79,6 +80,79 @@ def test_parts_give_the_result_of_one_pass(shape):
     assert torch.allclose(network(x, told), whole, atol=1e-12)
 
 
+def tissue_of(x: Tensor, seed: int, share: float = 0.02) -> Tensor:
+    """Random marks of blocks of 4 x 4 x 4 voxels."""
+    shape = [x.shape[0], 1, *(-(-size // 4) for size in x.shape[2:])]
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) < share
+
+
+def marked_voxels(tissue: Tensor, x: Tensor) -> Tensor:
+    marks = tissue.any(0, keepdim=True).expand(len(x), -1, -1, -1, -1)
+    for axis in (2, 3, 4):
+        marks = marks.repeat_interleave(4, axis).narrow(axis, 0, x.shape[axis])
+    return marks
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("per_pass", [1, 200, 2**30])
+@pytest.mark.parametrize("shape", [(1, 1, 64, 30, 44), (2, 1, 41, 37, 26), (1, 1, 3, 70, 5)])
+def test_tissue_is_restored_as_without_marks_and_far_air_stays(monkeypatch, shape, per_pass, threads):
+    monkeypatch.setattr(folded, "threads_for", lambda x: threads)
+    network, x, told = trained(voxels_per_pass=per_pass), noise(*shape), noise(shape[0], 9)
+    with torch.inference_mode():
+        whole = trained(voxels_per_pass=2**30)(x, told)
+        for seed in range(4):
+            tissue = tissue_of(x, seed)
+            marks, restored = marked_voxels(tissue, x), network(x, told, tissue)
+            torch.testing.assert_close(restored[marks], whole[marks], rtol=0, atol=1e-12)
+            where = (restored - x).abs() > 0  # a rectangle in each slice, which has no further slices
+            torch.testing.assert_close(restored[where], whole[where], rtol=0, atol=1e-12)
+            slices = marks.any(3, keepdim=True).any(4, keepdim=True).expand_as(x)
+            assert torch.equal(restored[~slices], x[~slices])
+
+
+def test_an_empty_volume_stays_and_a_full_one_is_restored_as_without_marks():
+    network, x = trained(voxels_per_pass=200), noise(1, 1, 41, 22, 26)
+    with torch.inference_mode():
+        assert torch.equal(network(x, tissue=tissue_of(x, 0, share=0.0)), x)
+        torch.testing.assert_close(network(x, tissue=tissue_of(x, 0, share=1.0)), network(x), rtol=0, atol=1e-12)
+
+
+def test_marks_in_a_corner_save_most_of_the_work():
+    network, x, seen = trained(voxels_per_pass=200), noise(1, 1, 96, 96, 96), []
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv3d):
+            layer.register_forward_hook(lambda _, inputs, output: seen.append(output[0, 0].numel()))
+    tissue = torch.zeros(1, 1, 24, 24, 24)
+    with torch.inference_mode():
+        network(x, tissue=tissue)
+        nothing = sum(seen)
+        tissue[..., :4, :4, :4] = 1
+        network(x, tissue=tissue)
+    convolutions = network.folded_reach
+    shape = [48, 48, 48]
+    rectangles, step = rectangles_around(tissue, shape), max(1, 200 // (48 * 48))
+    share = share_computed(rectangles, shape[1:], convolutions, step)
+    assert sum(seen) - nothing == pytest.approx(share * convolutions * 48**3)
+    assert nothing < 0.01 * convolutions * 48**3
+    assert convolutions * 8**3 < sum(seen) - nothing < 0.1 * convolutions * 48**3
+
+
+def test_marks_of_another_volume_are_refused():
+    with pytest.raises(ValueError, match=r"4 x 4 x 4 voxels of the volume, got \[1, 1, 2, 2, 3\]"):
+        FoldedNet(**TINY)(torch.rand(1, 1, 8, 8, 8), tissue=torch.ones(1, 1, 2, 2, 3))
+
+
+@pytest.mark.parametrize("threads", [2, 5])
+def test_threads_give_the_result_of_one_in_reduced_precision_too(monkeypatch, threads):
+    network, x = trained(voxels_per_pass=1).float(), noise(1, 1, 41, 8, 8).float()
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        alone = network(x)
+        monkeypatch.setattr(folded, "threads_for", lambda x: threads)
+        assert torch.equal(network(x), alone)
+    assert not torch.equal(network(x), alone)  # bfloat16 rounds
+
+
 def test_encoder_and_decoder_make_the_forward():
     network, x, told = trained(), noise(2, 1, 6, 7, 8), noise(2, 9)
     features = network.encode(x, told)
@@ -112,6 +186,9 @@ def test_scripting_changes_nothing():
     scripted = torch.jit.script(network)
     assert torch.allclose(scripted(x, told), network(x, told), atol=1e-12)
     assert torch.allclose(scripted(x), network(x), atol=1e-12)
+    x, tissue = noise(1, 1, 41, 12, 12), torch.zeros(1, 1, 11, 3, 3)
+    tissue[..., 4, 1, 1] = 1
+    assert torch.allclose(scripted(x, told, tissue), network(x, told, tissue), atol=1e-12)
 
 
 def test_reduced_precision_leaves_the_interpolation_in_float32():

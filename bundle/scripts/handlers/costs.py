@@ -27,7 +27,7 @@ def multiply_adds(network: nn.Module, in_plane: int = 64) -> int:
     """
     parameter = next(network.parameters(), torch.zeros(()))
     slab = torch.zeros((1, 1, in_plane, in_plane, 1), device=parameter.device)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with torch.enable_grad(), FlopCounterMode(display=False) as counter:  # it knows the convolutions of a training
         network(slab)
     return counter.get_total_flops() // 2
 

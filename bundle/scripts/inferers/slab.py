@@ -14,6 +14,7 @@ from torch import Tensor
 
 from scripts.physics.description import PER_AXIS, acquisition_vector
 from scripts.physics.output import ACQUISITION, acquisition_from_record
+from scripts.transforms.masks import TISSUE
 from scripts.utils.precision import resolve_amp_dtype
 
 
@@ -28,6 +29,16 @@ def described(inputs: Tensor) -> tuple[Tensor, ...]:
         return ()
     found = [acquisition_from_record(json.loads(one)) for one in ([records] if isinstance(records, str) else records)]
     return (torch.stack([acquisition_vector(one.encodings, one.voxel) for one in found]).to(inputs.device),)
+
+
+def marked(inputs: Tensor) -> Tensor | None:
+    """The blocks of tissue that the metadata of a batch hold, ``(B, 1, h, w, d)``; None without any.
+
+    Args:
+        inputs: interpolated volumes, ``(B, 1, H, W, D)``, see :class:`scripts.transforms.MarkTissued`.
+    """
+    blocks = inputs.meta.get(TISSUE) if isinstance(inputs, MetaTensor) else None
+    return None if blocks is None else torch.as_tensor(blocks).reshape(-1, 1, *blocks.shape[-3:])
 
 
 def _turned(description: Tensor, order: Sequence[int]) -> Tensor:
@@ -63,7 +74,8 @@ class SlabInferer(Inferer):
     input's metadata.
 
     A sliding window as large as the volume is skipped where it changes nothing. It would hold the prediction several
-    times: weighted, summed and normalised.
+    times: weighted, summed and normalised. Where the metadata mark the tissue, such a volume is restored around it
+    alone, see :class:`scripts.networks.FoldedNet`. Windows are restored as they are.
 
     Args:
         inferer: runs the network over one volume, usually MONAI's ``SlidingWindowInferer`` tiling in-plane.
@@ -119,13 +131,15 @@ class SlabInferer(Inferer):
             ValueError: when the predictions of the orientations differ in size.
         """
         volume = convert_to_tensor(inputs, dtype=torch.float32)
-        args = args or described(inputs)
+        args, tissue = args or described(inputs), marked(inputs)
         predictor = self._in_reduced_precision(network, volume.device)
         pred = first = None
         spread = _Spread()
         for order in self.orientations:
             told = [_turned(one, order) for one in args[:1]] + list(args[1:])
-            turned = self._infer(volume.permute(0, 1, *(axis + 2 for axis in order)), predictor, *told, **kwargs)
+            axes = (0, 1, *(axis + 2 for axis in order))
+            around = None if tissue is None else tissue.permute(axes)
+            turned = self._infer(volume.permute(axes), around, predictor, *told, **kwargs)
             upright = turned.permute(0, 1, *(order.index(axis) + 2 for axis in range(3)))
             self._check_size(pred, upright)
             if self.disagreement:
@@ -138,9 +152,11 @@ class SlabInferer(Inferer):
             pred = torch.cat([pred, spread.standard_deviation()], dim=1)
         return convert_to_dst_type(pred, inputs, dtype=torch.float32, device=pred.device)[0]
 
-    def _infer(self, volume: Tensor, predictor: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+    def _infer(
+        self, volume: Tensor, tissue: Tensor | None, predictor: Callable[..., Tensor], *args: Any, **kwargs: Any
+    ) -> Tensor:
         if self._is_whole(volume) and not kwargs:
-            return predictor(volume, *args)
+            return predictor(volume, *args) if tissue is None else predictor(volume, *args, tissue=tissue)
         return self.inferer(volume, predictor, *args, **kwargs)
 
     def _is_whole(self, volume: Tensor) -> bool:

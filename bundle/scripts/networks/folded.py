@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -10,9 +11,10 @@ from torch import Tensor, nn
 
 from scripts.physics.description import acquisition_vector
 from scripts.physics.encoding import FrequencyEncoding
+from scripts.utils.threads import in_turn
 
-from .slabs import channels_last, channels_to_volume, per_pass, volume_to_channels
-from .streaming import FeatureModulation, streamed
+from .slabs import channels_to_volume, per_pass, threads_for, volume_to_channels
+from .streaming import FeatureModulation, frames_of, log_share, rectangles_around, streamed
 from .ts_rcan import Residual
 from .volumetric import OUTPUT_SCALE, conv3x3x3, initialize_branches
 
@@ -115,27 +117,30 @@ class FoldedNet(nn.Module):
         initialize_branches(self, first=self.encoder[0], last=self.decoder[-1], zero_last=True, seed=seed)
         nn.init.zeros_(self.modulation[-1].weight)
 
-    def forward(self, x: Tensor, acquisition: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, acquisition: Tensor | None = None, tissue: Tensor | None = None) -> Tensor:
         """Interpolated volume ``(B, 1, H, W, D)`` of any sizes to the restored volume of the same shape.
 
         Args:
             x: bright tissue at about 1.
             acquisition: ``(B, K)``, what the acquisitions are; None for what ``scale_factor`` says.
+            tissue: which blocks of 4 x 4 x 4 voxels to restore, ``(B, 1, H / 4, W / 4, D / 4)``, rounded up. In each
+                pair of slices of the first axis, the rectangle around them comes out as without ``tissue``. Elsewhere
+                the result is ``x``, and nothing is computed that no rectangle depends on. None to restore all.
 
         Raises:
-            ValueError: when the input is not a volume of one channel, or ``acquisition`` is not ``(B, K)``.
+            ValueError: when the input is not a volume of one channel, ``acquisition`` is not ``(B, K)``, or ``tissue``
+                has another shape.
         """
         if x.ndim != 5 or x.shape[1] != 1:
             raise ValueError(f"FoldedNet expects volumes of shape (B, 1, H, W, D), got {list(x.shape)}.")
         told = self._told(acquisition, x.shape[0])
-        folded = fold(to_even(x))
+        shape = [(x.shape[axis] + 1) // 2 for axis in (2, 3, 4)]
+        rectangles = [[0, shape[1], 0, shape[2]]] * shape[0] if tissue is None else rectangles_around(tissue, shape)
         voxels = per_pass(x, self.voxels_per_pass, cached=131_072, launched=4_194_304)
-        step = max(1, voxels // (folded.shape[3] * folded.shape[4]))
-        if folded.shape[2] > step:
-            residual = self._in_parts(folded, told, step)
-        else:
-            residual = self.decoder(self.encoder(folded, told=told), told=told)
-        return x + self._residual(residual, x)
+        step = max(1, voxels // (shape[1] * shape[2]))
+        if tissue is not None or shape[0] > step:
+            return self._in_parts(x, told, rectangles, step)
+        return x + self._residual(self.decoder(self.encoder(fold(to_even(x)), told=told), told=told), x)
 
     def encode(self, x: Tensor, acquisition: Tensor | None = None) -> Tensor:
         """Crop ``(B, 1, H, W, D)`` to features ``(B, num_features * ceil(D / 2), ceil(H / 2), ceil(W / 2))``.
@@ -201,21 +206,53 @@ class FoldedNet(nn.Module):
         """What the network adds to ``x``, from the phases of the last layer."""
         return self.output_scale * unfold(phases)[:, :, : x.shape[2], : x.shape[3], : x.shape[4]]
 
-    def _in_parts(self, folded: Tensor, told: list[Tensor], step: int) -> Tensor:
-        """The phases of the last layer. The first axis passes ``step`` slices at a time, see :mod:`.streaming`."""
-        size = folded.shape[2]
-        parts: list[Tensor] = []
+    def _in_parts(self, x: Tensor, told: list[Tensor], rectangles: list[list[int]], step: int) -> Tensor:
+        """The restored volume. Its first axis passes ``step`` blocks at a time, see :mod:`.streaming`."""
+        restored = x.clone()
+        starts = [start for start in range(0, len(rectangles) + self.folded_reach, step)]
+        if not torch.jit.is_scripting():
+            log_share(rectangles, [(x.shape[3] + 1) // 2, (x.shape[4] + 1) // 2], self.folded_reach, step)
+            threads = threads_for(x)
+            if threads > 1:
+                in_turn(partial(self._part, x, restored, told, rectangles, step), starts, threads)
+                return restored
         before: list[Tensor] = []
-        start = 0
-        end = max(step, self.folded_reach + 1)  # so that every layer can return a slice of the first part
-        while start < size:
+        for start in starts:
             after: list[Tensor] = []
-            last = end >= size
-            values = told[:]  # the layers take them out of the list
-            features = self.encoder(channels_last(folded[:, :, start:end]), before, after, last, values)
-            parts.append(self.decoder(features, before, after, last, values))
-            start, end, before = end, end + step, after
-        return torch.cat(parts, dim=2)
+            self._part(x, restored, told, rectangles, step, start, before, after)
+            before = after
+        return restored
+
+    def _part(
+        self,
+        x: Tensor,
+        restored: Tensor,
+        told: list[Tensor],
+        rectangles: list[list[int]],
+        step: int,
+        start: int,
+        before: list[Tensor],
+        after: list[Tensor],
+    ) -> None:
+        """Pass the blocks from ``start`` on, and add to ``restored`` the residual of the slices that come out."""
+        plane = [(x.shape[3] + 1) // 2, (x.shape[4] + 1) // 2]
+        frames = frames_of(rectangles, plane, self.folded_reach, start, start + step)
+        slices, first = len(rectangles), 2 * min(start, len(rectangles) - 1)
+        left, right, top, bottom = frames[0][0], plane[1] - frames[0][1], frames[0][2], plane[0] - frames[0][3]
+        part = x[:, :, first : 2 * (start + step), 2 * top : 2 * bottom, 2 * left : 2 * right]
+        entering = fold(to_even(part))[:, :, : max(0, slices - start)]  # none enters behind the last slice
+        values = told[:]  # the layers take them out of the list
+        features = self.encoder(entering, before, after, frames, values)
+        phases = self.decoder(features, before, after, frames, values)
+        residual = self.output_scale * unfold(phases)
+        left, top = 2 * frames[0][0], 2 * frames[0][2]
+        done = max(0, start - self.folded_reach)  # slices that earlier parts restored
+        for i, rectangle in enumerate(rectangles[done : done + phases.shape[2]]):
+            a, b = 2 * rectangle[0], min(2 * rectangle[1], x.shape[3])
+            c, d = 2 * rectangle[2], min(2 * rectangle[3], x.shape[4])
+            if a < b:
+                wanted = restored[:, :, 2 * (done + i) : 2 * (done + i) + 2, a:b, c:d]
+                wanted += residual[:, :, 2 * i : 2 * i + wanted.shape[2], a - top : b - top, c - left : d - left]
 
 
 def to_even(x: Tensor) -> Tensor:

@@ -48,6 +48,15 @@ def per_pass(x: Tensor, wanted: int | None, cached: int, launched: int) -> int:
     return cached if x.device.type == "cpu" else launched
 
 
+def threads_for(x: Tensor) -> int:
+    """How many parts of ``x`` pass a network at a time, see :func:`scripts.utils.threads.in_turn`.
+
+    A GPU has threads of its own. Gradients, exports and compilation need one part after the other.
+    """
+    alone = torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing()
+    return 1 if alone or x.device.type != "cpu" else torch.get_num_threads()
+
+
 def in_passes(slabs: Tensor, slabs_per_pass: int | None) -> list[Tensor]:
     """Slabs ``(B, n, H, W)`` in parts that pass a network one after the other.
 

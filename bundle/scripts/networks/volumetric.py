@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from scripts.utils.threads import in_turn
+
 from .initialization import initialize, rescale
 from .interpolation import SlabInterpolation
-from .slabs import channels_last, per_pass
-from .streaming import streamed
+from .slabs import channels_last, per_pass, threads_for
+from .streaming import frames_of, streamed
 from .super_resolution import check_geometry
 from .ts_rcan import Residual
 
@@ -117,18 +120,31 @@ class VolumetricNet(nn.Module):
         """The SR volume of ``x``, whose first axis passes ``step`` slices at a time, see :mod:`.streaming`."""
         s, batch, height, width, depth = self.factors, x.shape[0], x.shape[2], x.shape[3], x.shape[4]
         volume = torch.empty([batch, 1, s[0] * height, s[1] * width, s[2] * depth], dtype=x.dtype, device=x.device)
+        starts = [start for start in range(0, height + self.reach, step)]
+        if not torch.jit.is_scripting():
+            threads = threads_for(x)
+            if threads > 1:
+                in_turn(partial(self._part, x, volume, step), starts, threads)
+                return volume
         before: list[Tensor] = []
-        start, restored = 0, 0
-        end = max(step, self.reach + 1)  # so that every layer can return a slice of the first part
-        while start < height:
+        for start in starts:
             after: list[Tensor] = []
-            last = end >= height
-            features = self.encoder(channels_last(x[:, :, start:end]), before, after, last)
-            phases = self.decoder(features, before, after, last)
-            ready = restored + phases.shape[2]
-            volume[:, :, s[0] * restored : s[0] * ready] = self._restore(phases, x, restored, ready)
-            start, end, before, restored = end, end + step, after, ready
+            self._part(x, volume, step, start, before, after)
+            before = after
         return volume
+
+    def _part(
+        self, x: Tensor, volume: Tensor, step: int, start: int, before: list[Tensor], after: list[Tensor]
+    ) -> None:
+        """Pass the LR slices from ``start`` on, and write the SR slices that come out to ``volume``."""
+        plane, s = [x.shape[3], x.shape[4]], self.factors[0]
+        frames = frames_of([[0, plane[0], 0, plane[1]]] * x.shape[2], plane, self.reach, start, start + step)
+        features = self.encoder(channels_last(x[:, :, start : start + step]), before, after, frames)
+        phases = self.decoder(features, before, after, frames)
+        done = max(0, start - self.reach)  # slices that earlier parts restored
+        ready = done + phases.shape[2]
+        if done < ready:
+            volume[:, :, s * done : s * ready] = self._restore(phases, x, done, ready)
 
 
 def initialize_branches(network: nn.Module, first: nn.Conv3d, last: nn.Conv3d, zero_last: bool, seed: int) -> None:

@@ -27,7 +27,7 @@ from scripts.transforms.grid import (
 )
 from scripts.transforms.intensity import ScaleIntensityRobust, ScaleIntensityRobustd
 from scripts.transforms.interpolate import InterpolateAcquiredd
-from scripts.transforms.masks import ErodeMask, ErodeMaskd
+from scripts.transforms.masks import ErodeMask, ErodeMaskd, MarkTissued
 from scripts.transforms.misalignment import Misalignd
 from scripts.transforms.reading import CheckVolume, CheckVolumed, LoadImageStrictd
 from scripts.transforms.registration import RigidRegisterd
@@ -54,6 +54,7 @@ __all__ = [
     "KSpaceTruncate",
     "KSpaceTruncated",
     "LoadImageStrictd",
+    "MarkTissued",
     "MeasureConsistencyd",
     "Misalignd",
     "RandDegraded",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import re
 import struct
 import zlib
@@ -11,6 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 from monai.config import PathLike
+
+from scripts.utils.compression import decompress
 
 __all__ = [
     "HEADER_FILES",
@@ -89,7 +90,7 @@ def first_bytes(path: PathLike) -> bytes:
 def content(path: PathLike) -> bytes:
     """The whole file, unpacked if gzip compressed it. Reading to the end compares the checksum of gzip."""
     data = Path(path).read_bytes()
-    return gzip.decompress(data) if data.startswith(GZIP) else data
+    return decompress(data) if data.startswith(GZIP) else data
 
 
 def identify(path: PathLike) -> str | None:

@@ -153,7 +153,7 @@ class InterpolateAcquiredd(MapTransform):
                 raise ValueError(f"{file_name(stored)}: {error}") from error
             cost = estimate(grid.shape)
             logger.info(
-                "%s: %s. About %.1f million voxels, %.1f GB of memory, %.0f s of one processor core.",
+                "%s: %s. About %.1f million voxels, %.1f GB of memory, at most %.0f s of one processor core.",
                 *(file_name(stored), line, cost.voxels / 1e6, cost.gigabytes, cost.seconds),
             )
             d[self.acquired_key], d[key] = scan, interpolated(scan, grid, line)

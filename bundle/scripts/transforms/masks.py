@@ -1,7 +1,8 @@
-"""Masks: the voxels that a comparison counts."""
+"""Masks: the voxels that a comparison counts, and the blocks of voxels that a network restores."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Hashable, Mapping
 
 import torch
@@ -11,9 +12,15 @@ from monai.transforms import MapTransform, Transform
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from scripts.transforms.utils import plain, spacing
+from scripts.physics.tissue import tissue_blocks
+from scripts.transforms.utils import file_name, plain, spacing
 
-__all__ = ["ErodeMask", "ErodeMaskd"]
+__all__ = ["TISSUE", "ErodeMask", "ErodeMaskd", "MarkTissued"]
+
+logger = logging.getLogger(__name__)
+
+TISSUE = "tissue"  # key of a volume's metadata: which blocks of 4 x 4 x 4 voxels to restore
+TISSUE_SHARE = "tissue_share"  # key of a volume's metadata: their share of the volume
 
 
 class ErodeMask(Transform):
@@ -67,4 +74,34 @@ class ErodeMaskd(MapTransform):
         d = dict(data)
         for key in self.key_iterator(d):
             d[key] = self.erode(d[key])
+        return d
+
+
+class MarkTissued(MapTransform):
+    """Mark the blocks of 4 x 4 x 4 voxels that hold tissue, so that a network need not restore air.
+
+    The marks go to the metadata of the image. :class:`scripts.inferers.SlabInferer` hands them to the network. The
+    share of marked blocks is logged, and recorded with the result.
+
+    Args:
+        keys: volumes of one channel on the network's grid and scale.
+        allow_missing_keys: whether a key may be absent.
+
+    Example:
+        >>> volume = torch.zeros(1, 40, 40, 40)
+        >>> volume[:, 10:30, 10:30, 10:30] = 1.0
+        >>> MarkTissued("image")({"image": MetaTensor(volume)})["image"].meta["tissue_share"]
+        0.512
+    """
+
+    def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            blocks = tissue_blocks(plain(d[key])[0])
+            share = round(float(blocks.float().mean()), 4)
+            d[key].meta |= {TISSUE: blocks, TISSUE_SHARE: share}
+            logger.info(
+                "%s: %.0f %% of the output grid holds tissue, around which the network runs. The rest is interpolated.",
+                *(file_name(d[key]), 100 * share),
+            )
         return d

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Hashable, Mapping
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from monai.config import KeysCollection, PathLike
-from monai.data import NibabelWriter
+from monai.data import ImageWriter, NibabelWriter
 from monai.data.utils import affine_to_spacing
 from monai.inferers import Inferer
 from monai.transforms import SaveImaged
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from scripts.physics.output import ACQUISITION
 from scripts.transforms.evidence import sidecar_of
 from scripts.transforms.interpolate import ASSUMED
+from scripts.transforms.masks import TISSUE_SHARE
 from scripts.transforms.naming import DESCRIPTIONS, EXTENSION, METADATA, DerivativeLayout, bundle_metadata
 from scripts.transforms.sources import (
     describe_dataset,
@@ -32,6 +33,7 @@ from scripts.transforms.sources import (
     source_name,
 )
 from scripts.utils.atomic import write_atomically, write_text_atomically
+from scripts.utils.compression import GzipFile
 
 __all__ = [
     "AtomicNibabelWriter",
@@ -61,15 +63,25 @@ class AtomicNibabelWriter(NibabelWriter):
         """
         self.affine = convert_to_numpy(meta_dict[MetaKeys.AFFINE])
 
-    def write(self, filename: PathLike, verbose: bool = False, **obj_kwargs: Any) -> None:
-        """Write the file under a temporary name, then rename it.
+    def write(self, filename: PathLike, verbose: bool = False, compression: int = 1, **obj_kwargs: Any) -> None:
+        """Write the compressed file under a temporary name, then rename it. Equal volumes give equal bytes.
 
         Args:
-            filename: the file to write.
+            filename: the file to write, whose name ends with ``.nii.gz``.
             verbose: log the name.
+            compression: level of gzip, from 1, which is fast, to 3, which may be smaller.
             obj_kwargs: see the base class.
         """
-        write_atomically(filename, partial(super().write, verbose=verbose, **obj_kwargs))
+        ImageWriter.write(self, filename, verbose=verbose)
+        image = self.create_backend_obj(self.data_obj, affine=self.affine, dtype=self.output_dtype, **obj_kwargs)
+        image.set_sform(self.affine, code=1)
+        image.set_qform(self.affine, code=1)
+
+        def fill(path: Path) -> None:
+            with open(path, "wb") as file, GzipFile("", "wb", compression, file, mtime=0) as packed:
+                image.to_stream(packed)
+
+        write_atomically(filename, fill)
 
     @classmethod
     def create_backend_obj(cls, *args: Any, **kwargs: Any) -> Any:
@@ -172,6 +184,7 @@ class SaveImageDerivatived(SaveImaged):
         keys: the volumes to save.
         derivatives: the files and their record.
         description: "sr" for the prediction, "disagreementsr" for the map of its disagreement.
+        compression: level of gzip, see :class:`AtomicNibabelWriter`.
 
     Raises:
         ValueError: when called with a volume that is not finite.
@@ -189,7 +202,9 @@ class SaveImageDerivatived(SaveImaged):
         ['scan.nii.gz', 'scan_desc-sr.json', 'scan_desc-sr.nii.gz']
     """
 
-    def __init__(self, keys: KeysCollection, derivatives: Derivatives, description: str = "sr") -> None:
+    def __init__(
+        self, keys: KeysCollection, derivatives: Derivatives, description: str = "sr", compression: int = 1
+    ) -> None:
         layout = derivatives.layout
         super().__init__(
             keys,
@@ -198,6 +213,7 @@ class SaveImageDerivatived(SaveImaged):
             savepath_in_metadict=True,
             print_log=False,
         )
+        self.set_options(write_kwargs={"compression": compression})
         self.derivatives = derivatives
         self.title = DESCRIPTIONS[description]
 
@@ -235,7 +251,8 @@ def _measured(meta: Mapping[str, Any]) -> dict[str, Any]:
     spacings = [affine_to_spacing(meta[key]) for key in (MetaKeys.ORIGINAL_AFFINE, MetaKeys.AFFINE)]
     low_res, high_res = [np.round(np.asarray(spacing, dtype=float), 6).tolist() for spacing in spacings]
     record = {"SourceSpacing": low_res, "Spacing": high_res, "Warnings": meta.get("warnings", "").splitlines()}
-    measures = {"consistency_psnr": "ConsistencyPSNR", "data_consistency": "DataConsistencyDone", ASSUMED: "Assumed"}
+    measures = {"consistency_psnr": "ConsistencyPSNR", "data_consistency": "DataConsistencyDone"}
+    measures |= {ASSUMED: "Assumed", TISSUE_SHARE: "TissueShare"}
     record |= {name: meta[key] for key, name in measures.items() if key in meta}
     if ACQUISITION in meta:
         record["Acquisition"] = json.loads(meta[ACQUISITION])
