@@ -94,11 +94,7 @@ class SeparableAcquisition:
     @cached_property
     def interpolations(self) -> tuple[Tensor, ...]:
         """The interpolation of each axis, ``(N, M)``, float64. Along slices it also undoes part of their blur."""
-        found = [interpolation_matrix(*axis) for axis in self._axes]
-        return tuple(
-            _sharpened(made, matrix) if isinstance(one, SliceSelection) else made
-            for one, made, matrix in zip(self.encodings, found, self.matrices, strict=True)
-        )
+        return tuple(_interpolation(*axis) for axis in self._axes)
 
     def acquire(self, x: Tensor) -> Tensor:
         """Acquire a volume: ``(..., H, W, D)`` to ``(..., *scan_shape)``."""
@@ -189,13 +185,24 @@ def _inverse(matrix: Tensor, regularisation: float) -> Tensor:
     return matrix.T @ (vectors * weights @ vectors.T)
 
 
-def _sharpened(interpolation: Tensor, matrix: Tensor) -> Tensor:
-    """Interpolation and one linear step towards agreement with the scan, as one matrix, ``(N, M)``.
+def _interpolation(encoding: Encoding, size: int, voxel: float, scan_size: int, start: float) -> Tensor:
+    """The interpolation along an axis, and along slices one linear step towards agreement with the scan.
 
-    A constant stays constant, and a ramp stays a ramp, as both already agree with the scan.
+    A constant stays constant. A ramp stays what the interpolation makes of it. Beyond its ends the scan counts as its
+    end slice repeated, so the step leaves out what a ramp misses there.
     """
-    missed = torch.eye(len(matrix), dtype=matrix.dtype) - matrix @ interpolation
-    return interpolation + _inverse(matrix, START_REGULARISATION) @ missed
+    made = interpolation_matrix(encoding, size, voxel, scan_size, start)
+    if not isinstance(encoding, SliceSelection):
+        return made
+    unmoved = encoding._replace(odd_shift=0.0)  # nobody knows a motion
+    matrix = encoding_matrix(unmoved, size, voxel, scan_size, start)
+    same, index = torch.eye(scan_size, dtype=matrix.dtype), torch.arange(scan_size, dtype=matrix.dtype)
+    missed = same - matrix @ made
+    of_ramp, early = missed @ index, index < scan_size / 2
+    steps = same.diff(dim=0)  # from each slice to the next one
+    for part, step in ((early, steps[:1]), (~early, steps[-1:])):
+        missed -= torch.outer(of_ramp * part, step.sum(0))
+    return made + _inverse(matrix, START_REGULARISATION) @ missed
 
 
 def _apply(x: Tensor, matrices: Sequence[Tensor]) -> Tensor:
