@@ -170,6 +170,19 @@ def test_an_option_has_a_text_for_each_axis(given):
         named_option(given)
 
 
+def test_a_wrong_text_is_answered_with_the_axes_and_an_example():
+    with pytest.raises(ValueError, match="got 'slice 5'. The axes are .* anterior, superior, right.*slices 5.0"):
+        named_option(["unknown", "slice 5", "unknown"])
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("spacing", "1mm"), ("spacing", 0), ("spacing", [1, 1]), ("largest", "big"), ("largest", -1)]
+)
+def test_a_number_that_is_none_is_refused_before_any_scan(option, value):
+    with pytest.raises(ValueError, match=f"{option} must be a positive number .*got .* Set .*--{option}"):
+        InterpolateAcquiredd(**{option: value})
+
+
 def interpolated(spacing, shape, **options):
     affine = torch.diag(torch.tensor([*spacing, 1.0], dtype=torch.float64))
     volume = head_like(shape=shape).float()[None]

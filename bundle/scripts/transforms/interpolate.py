@@ -21,6 +21,7 @@ from scripts.physics.output import (
     ACQUISITION,
     acquired_matrix,
     acquisition_in,
+    checked_spacing,
     estimate,
     fitting_spacing,
     output_acquisition,
@@ -64,12 +65,15 @@ def named_option(acquisition: Sequence[str] | None) -> tuple[Encoding | None, ..
         4.0
     """
     texts = ["unknown"] * 3 if acquisition is None else acquisition
-    if isinstance(texts, str) or len(texts) != 3:
+    try:
+        if isinstance(texts, (str, Mapping)) or len(texts) != 3:
+            raise ValueError(f"acquisition must have one text for each of the three axes, got {acquisition!r}.")
+        return tuple(encoding_from_text(text) for text in texts)
+    except ValueError as error:
         raise ValueError(
-            "acquisition must have one text for each of the three axes, in the order of axcodes, such as "
-            f"['unknown', 'slices 5.0/4.0', 'unknown'], got {acquisition!r}."
-        )
-    return tuple(encoding_from_text(text) for text in texts)
+            f"{error} The axes are those of axcodes, by default ASR: anterior, superior, right. Set for instance "
+            "--acquisition \"['unknown','slices 5.0/4.0','unknown']\"."
+        ) from error
 
 
 def acquisition_of(img: Tensor) -> SeparableAcquisition | None:
@@ -100,7 +104,7 @@ class InterpolateAcquiredd(MapTransform):
         allow_missing_keys: whether the scan may be absent.
 
     Raises:
-        ValueError: when the option is none, or ``scale_factor`` stands beside ``acquisition`` or ``spacing``. When
+        ValueError: when an option is none, or ``scale_factor`` stands beside ``acquisition`` or ``spacing``. When
             called, if the scan is not for a network, see :func:`~scripts.physics.protocol.assume_acquisition` and
             :func:`~scripts.physics.output.output_acquisition`, or the output grid has too many voxels.
 
@@ -128,9 +132,11 @@ class InterpolateAcquiredd(MapTransform):
                 f"scale_factor must stand without acquisition and spacing, got {list(scale_factor)} with {acquisition} "
                 f"and {spacing}. Leave scale_factor out, or the other two."
             )
+        if not (isinstance(largest, (int, float)) and largest > 0):
+            raise ValueError(f"largest must be a positive number of voxels, got {largest!r}. Set --largest 64000000.")
         self.acquired_key = acquired_key
         self.option = named_option(acquisition)
-        self.spacing = spacing
+        self.spacing = checked_spacing(spacing)
         self.scale_factor = scale_factor
         self.largest = largest
 
@@ -174,7 +180,7 @@ class InterpolateAcquiredd(MapTransform):
         ]
         if silent:
             evidence.append(spectrum_evidence(img, silent))
-        return assume_acquisition(spacing(img).tolist(), self.option, evidence)
+        return assume_acquisition(spacing(img).tolist(), self.option, evidence, axis_names(img))
 
     def _wanted(self, img: Tensor) -> Sequence[float] | float | None:
         """The spacing of the output grid in mm; None for what suits the scan."""
