@@ -48,6 +48,7 @@ __all__ = ["ASSUMED", "InterpolateAcquiredd", "acquisition_of", "interpolated", 
 logger = logging.getLogger(__name__)
 
 DETAIL = 1.1  # end of k-space over that of the acquired matrix from which header and spectrum contradict each other
+SMALLEST_GRID = 5  # output voxels along an axis
 ASSUMED = "assumed"  # key of the metadata: the line for the user
 
 
@@ -189,6 +190,11 @@ class InterpolateAcquiredd(MapTransform):
         return [mm / factor for mm, factor in zip(spacing(img).tolist(), self.scale_factor, strict=True)]
 
     def _check_size(self, grid: SeparableAcquisition) -> None:
+        if min(grid.shape) < SMALLEST_GRID:
+            raise ValueError(
+                f"expected an output grid of at least {SMALLEST_GRID} voxels along each axis, got {_by(grid.shape)}. "
+                "Set a smaller --spacing."
+            )
         cost = estimate(grid.shape)
         if cost.voxels > self.largest:
             own, fitting = min(one.spacing for one in grid.encodings), fitting_spacing(grid, self.largest)
