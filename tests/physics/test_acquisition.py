@@ -107,3 +107,13 @@ def test_a_blur_is_no_interpolated_matrix():
     u = torch.fft.fftfreq(128, dtype=torch.float64)[:, None, None]
     blurred = torch.fft.ifftn(torch.fft.fftn(scan) * torch.exp(-((6 * u) ** 2))).real
     assert filled_band(blurred) == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.002, 0.02])
+def test_a_smooth_subject_is_no_interpolated_matrix(noise):
+    """Its power falls steeply all along, down to its noise. Real subjects have more detail than an ellipsoid."""
+    places = torch.meshgrid(*(torch.linspace(-1.2, 1.2, n) for n in (40, 48, 38)), indexing="ij")
+    subject = torch.sigmoid(20 * (1 - torch.stack(places).norm(dim=0)))
+    subject += noise * torch.randn(subject.shape, generator=torch.Generator().manual_seed(0))
+    assert filled_band(subject) == [1.0, 1.0, 1.0]
+    assert measure_acquisition(subject).cutoffs == (1.0, 1.0, 1.0)

@@ -103,10 +103,10 @@ def test_partitions_thicker_than_their_spacing_were_interpolated():
             {"evidence": [Evidence("header", "2D", 2, 9.0)]},
             "at most 2 times their spacing, got slices of 9 mm every 4 mm",
         ),
-        ({"option": (FrequencyEncoding(0.5), None, None)}, "at least the spacing of the voxels, 1 mm along axis 1"),
+        ({"option": (FrequencyEncoding(0.5), None, None)}, "at least the spacing of the voxels, 1 mm along the 1 axis"),
         (
             {"option": (None, None, SliceSelection(5.0, 4.0))},
-            "the spacing of the slices, 4 mm along axis 3, got `slices",
+            "the spacing of the slices, 4 mm along the 3 axis, got `slices",
         ),
     ],
 )

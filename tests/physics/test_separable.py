@@ -133,3 +133,23 @@ def test_the_gain_varies_from_slice_to_slice_alone():
     y = vary_slice_gain(torch.ones(2, 5, 400, 3), axis=-2, spread=0.03, generator=torch.Generator().manual_seed(0))
     assert torch.equal(y, y[:1, :1, :, :1].expand_as(y))
     assert float(y[0, 0, :, 0].std()) == pytest.approx(0.03, rel=0.1)
+
+
+@pytest.mark.parametrize("thickness", [1.5, 3.7, 7.0])
+def test_a_ramp_along_slices_is_interpolated_exactly_between_the_second_and_the_last_but_one(thickness):
+    scan = SeparableAcquisition.of_volume(
+        (FrequencyEncoding(1.0), FrequencyEncoding(1.0), SliceSelection(3.7, thickness)), (8, 8, 60), 1.0
+    )
+    places = (torch.arange(60, dtype=torch.float64) - scan.start[2]) / 3.7
+    between = (places >= 1) & (places <= scan.scan_shape[2] - 2)
+    made = scan.interpolations[2] @ torch.arange(scan.scan_shape[2], dtype=torch.float64)
+    torch.testing.assert_close(made[between], places[between], **EXACT)
+
+
+def test_the_interpolation_does_not_know_that_odd_slices_moved():
+    axes = FrequencyEncoding(1.0), FrequencyEncoding(1.0)
+    still, moved = (
+        SeparableAcquisition((*axes, SliceSelection(4.0, 4.0, odd_shift=mm)), (8, 8, 40), 1.0, (8, 8, 9), (0, 0, 2))
+        for mm in (0.0, 0.6)
+    )
+    assert torch.equal(still.interpolations[2], moved.interpolations[2])

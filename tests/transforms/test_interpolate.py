@@ -170,6 +170,19 @@ def test_an_option_has_a_text_for_each_axis(given):
         named_option(given)
 
 
+def test_a_wrong_text_is_answered_with_the_axes_and_an_example():
+    with pytest.raises(ValueError, match=r"got 'slice 5'\. The axes are .* anterior, superior, right.*slices 5\.0"):
+        named_option(["unknown", "slice 5", "unknown"])
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("spacing", "1mm"), ("spacing", 0), ("spacing", [1, 1]), ("largest", "big"), ("largest", -1)]
+)
+def test_a_number_that_is_none_is_refused_before_any_scan(option, value):
+    with pytest.raises(ValueError, match=f"{option} must be a positive number .*got .* Set .*--{option}"):
+        InterpolateAcquiredd(**{option: value})
+
+
 def interpolated(spacing, shape, **options):
     affine = torch.diag(torch.tensor([*spacing, 1.0], dtype=torch.float64))
     volume = head_like(shape=shape).float()[None]
@@ -259,6 +272,12 @@ def test_a_simulated_acquisition_has_noise_that_follows_from_the_scan():
     whole = simulated_acquisition((2, 1, 2), {"snr": 20, "hamming": True}, snr=30)(pair)["image"]
     as_given = simulated_acquisition((2, 1, 2), {"snr": 30, "hamming": True, "rician": True})(pair)["image"]
     assert torch.equal(whole, as_given)
+
+
+def test_a_grid_of_a_few_voxels_is_refused():
+    scan = MetaTensor(torch.rand(1, 40, 40, 12), affine=torch.diag(torch.tensor([1.0, 1.0, 5.0, 1.0])))
+    with pytest.raises(ValueError, match="at least 5 voxels along each axis, got 3 x 3 x 5"):
+        InterpolateAcquiredd(spacing=15)({"image": scan})
 
 
 @pytest.mark.parametrize(

@@ -242,7 +242,7 @@ REFUSED = {
         (1.0, 1.0, 4.0),
         (24, 24, 8),
         {"acquisition": ["frequency 0.5", "unknown", "unknown"]},
-        "acquisition must have at least the spacing of the voxels, 1 mm along axis 1",
+        "acquisition must have at least the spacing of the voxels, 1 mm along the A axis",
     ),
 }
 

@@ -46,7 +46,7 @@ class RecognitionSettings:
     evidence_per_part: float = 0.8  # dB rms that each part of a filter must explain
     largest_misfit: float = 1.7  # dB rms above which no filter explains the power; plain scans stay below 1.5
     cliff: float = 15.0  # dB within two bins, where k-space ends; the steepest filter falls by 9
-    sharpness: float = 12.0  # dB across four frequencies at the end of an interpolated k-space; a blur is less sharp
+    sharpness: float = 12.0  # dB across five frequencies at the end of an interpolated k-space; a blur is less sharp
     earliest_cliff: float = 0.3  # share of the band below which k-space does not end
     corner_deficit: float = 15.0  # dB by which the power beyond the ellipsoid is lower when the corners are empty
 
@@ -125,7 +125,7 @@ def measure_acquisition(volume: Tensor, axes: Sequence[int] = (0, 1, 2)) -> Acqu
     power = power_spectrum(volume, (0, 1, 2)).double().cpu().numpy()
     radii = band_frequencies(volume.shape, (1, 1, 1), (1, 1, 1))
     unexamined = UNFILTERED, 1.0, 0.0
-    found = [_along_axis(*_profile(power, radii, axis)) if axis in axes else unexamined for axis in range(3)]
+    found = [_along_axis(power, radii, axis) if axis in axes else unexamined for axis in range(3)]
     scan = Acquisition(*zip(*found, strict=True), elliptical=False)
     return scan._replace(elliptical=_corners_are_empty(power, radii, scan))
 
@@ -154,6 +154,7 @@ def filled_band(volume: Tensor, axes: Sequence[int] = (0, 1, 2)) -> list[float |
 
 
 def _end_of_band(power: np.ndarray, radii: Sequence[np.ndarray], axis: int) -> float:
+    """The share of the band that k-space fills, to a single frequency; 1 where it does not end as by zero-filling."""
     edges, level = _profile(power, radii, axis)
     end = _cliff(edges, level)
     if end == len(level):
@@ -162,10 +163,12 @@ def _end_of_band(power: np.ndarray, radii: Sequence[np.ndarray], axis: int) -> f
     line = np.array([_line(power, radii, axis)[radii[axis] == one].mean() for one in steps])
     halfway = 10 ** ((level[end - 1] + level[end + 1 :].max()) / 20)  # in dB, between both sides of the cliff
     last = int(np.flatnonzero(line > halfway).max()) - 1  # the window widens k-space by one frequency
-    before, after = (
-        10 * np.log10(part.mean() + 1e-30) for part in (line[last - 2 : last + 1], line[last + 3 : last + 6])
+    earlier, before, after = (
+        10 * np.log10(line[max(0, last + first) : max(1, last + first + 3)].mean() + 1e-30) for first in (-7, -2, 3)
     )
-    return float(steps[last]) if before - after > RECOGNITION.sharpness else 1.0
+    drop = before - after
+    # where the power fell half as steeply before, it is that of a smooth subject, down to its noise
+    return float(steps[last]) if drop > RECOGNITION.sharpness and drop > 2 * (earlier - before) else 1.0
 
 
 def _line(power: np.ndarray, radii: Sequence[np.ndarray], axis: int) -> np.ndarray:
@@ -184,9 +187,10 @@ def _profile(power: np.ndarray, radii: Sequence[np.ndarray], axis: int) -> tuple
     return np.linspace(0, 1, bins + 1), 10 * np.log10(np.maximum(level, 1e-30))
 
 
-def _along_axis(edges: np.ndarray, level: np.ndarray) -> tuple[Filter | None, float, float]:
+def _along_axis(power: np.ndarray, radii: Sequence[np.ndarray], axis: int) -> tuple[Filter | None, float, float]:
     """The filter along an axis, the share of the band that is filled, and the misfit."""
-    end = _cliff(edges, level)
+    edges, level = _profile(power, radii, axis)
+    end = _cliff(edges, level) if _end_of_band(power, radii, axis) < 1 else len(level)
     kept = np.flatnonzero(edges[:end] >= RECOGNITION.lowest_frequency)
     misfits = {one: _misfit(one, edges[kept], edges[1], edges[end], level[kept]) for one in RECOGNISED}
     explained = [one for one, misfit in misfits.items() if misfit < RECOGNITION.largest_misfit]

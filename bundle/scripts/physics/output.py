@@ -23,6 +23,7 @@ __all__ = [
     "acquired_matrix",
     "acquisition_from_record",
     "acquisition_in",
+    "checked_spacing",
     "estimate",
     "fitting_spacing",
     "interpolations_of",
@@ -88,9 +89,7 @@ def output_acquisition(
     finest, coarsest = min(acquired), max(acquired)
     if spacing is None:
         spacing = finest if coarsest >= ANISOTROPY * finest * (1 - 1e-6) else finest / 2
-    wanted = [float(spacing)] * 3 if isinstance(spacing, (int, float)) else [float(mm) for mm in spacing]
-    if len(wanted) != 3 or not all(0 < mm < math.inf for mm in wanted):
-        raise ValueError(f"spacing must be a positive number of mm, or three of them, got {spacing}.")
+    wanted = checked_spacing(spacing)
     if max(d / h for d, h in zip(acquired, wanted, strict=True)) > LARGEST_FACTOR * (1 + SAME):
         least = math.ceil(100 * coarsest / LARGEST_FACTOR) / 100
         raise ValueError(
@@ -106,6 +105,30 @@ def output_acquisition(
     axes = [_axis(*axis) for axis in zip(encodings, scan_shape, wanted, strict=True)]
     shape, voxel, start = zip(*axes, strict=True)
     return SeparableAcquisition(tuple(encodings), shape, voxel, tuple(scan_shape), start)
+
+
+def checked_spacing(spacing: Sequence[float] | float | None) -> list[float] | None:
+    """The spacing of an output grid in mm along each axis; None for what suits the scan.
+
+    Args:
+        spacing: one number or three; None stays None.
+
+    Raises:
+        ValueError: when it is something else, or a number is not positive.
+
+    Example:
+        >>> checked_spacing(1)
+        [1.0, 1.0, 1.0]
+    """
+    if spacing is None:
+        return None
+    listed = spacing if isinstance(spacing, Sequence) else [spacing] * 3
+    if len(listed) != 3 or not all(type(mm) in (int, float) and 0 < mm < math.inf for mm in listed):
+        raise ValueError(
+            f"spacing must be a positive number of mm, or three of them, got {spacing!r}. Set for instance --spacing 1 "
+            'or --spacing "[1,1,1]".'
+        )
+    return [float(mm) for mm in listed]
 
 
 def fitting_spacing(acquisition: SeparableAcquisition, largest: int) -> float:

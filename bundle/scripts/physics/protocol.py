@@ -128,6 +128,7 @@ def assume_acquisition(
     stored: Sequence[float],
     option: Sequence[Encoding | None] = (None, None, None),
     evidence: Sequence[Evidence] = (),
+    names: Sequence[str] = ("1", "2", "3"),
 ) -> Assumption:
     """Decide how a scan was acquired.
 
@@ -138,6 +139,7 @@ def assume_acquisition(
         stored: spacing of the voxels in mm.
         option: what the user says about each axis; None leaves it to the other sources.
         evidence: of the other sources, the weightier first.
+        names: of the axes, for messages.
 
     Raises:
         ValueError: when a source calls the scan a localiser, slices are thicker than twice their spacing, or the
@@ -152,7 +154,7 @@ def assume_acquisition(
     """
     if calls := [one.source for one in evidence if one.localiser]:
         raise ValueError(f"expected a volume of the head, got a localiser ({calls[0]}). Leave it out.")
-    found = [_acquired(axis, stored[axis], option[axis], evidence) for axis in range(3)]
+    found = [_acquired(axis, stored[axis], option[axis], evidence, names[axis]) for axis in range(3)]
     through, why = _slice_axis([spacing for spacing, _ in found], option, evidence)
     encodings: list[Encoding] = []
     sources: list[str] = []
@@ -168,7 +170,7 @@ def assume_acquisition(
             encoding = FrequencyEncoding(spacing)
         encodings.append(encoding)
         sources.append(source)
-    _check_thickness(encodings)
+    _check_thickness(encodings, sources)
     return Assumption(tuple(encodings), tuple(sources))
 
 
@@ -176,13 +178,15 @@ def _has_slices(encoding: Encoding | None) -> bool:
     return isinstance(encoding, SliceSelection)
 
 
-def _acquired(axis: int, stored: float, option: Encoding | None, evidence: Sequence[Evidence]) -> tuple[float, str]:
+def _acquired(
+    axis: int, stored: float, option: Encoding | None, evidence: Sequence[Evidence], name: str
+) -> tuple[float, str]:
     """The acquired spacing of an axis in mm, never below the stored one, and its source."""
     if option is not None:
         if option.spacing < stored * (1 - SAME) or (_has_slices(option) and option.spacing > stored * (1 + SAME)):
             expected = "the spacing of the slices" if _has_slices(option) else "at least the spacing of the voxels"
             raise ValueError(
-                f"acquisition must have {expected}, {stored:.4g} mm along axis {axis + 1}, got "
+                f"acquisition must have {expected}, {stored:.4g} mm along the {name} axis, got "
                 f"`{encoding_to_text(option)}`. Correct it, or write `unknown`."
             )
         return max(option.spacing, stored), OPTION
@@ -222,10 +226,11 @@ def _thickness(axis: int, stored: float, why: str, evidence: Sequence[Evidence])
     return float(stored), why
 
 
-def _check_thickness(encodings: Sequence[Encoding]) -> None:
-    for one in encodings:
+def _check_thickness(encodings: Sequence[Encoding], sources: Sequence[str]) -> None:
+    for one, source in zip(encodings, sources, strict=True):
         if isinstance(one, SliceSelection) and one.thickness > THICKEST * one.spacing * (1 + SAME):
             raise ValueError(
                 f"expected 2-D slices of at most {THICKEST:g} times their spacing, got slices of {one.thickness:g} mm "
-                f"every {one.spacing:g} mm: they overlap too much, or were interpolated. Use the acquired slices."
+                f"every {one.spacing:g} mm ({source}): they overlap too much, or were interpolated. Use the acquired "
+                "slices, or correct the thickness by --acquisition."
             )

@@ -94,7 +94,7 @@ class SeparableAcquisition:
     @cached_property
     def interpolations(self) -> tuple[Tensor, ...]:
         """The interpolation of each axis, ``(N, M)``, float64. Along slices it also undoes part of their blur."""
-        return tuple(_start(axis, matrix) for axis, matrix in zip(self._axes, self.matrices, strict=True))
+        return tuple(_start(*axis) for axis in self._axes)
 
     def acquire(self, x: Tensor) -> Tensor:
         """Acquire a volume: ``(..., H, W, D)`` to ``(..., *scan_shape)``."""
@@ -185,15 +185,17 @@ def _inverse(matrix: Tensor, regularisation: float) -> Tensor:
     return matrix.T @ (vectors * weights @ vectors.T)
 
 
-def _start(axis: tuple, matrix: Tensor) -> Tensor:
+def _start(encoding: Encoding, size: int, voxel: float, scan_size: int, start: float) -> Tensor:
     """Interpolation, and for slices one linear step towards agreement with the scan, as one matrix, ``(N, M)``.
 
     Where the scan is straight it stays so, because what goes on straight beyond the ends agrees with it.
     """
-    interpolation = interpolation_matrix(*axis)
-    if not isinstance(axis[0], SliceSelection):
+    axis = size, voxel, scan_size, start
+    interpolation = interpolation_matrix(encoding, *axis)
+    if not isinstance(encoding, SliceSelection):
         return interpolation
-    missed = torch.eye(len(matrix), dtype=matrix.dtype) - matrix @ interpolation_matrix(*axis, linear=True)
+    matrix = encoding_matrix(encoding._replace(odd_shift=0.0), *axis)  # nobody knows a motion
+    missed = torch.eye(scan_size, dtype=matrix.dtype) - matrix @ interpolation_matrix(encoding, *axis, linear=True)
     return interpolation + _inverse(matrix, START_REGULARISATION) @ missed
 
 

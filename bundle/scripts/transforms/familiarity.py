@@ -35,7 +35,8 @@ SECOND_DIFFERENCE = 6.0  # by which a second difference multiplies the variance 
 
 
 def _log_ratio(a: Any, b: Any) -> float:
-    return float(np.abs(np.log(np.asarray(a) / np.asarray(b))).max())
+    with np.errstate(invalid="ignore"):  # a contrast is negative where values are; it then resembles no other
+        return float(np.abs(np.log(np.asarray(a) / np.asarray(b))).max())
 
 
 def _rms(a: Any, b: Any) -> float:
@@ -239,7 +240,7 @@ class WarnUnfamiliard(MapTransform):
             least, most = (low or 0.0) / tolerance, math.inf if high is None else high * tolerance
             beyond = [value for value in described[name] if not least <= value <= most]
             if beyond:
-                worst = max(beyond, key=lambda value: abs(math.log(value / (low or high))))
+                worst = max(beyond, key=lambda value: abs(math.log(value / (low or high))) if value > 0 else math.inf)
                 remarks.append(text.format(scan=_short(worst), training=_between(low, high)))
         return remarks
 

@@ -21,6 +21,7 @@ from scripts.physics.output import (
     ACQUISITION,
     acquired_matrix,
     acquisition_in,
+    checked_spacing,
     estimate,
     fitting_spacing,
     output_acquisition,
@@ -47,6 +48,7 @@ __all__ = ["ASSUMED", "InterpolateAcquiredd", "acquisition_of", "interpolated", 
 logger = logging.getLogger(__name__)
 
 DETAIL = 1.1  # end of k-space over that of the acquired matrix from which header and spectrum contradict each other
+SMALLEST_GRID = 5  # output voxels along an axis
 ASSUMED = "assumed"  # key of the metadata: the line for the user
 
 
@@ -64,12 +66,15 @@ def named_option(acquisition: Sequence[str] | None) -> tuple[Encoding | None, ..
         4.0
     """
     texts = ["unknown"] * 3 if acquisition is None else acquisition
-    if isinstance(texts, str) or len(texts) != 3:
+    try:
+        if isinstance(texts, (str, Mapping)) or len(texts) != 3:
+            raise ValueError(f"acquisition must have one text for each of the three axes, got {acquisition!r}.")
+        return tuple(encoding_from_text(text) for text in texts)
+    except ValueError as error:
         raise ValueError(
-            "acquisition must have one text for each of the three axes, in the order of axcodes, such as "
-            f"['unknown', 'slices 5.0/4.0', 'unknown'], got {acquisition!r}."
-        )
-    return tuple(encoding_from_text(text) for text in texts)
+            f"{error} The axes are those of axcodes, by default ASR: anterior, superior, right. Set for instance "
+            "--acquisition \"['unknown','slices 5.0/4.0','unknown']\"."
+        ) from error
 
 
 def acquisition_of(img: Tensor) -> SeparableAcquisition | None:
@@ -101,7 +106,7 @@ class InterpolateAcquiredd(MapTransform):
         allow_missing_keys: whether the scan may be absent.
 
     Raises:
-        ValueError: when the option is none, or ``scale_factor`` stands beside ``acquisition`` or ``spacing``. When
+        ValueError: when an option is none, or ``scale_factor`` stands beside ``acquisition`` or ``spacing``. When
             called, if the scan is not for a network, see :func:`~scripts.physics.protocol.assume_acquisition` and
             :func:`~scripts.physics.output.output_acquisition`, or the output grid has too many voxels.
 
@@ -129,9 +134,11 @@ class InterpolateAcquiredd(MapTransform):
                 f"scale_factor must stand without acquisition and spacing, got {list(scale_factor)} with {acquisition} "
                 f"and {spacing}. Leave scale_factor out, or the other two."
             )
+        if not (isinstance(largest, (int, float)) and largest > 0):
+            raise ValueError(f"largest must be a positive number of voxels, got {largest!r}. Set --largest 64000000.")
         self.acquired_key = acquired_key
         self.option = named_option(acquisition)
-        self.spacing = spacing
+        self.spacing = checked_spacing(spacing)
         self.scale_factor = scale_factor
         self.largest = largest
 
@@ -175,7 +182,7 @@ class InterpolateAcquiredd(MapTransform):
         ]
         if silent:
             evidence.append(spectrum_evidence(img, silent))
-        return assume_acquisition(spacing(img).tolist(), self.option, evidence)
+        return assume_acquisition(spacing(img).tolist(), self.option, evidence, axis_names(img))
 
     def _wanted(self, img: Tensor) -> Sequence[float] | float | None:
         """The spacing of the output grid in mm; None for what suits the scan."""
@@ -184,6 +191,11 @@ class InterpolateAcquiredd(MapTransform):
         return [mm / factor for mm, factor in zip(spacing(img).tolist(), self.scale_factor, strict=True)]
 
     def _check_size(self, grid: SeparableAcquisition) -> None:
+        if min(grid.shape) < SMALLEST_GRID:
+            raise ValueError(
+                f"expected an output grid of at least {SMALLEST_GRID} voxels along each axis, got {_by(grid.shape)}. "
+                "Set a smaller --spacing."
+            )
         cost = estimate(grid.shape)
         if cost.voxels > self.largest:
             own, fitting = min(one.spacing for one in grid.encodings), fitting_spacing(grid, self.largest)

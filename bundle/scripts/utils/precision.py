@@ -38,7 +38,8 @@ def resolve_amp_dtype(amp_dtype: str | None, device: torch.device) -> torch.dtyp
         return torch.bfloat16 if _computes_bfloat16_fast(device) else None
     if amp_dtype not in TYPES:
         raise ValueError(
-            f"amp_dtype must be 'auto', 'bfloat16', 'float16' or None, got {amp_dtype!r}. Set --amp_dtype."
+            f"amp_dtype must be 'auto', 'bfloat16', 'float16' or None, got {amp_dtype!r}. Set one of "
+            "them. For float32 set --amp_dtype '$None'."
         )
     return TYPES[amp_dtype]
 
