@@ -7,11 +7,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scripts.physics.cost import estimate
 from scripts.physics.encoding import FrequencyEncoding, SliceSelection, covered
 from scripts.physics.filters import Filter
 from scripts.physics.output import (
     acquisition_from_record,
-    estimate,
     interpolations_of,
     is_truncation,
     output_acquisition,

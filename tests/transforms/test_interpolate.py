@@ -327,3 +327,18 @@ def test_a_sidecar_that_the_spectrum_contradicts_is_followed_with_a_warning(tmp_
     assert ("says that 36 of 48 voxels were acquired along the A axis" in image.meta.get("warnings", "")) == (
         not interpolated_matrix
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("slices 50", "factor of at most 8"),
+        ("frequency 0.5", "at least that of the scan, 1 mm, got 0.5 mm"),
+        ("slices 3/30", "at most 2 times their spacing"),
+        ("slices 7", "at least 5 slices"),
+    ],
+)
+def test_a_simulation_refuses_what_no_scan_could_be_restored_from(text, message):
+    volume = MetaTensor(torch.rand(1, 16, 16, 24), affine=torch.eye(4))
+    with pytest.raises(ValueError, match=message):
+        SimulateAcquiredd(acquisition=["unknown", "unknown", text])({"image": volume})

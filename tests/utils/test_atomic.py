@@ -10,7 +10,7 @@ import sys
 import pytest
 import torch
 from conftest import BUNDLE
-from scripts.utils.atomic import write_atomically, write_text_atomically
+from scripts.utils.atomic import usable_folder, write_atomically, write_text_atomically
 
 
 @pytest.fixture
@@ -25,6 +25,14 @@ def full_disk():
 def test_a_file_and_its_folder_are_made(tmp_path):
     write_text_atomically(tmp_path / "new" / "a.txt", "ä")
     assert (tmp_path / "new" / "a.txt").read_text(encoding="utf-8") == "ä"
+
+
+def test_a_file_in_the_place_of_the_folder_is_named(tmp_path):
+    (tmp_path / "out").write_text("mine")
+    with pytest.raises(
+        OSError, match=r"out: expected a folder for the results, got File exists. Set another --output_dir"
+    ):
+        usable_folder(tmp_path / "out")
 
 
 def test_the_permissions_are_those_of_any_new_file(tmp_path):

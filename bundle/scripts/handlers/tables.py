@@ -31,6 +31,7 @@ from scripts.metrics import (
     ssim_own_maximum,
 )
 from scripts.physics.output import acquisition_in
+from scripts.utils.atomic import usable_folder
 
 __all__ = ["ComparisonTableHandler", "comparison_metrics"]
 
@@ -114,7 +115,7 @@ class ComparisonTableHandler:
         notes: Mapping[str, object] | None = None,
         network: nn.Module | None = None,
     ) -> None:
-        self.output_dir = Path(output_dir)
+        self.output_dir = usable_folder(output_dir)
         self.methods = dict(methods)
         self.notes = dict(notes or {})
         self.costs = None if network is None else InferenceCosts(network)
@@ -135,7 +136,6 @@ class ComparisonTableHandler:
         subjects = string_list_all_gather(self.subjects)  # the metrics' values have the same order
         if idist.get_rank() > 0:
             return
-        self.output_dir.mkdir(parents=True, exist_ok=True)
         with open(self.output_dir / "subjects.csv", "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(self._rows(subjects, details))
         costs = {} if self.costs is None else self.costs.summary(engine)

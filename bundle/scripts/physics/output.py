@@ -1,4 +1,4 @@
-"""Output: the grid on which a scan of a given acquisition is restored, and what the result costs."""
+"""Output: the grid on which a scan of a given acquisition is restored, and what it is written down as."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from monai.utils import ensure_tuple_rep
@@ -19,12 +19,11 @@ from scripts.physics.separable import SeparableAcquisition
 
 __all__ = [
     "ACQUISITION",
-    "Estimate",
     "acquired_matrix",
     "acquisition_from_record",
     "acquisition_in",
+    "check_sampling",
     "checked_spacing",
-    "estimate",
     "fitting_spacing",
     "interpolations_of",
     "is_truncation",
@@ -90,11 +89,35 @@ def output_acquisition(
     if spacing is None:
         spacing = finest if coarsest >= ANISOTROPY * finest * (1 - 1e-6) else finest / 2
     wanted = checked_spacing(spacing)
-    if max(d / h for d, h in zip(acquired, wanted, strict=True)) > LARGEST_FACTOR * (1 + SAME):
-        least = math.ceil(100 * coarsest / LARGEST_FACTOR) / 100
+    least = math.ceil(100 * coarsest / LARGEST_FACTOR) / 100
+    check_sampling(encodings, scan_shape, wanted, f"Set --spacing {least:g} or more.")
+    axes = [_axis(*axis) for axis in zip(encodings, scan_shape, wanted, strict=True)]
+    shape, voxel, start = zip(*axes, strict=True)
+    return SeparableAcquisition(tuple(encodings), shape, voxel, tuple(scan_shape), start)
+
+
+def check_sampling(
+    encodings: Sequence[Encoding], scan_shape: Sequence[int], voxel: Sequence[float], remedy: str
+) -> None:
+    """Check that a scan has enough samples to restore it.
+
+    Args:
+        encodings: of the axes.
+        scan_shape: of the scan.
+        voxel: spacing of the output grid in mm along each axis.
+        remedy: what to do when the scan is too coarse for the grid.
+
+    Raises:
+        ValueError: when the factor is above 8, or there are too few slices or voxels.
+
+    Example:
+        >>> check_sampling([SliceSelection(5.0, 4.0)] * 3, (20, 20, 20), (1.0, 1.0, 1.0), "Set --spacing 1 or more.")
+    """
+    acquired = [float(one.spacing) for one in encodings]
+    if max(d / h for d, h in zip(acquired, voxel, strict=True)) > LARGEST_FACTOR * (1 + SAME):
         raise ValueError(
             f"expected a factor of at most {LARGEST_FACTOR} between acquired and output spacing, got "
-            f"{_by(acquired)} mm to {_by(wanted)} mm. Set --spacing {least:g} or more."
+            f"{_by(acquired)} mm to {_by(voxel)} mm. {remedy}"
         )
     for one, size in zip(encodings, scan_shape, strict=True):
         least, what = (
@@ -102,9 +125,6 @@ def output_acquisition(
         )
         if size < least:
             raise ValueError(f"expected at least {least} {what}, got {size}. Use a larger field of view.")
-    axes = [_axis(*axis) for axis in zip(encodings, scan_shape, wanted, strict=True)]
-    shape, voxel, start = zip(*axes, strict=True)
-    return SeparableAcquisition(tuple(encodings), shape, voxel, tuple(scan_shape), start)
 
 
 def checked_spacing(spacing: Sequence[float] | float | None) -> list[float] | None:
@@ -266,30 +286,3 @@ def _interpolate(y: Tensor, kernel: Callable[[Tensor, int], Tensor], places: Seq
         matrix = kernel(at, y.shape[-3]).to(y)
         y = torch.tensordot(y, matrix, dims=([y.ndim - 3], [1]))  # moves the axis to the end
     return y
-
-
-class Estimate(NamedTuple):
-    """What a result costs: its voxels, memory in GB, and seconds of one processor core."""
-
-    voxels: int
-    gigabytes: float
-    seconds: float
-
-
-BASE_GIGABYTES = 1.1  # of the program itself
-BYTES_PER_VOXEL = 40.0  # of the output grid
-SECONDS_PER_MILLION = 3.2  # voxels of the output grid, measured in float32
-
-
-def estimate(shape: Sequence[int]) -> Estimate:
-    """Estimate the cost of a result of the default network. A GPU, or several cores, need less time.
-
-    Args:
-        shape: of the output grid.
-
-    Example:
-        >>> estimate((200, 200, 200)).voxels
-        8000000
-    """
-    voxels = math.prod(shape)
-    return Estimate(voxels, BASE_GIGABYTES + BYTES_PER_VOXEL * voxels / 1e9, SECONDS_PER_MILLION * voxels / 1e6)

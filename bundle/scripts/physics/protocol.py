@@ -21,6 +21,7 @@ __all__ = [
     "Assumption",
     "Evidence",
     "assume_acquisition",
+    "check_thickness",
     "encoding_from_text",
     "encoding_to_text",
 ]
@@ -170,7 +171,7 @@ def assume_acquisition(
             encoding = FrequencyEncoding(spacing)
         encodings.append(encoding)
         sources.append(source)
-    _check_thickness(encodings, sources)
+    check_thickness(encodings, sources)
     return Assumption(tuple(encodings), tuple(sources))
 
 
@@ -226,7 +227,19 @@ def _thickness(axis: int, stored: float, why: str, evidence: Sequence[Evidence])
     return float(stored), why
 
 
-def _check_thickness(encodings: Sequence[Encoding], sources: Sequence[str]) -> None:
+def check_thickness(encodings: Sequence[Encoding], sources: Sequence[str]) -> None:
+    """Check that slices don't overlap too much.
+
+    Args:
+        encodings: of the axes.
+        sources: who says so.
+
+    Raises:
+        ValueError: when slices are thicker than twice their spacing.
+
+    Example:
+        >>> check_thickness([SliceSelection(2.0, 4.0)], ["option"])
+    """
     for one, source in zip(encodings, sources, strict=True):
         if isinstance(one, SliceSelection) and one.thickness > THICKEST * one.spacing * (1 + SAME):
             raise ValueError(

@@ -14,6 +14,7 @@ from monai.utils import MetaKeys
 from torch import Tensor
 
 from scripts.physics.acquisition import filled_band
+from scripts.physics.cost import estimate
 from scripts.physics.description import acquisition_vector
 from scripts.physics.encoding import Encoding, FrequencyEncoding, SliceSelection
 from scripts.physics.kspace import truncate
@@ -22,7 +23,6 @@ from scripts.physics.output import (
     acquired_matrix,
     acquisition_in,
     checked_spacing,
-    estimate,
     fitting_spacing,
     output_acquisition,
     record_of,

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from scripts.physics.description import acquisition_vector
 from scripts.physics.encoding import Encoding, FrequencyEncoding, SliceSelection
-from scripts.physics.output import ACQUISITION
-from scripts.physics.protocol import Assumption
+from scripts.physics.output import ACQUISITION, check_sampling
+from scripts.physics.protocol import SAME, Assumption, check_thickness
 from scripts.physics.separable import SeparableAcquisition
 from scripts.transforms.acquire import checked_snr, scan_to_grid, with_noise
 from scripts.transforms.acquisition import KSpaceTruncated
@@ -89,7 +89,8 @@ class SimulateAcquiredd(MapTransform):
         allow_missing_keys: whether the scan may be absent.
 
     Raises:
-        ValueError: when ``snr`` is not positive, see also :func:`.named_option`.
+        ValueError: when ``snr`` is not positive; when called, if a spacing is below that of the scan, or the scan
+            would have too few samples. See also :func:`.named_option`.
 
     Example:
         >>> import torch
@@ -120,6 +121,8 @@ class SimulateAcquiredd(MapTransform):
             volume, mm = as_float(d[key]), spacing(d[key]).tolist()
             encodings = [_dividing(*axis) for axis in zip(self.option, volume.shape[1:], mm, strict=True)]
             grid = SeparableAcquisition.of_volume(encodings, volume.shape[1:], tuple(mm))
+            check_thickness(encodings, ["--acquisition"] * 3)
+            check_sampling(encodings, grid.scan_shape, mm, "Set smaller spacings in --acquisition.")
             y = with_noise(grid.acquire(plain(volume)), self.snr, volume, self.seed)
             scan = on_grid(y, volume, scan_to_grid(grid))
             line = line_about(Assumption(tuple(encodings), ("simulated",) * 3), grid, scan)
@@ -129,7 +132,12 @@ class SimulateAcquiredd(MapTransform):
 
 
 def _dividing(encoding: Encoding | None, size: int, mm: float) -> Encoding:
+    encoding = encoding or FrequencyEncoding(mm)
+    if encoding.spacing < mm * (1 - SAME):
+        raise ValueError(
+            f"expected an acquired spacing of at least that of the scan, {mm:.4g} mm, got {encoding.spacing:g} mm. "
+            "Correct --acquisition."
+        )
     if isinstance(encoding, SliceSelection):
         return encoding
-    encoding = encoding or FrequencyEncoding(mm)
     return encoding._replace(spacing=size * mm / max(1, round(size * mm / encoding.spacing)))

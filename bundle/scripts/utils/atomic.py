@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["write_atomically", "write_text_atomically"]
+__all__ = ["usable_folder", "write_atomically", "write_text_atomically"]
 
 LONGEST_NAME = 255 - len(".unfinished_4194304_")  # bytes of a file's name, less what the hidden name adds
 PYTORCH_WRITER = "inline_container.cc"  # PyTorch's writer reports a full disk as a RuntimeError that names this file
@@ -53,6 +53,27 @@ def write_atomically(path: str | os.PathLike, write: Callable[[Path], Any]) -> N
     finally:
         if unfinished.exists():
             unfinished.unlink()
+
+
+def usable_folder(path: str | os.PathLike) -> Path:
+    """The folder of coming results, which is made where it is missing.
+
+    Raises:
+        OSError: when there cannot be a folder, as where a file has its name.
+
+    Example:
+        >>> import tempfile
+        >>> usable_folder(Path(tempfile.mkdtemp()) / "results").is_dir()
+        True
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(
+            f"{path}: expected a folder for the results, got {error.strerror}. Set another --output_dir."
+        ) from error
+    return path
 
 
 def write_text_atomically(path: str | os.PathLike, text: str) -> None:
