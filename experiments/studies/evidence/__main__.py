@@ -19,14 +19,13 @@ import nibabel as nib
 import numpy as np
 import yaml
 from scripts.transforms.naming import stem_of
-from scripts.transforms.saving import describe_weights
 
 from experiments import RESULTS, ROOT
 from experiments.speed.common import machine, measured_on
 from experiments.studies.acquisitions import in_mm
 
 from . import anatomy, heads, measures
-from .restoring import METHODS, WEIGHTS, kept, restored
+from .restoring import METHODS, kept, restored, weights_of_run
 from .table import summary
 
 MATRIX = Path(__file__).with_name("evidence.yaml")
@@ -163,7 +162,7 @@ def main(datasets: Mapping[str, Path], matrix: Path = MATRIX, output_dir: Path =
         writer.writeheader()
         writer.writerows(rows)
     lines = [summary(rows), "", f"- scans: {', '.join(stem_of(scan) for scan in places)}"]
-    lines += [f"- weights: {describe_weights(WEIGHTS)}", measured_on(before)]
+    lines += [f"- weights: {weights_of_run()}", measured_on(before)]
     (folder / "test.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     print(folder / "test.md")
     return folder / "test.md"

@@ -19,7 +19,7 @@ from scripts.utils.atomic import write_atomically
 
 from experiments.bundle import BUNDLE, read_configs
 
-__all__ = ["METHODS", "kept", "restored"]
+__all__ = ["METHODS", "kept", "restored", "weights_of_run"]
 
 METHODS = {"tricubic": "tricubic", "zero_filling": "zero-filling", "automatic": "super-resolution"}  # as in inference
 WEIGHTS = BUNDLE / "models" / "model.pt"
@@ -43,6 +43,12 @@ def kept(folder: Path, make: Callable[[], Mapping[str, np.ndarray]], *about: Any
         write_atomically(path, lambda unfinished: np.savez(unfinished, **arrays))
     with np.load(path) as content:
         return dict(content)
+
+
+@cache
+def weights_of_run() -> str:
+    """Name and hash of the weights, read once, so that a file replaced meanwhile is not taken for them."""
+    return describe_weights(WEIGHTS)
 
 
 @cache
@@ -91,5 +97,5 @@ def restored(
         return found
 
     config = (BUNDLE / "configs" / "evaluate.yaml").read_text(encoding="utf-8")
-    about = (volume, affine, texts, [(one.start, one.stop) for one in box], describe_weights(WEIGHTS), config)
+    about = (volume, affine, texts, [(one.start, one.stop) for one in box], weights_of_run(), config)
     return kept(output_dir / "restored", make, *about)
