@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO ?= demo
 BUNDLE := $(BIN)/python -m monai.bundle
 
-.PHONY: demo demo-2x2x2 demo-slices train-demo test test-all test-reliability test-page test-label test-deploy pages lock release clean
+.PHONY: demo demo-2x2x2 demo-slices train-demo test test-all test-reliability test-page test-notebook test-label test-deploy pages lock release clean
 
 $(VENV)/.complete: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -51,6 +51,9 @@ test-reliability: $(VENV)/.complete  ## takes minutes: try to break the bundle, 
 test-page: $(VENV)/.complete  ## the pages in a Chromium of the system, such as Debian's: apt-get install chromium
 	$(BIN)/pip install --quiet --requirement tests/page/requirements.txt
 	$(BIN)/python -m pytest tests/page
+
+test-notebook: $(VENV)/.complete  ## takes minutes: execute docs/tutorial.ipynb
+	$(BIN)/python -m pytest tests/notebook
 
 $(VENV)-%/.complete: tests/%/requirements.txt tests/%/constraints.txt deploy/requirements.txt
 	$(PYTHON) -m venv $(VENV)-$*

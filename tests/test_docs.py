@@ -35,6 +35,7 @@ TEST = "tests/objectives/test_degrade_and_restore.py"
 
 SPOKEN = ("README.md", "CHANGELOG.md", "bundle/docs/README.md", "experiments/benchmark/README.md")
 PAGES = [*SPOKEN, *sorted(f"docs/{path.name}" for path in (REPOSITORY / "docs").glob("*.md"))]
+NOTES = [cell for cell in json.loads(read("docs/tutorial.ipynb"))["cells"] if cell["cell_type"] == "markdown"]
 OLD_NAMES = "docs/from_the_first_version.md"
 LONGEST_SENTENCE = 35  # words
 LONGEST_PARAGRAPH = 5  # lines
@@ -121,6 +122,17 @@ def test_sentences_and_paragraphs_are_short(name):
     found = paragraphs(read(name))
     assert [s for part in found for s in sentences(part) if len(s.split()) > LONGEST_SENTENCE] == []
     assert [part for part in found if len(part.splitlines()) > LONGEST_PARAGRAPH] == []
+
+
+def test_the_tutorial_is_stored_without_outputs():
+    code = [cell for cell in json.loads(read("docs/tutorial.ipynb"))["cells"] if cell["cell_type"] == "code"]
+    assert code
+    assert [cell for cell in code if cell["outputs"] or cell["execution_count"] is not None] == []
+
+
+@pytest.mark.parametrize("text", [pytest.param("".join(cell["source"]), id=cell["id"]) for cell in NOTES])
+def test_sentences_of_the_tutorial_are_short(text):
+    assert [s for part in paragraphs(text) for s in sentences(part) if len(s.split()) > LONGEST_SENTENCE] == []
 
 
 def written_lines(text: str) -> int:

@@ -54,6 +54,7 @@ LOOKED_UP = {
     *RUNS.values(),
     "inspecting",
     "estimating",
+    "exporting",
     "statistics",
     "train::inferer",
     "network_def",

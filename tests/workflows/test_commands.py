@@ -53,7 +53,7 @@ MADE = {  # by each section, among others
     "Compare methods": ["cyclegan/evaluation/summary.md", "zssr/summary.md"],
     "2x2x1": ["two_two_one/super_resolved/one_desc-sr.nii.gz"],
     "Several GPUs": ["two_gpus/model.pt"],
-    "Export": ["model.ts", "model.onnx"],
+    "Export": ["model.pt2", "model.ts", "model.onnx"],
     "Watch a training": ["tracked/mlruns.db", "tracked/model.pt"],
 }
 ELSEWHERE = {"Several GPUs", "Watch a training"}  # tested on every run too, by test_distributed and test_tracking

@@ -16,6 +16,7 @@ from .baselines import LinearInverse, Tricubic, ZeroFilling
 from .degradation import DegradationNet
 from .discriminators import FrequencySeparatedDiscriminator, SpectrumDiscriminator, VGGDiscriminator
 from .downsampling import CubicDownsampling, LinearDegradation
+from .export import export_network
 from .folded import FoldedNet
 from .folded_degradation import FoldedDegradationNet, FoldedTranslationNet, InterpolatedDownsampling
 from .kernel_degradation import KernelDegradationNet
@@ -46,4 +47,5 @@ __all__ = [
     "VGGDiscriminator",
     "VolumetricNet",
     "ZeroFilling",
+    "export_network",
 ]
