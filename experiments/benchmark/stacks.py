@@ -88,7 +88,4 @@ BACKBONES: dict[str, tuple[str, ...]] = {
 }
 
 # The files behind train.yaml for each training of the shipped weights.
-SHIPPED: tuple[tuple[str, ...], ...] = (
-    (ANY_ACQUISITION, "recipes/shipped_weights.yaml"),
-    (ANY_ACQUISITION, "recipes/shipped_weights.yaml", "recipes/shipped_weights_continued.yaml"),
-)
+SHIPPED: tuple[tuple[str, ...], ...] = ((ANY_ACQUISITION, "recipes/shipped_weights.yaml"),)

@@ -29,7 +29,6 @@ TRAINING.remove("launch/label.yaml")  # tests/workflows/test_monai_label.py trai
 STAGES = {  # trainings that leave behind what another starts from
     "methods/dasr.yaml": ["methods/dasr_degradation.yaml"],
     "methods/distillation.yaml": ["methods/any_acquisition.yaml"],
-    "recipes/shipped_weights_continued.yaml": ["recipes/shipped_weights.yaml"],
 }
 # whose point is another network than the trunk's, of another kind, size or seed
 OTHER_NETWORKS = [
@@ -44,7 +43,6 @@ OTHER_NETWORKS = [
     "methods/distillation.yaml",
     "data/pooled.yaml",
     "recipes/shipped_weights.yaml",
-    "recipes/shipped_weights_continued.yaml",
 ]
 
 

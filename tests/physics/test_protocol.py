@@ -18,6 +18,7 @@ from scripts.physics.output import (
     record_of,
 )
 from scripts.physics.protocol import Evidence, assume_acquisition, encoding_from_text, encoding_to_text
+from scripts.physics.separable import SeparableAcquisition
 
 lengths = st.floats(0.1, 20)
 encodings = st.one_of(
@@ -196,7 +197,7 @@ def test_the_estimate_grows_with_the_voxels():
     assert small.gigabytes < large.gigabytes
 
 
-@pytest.mark.parametrize("name", ["tricubic", "windowed_sinc", "zero_filling"])
+@pytest.mark.parametrize("name", ["tricubic", "windowed_sinc", "zero_filling", "linear_inverse"])
 @pytest.mark.parametrize("slices", [False, True])
 def test_every_interpolation_keeps_a_constant_and_the_place_of_a_wave(name, slices):
     through = SliceSelection(2.5, 2.0) if slices else FrequencyEncoding(2.5)
@@ -209,4 +210,17 @@ def test_every_interpolation_keeps_a_constant_and_the_place_of_a_wave(name, slic
     expected = torch.sin(2 * torch.pi * places / 12).expand(grid.shape)
     inner = slice(15, 45)  # away from the ends, where an interpolation repeats or wraps
     error = (interpolations_of(grid, scan)[name] - expected)[..., inner].abs().max()
-    assert error < {"tricubic": 0.01, "windowed_sinc": 0.02, "zero_filling": 1e-4}[name]
+    assert error < {"tricubic": 0.01, "windowed_sinc": 0.02, "zero_filling": 1e-4, "linear_inverse": 0.05}[name]
+
+
+def test_the_linear_inverse_undoes_blur_and_without_slices_it_is_zero_filling():
+    volume = torch.randn(12, 12, 96, generator=torch.Generator().manual_seed(0), dtype=torch.float64).cumsum(2)
+    through = SeparableAcquisition.of_volume(
+        (FrequencyEncoding(1.0),) * 2 + (SliceSelection(4.0, 4.0),), (12, 12, 96), 1.0
+    )
+    made = interpolations_of(through, through.acquire(volume))
+    errors = {name: (made[name] - volume)[..., 12:-12].norm() for name in ("linear_inverse", "tricubic")}
+    assert errors["linear_inverse"] < 0.95 * errors["tricubic"]
+    band = SeparableAcquisition.of_volume((FrequencyEncoding(2.0),) * 3, (12, 12, 96), 1.0)
+    made = interpolations_of(band, band.acquire(volume))
+    torch.testing.assert_close(made["linear_inverse"], made["zero_filling"], rtol=0, atol=1e-10)

@@ -138,9 +138,7 @@ def encoding_matrix(encoding: Encoding, size: int, voxel: float, scan_size: int,
     return _with_first_moment(below.diff(dim=1), centres, inside)
 
 
-def interpolation_matrix(
-    encoding: Encoding, size: int, voxel: float, scan_size: int, start: float, linear: bool = False
-) -> Tensor:
+def interpolation_matrix(encoding: Encoding, size: int, voxel: float, scan_size: int, start: float) -> Tensor:
     """The matrix that interpolates a scan to the output grid along an axis; its rows sum to 1.
 
     A frequency-limited axis is zero-filled. Slices are interpolated by Keys' cubic at their true positions. Beyond its
@@ -152,7 +150,6 @@ def interpolation_matrix(
         voxel: see :func:`encoding_matrix`.
         scan_size: see :func:`encoding_matrix`.
         start: see :func:`encoding_matrix`.
-        linear: beyond their ends, slices go on as straight as they end, instead.
 
     Returns:
         float64 tensor, ``(size, scan_size)``.
@@ -167,7 +164,7 @@ def interpolation_matrix(
     _check(encoding, voxel)
     places = (torch.arange(size, dtype=torch.float64) - start) * voxel / encoding.spacing
     if isinstance(encoding, SliceSelection):
-        return keys_matrix(places, scan_size, linear)
+        return keys_matrix(places, scan_size)
     # k-space is periodic, so the last sample has the first one as its neighbour, but no position lies further out
     places = torch.where(places <= -1, 0.0, torch.where(places >= scan_size, scan_size - 1.0, places))
     kept = min(scan_size, max(1, round(scan_size * encoding.spacing / voxel)))

@@ -7,7 +7,6 @@ several decibels, so a tricubic reference is only fair on the right grid.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 
 import torch
@@ -32,13 +31,12 @@ def keys_kernel(distance: Tensor) -> Tensor:
     return torch.where(d <= 1, inner, torch.where(d < 2, outer, torch.zeros_like(d)))
 
 
-def keys_matrix(places: Tensor, size: int, linear: bool = False) -> Tensor:
+def keys_matrix(places: Tensor, size: int) -> Tensor:
     """Keys' cubic convolution, whose rows sum to 1. Beyond its ends the scan repeats its end.
 
     Args:
         places: ``(N,)`` in samples of the scan.
         size: of the scan.
-        linear: the scan goes on as straight as it ends, instead.
 
     Returns:
         ``(N, size)``.
@@ -47,7 +45,7 @@ def keys_matrix(places: Tensor, size: int, linear: bool = False) -> Tensor:
         >>> keys_matrix(torch.tensor([1.5]), 4)[0].tolist()
         [-0.0625, 0.5625, 0.5625, -0.0625]
     """
-    return _matrix(keys_kernel, 2, places, size, linear)
+    return _matrix(keys_kernel, 2, places, size)
 
 
 LOBES = 4  # of the windowed sinc, on either side
@@ -75,17 +73,11 @@ def _windowed_sinc(distance: Tensor) -> Tensor:
     return torch.where(distance.abs() < LOBES, torch.sinc(distance) * torch.sinc(distance / LOBES), 0.0)
 
 
-def _matrix(kernel: Callable[[Tensor], Tensor], reach: int, places: Tensor, size: int, linear: bool = False) -> Tensor:
-    places = places if linear else places.clamp(-1, size)
-    first, last = min(0, math.floor(places.min())), max(size, math.ceil(places.max()))
-    taps = torch.arange(first - reach, last + reach, dtype=places.dtype)
-    weights = kernel(places[:, None] - taps)
+def _matrix(kernel: Callable[[Tensor], Tensor], reach: int, places: Tensor, size: int) -> Tensor:
+    taps = torch.arange(-reach, size + reach, dtype=places.dtype)
+    weights = kernel(places.clamp(-1, size)[:, None] - taps)
     ends = taps.long().clamp(0, size - 1)
-    matrix = torch.zeros(len(places), size, dtype=places.dtype).index_add_(1, ends, weights)
-    if linear:
-        beyond = weights * (taps - ends).abs()
-        matrix.index_add_(1, ends, beyond).index_add_(1, taps.long().clamp(min(1, size - 1), max(0, size - 2)), -beyond)
-    return matrix
+    return torch.zeros(len(places), size, dtype=places.dtype).index_add_(1, ends, weights)
 
 
 def interpolate_cubic(x: Tensor, scale_factor: int, dim: int | Sequence[int], centred: bool = False) -> Tensor:

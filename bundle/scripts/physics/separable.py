@@ -24,7 +24,6 @@ __all__ = ["SLICE_REGULARISATION", "SeparableAcquisition", "receive", "vary_slic
 # fitted to others. Where the profile was a box or the thickness 20 % wrong, it cost at most 0.07 dB, an exact fit 0.32.
 # With noise (SNR 25) it cost up to 0.5 dB, an exact fit 2.1, unless the shells' weights recognise that noise.
 SLICE_REGULARISATION = 1.0
-START_REGULARISATION = 0.3  # of the interpolation along slices, where the network starts. Chosen on validation scans
 LEAST_EIGENVALUE = 1e-6  # share of the largest one below which a direction counts as not acquired
 AXES = (-3, -2, -1)
 
@@ -93,8 +92,8 @@ class SeparableAcquisition:
 
     @cached_property
     def interpolations(self) -> tuple[Tensor, ...]:
-        """The interpolation of each axis, ``(N, M)``, float64. Along slices it also undoes part of their blur."""
-        return tuple(_start(*axis) for axis in self._axes)
+        """The interpolation of each axis, ``(N, M)``, float64."""
+        return tuple(interpolation_matrix(*axis) for axis in self._axes)
 
     def acquire(self, x: Tensor) -> Tensor:
         """Acquire a volume: ``(..., H, W, D)`` to ``(..., *scan_shape)``."""
@@ -183,20 +182,6 @@ def _inverse(matrix: Tensor, regularisation: float) -> Tensor:
     kept = values > LEAST_EIGENVALUE * values[-1]
     weights = torch.where(kept, 1 / (values + regularisation * values[-1]), 0.0)
     return matrix.T @ (vectors * weights @ vectors.T)
-
-
-def _start(encoding: Encoding, size: int, voxel: float, scan_size: int, start: float) -> Tensor:
-    """Interpolation, and for slices one linear step towards agreement with the scan, as one matrix, ``(N, M)``.
-
-    Where the scan is straight it stays so, because what goes on straight beyond the ends agrees with it.
-    """
-    axis = size, voxel, scan_size, start
-    interpolation = interpolation_matrix(encoding, *axis)
-    if not isinstance(encoding, SliceSelection):
-        return interpolation
-    matrix = encoding_matrix(encoding._replace(odd_shift=0.0), *axis)  # nobody knows a motion
-    missed = torch.eye(scan_size, dtype=matrix.dtype) - matrix @ interpolation_matrix(encoding, *axis, linear=True)
-    return interpolation + _inverse(matrix, START_REGULARISATION) @ missed
 
 
 def _apply(x: Tensor, matrices: Sequence[Tensor]) -> Tensor:

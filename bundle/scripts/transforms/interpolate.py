@@ -87,8 +87,7 @@ class InterpolateAcquiredd(MapTransform):
 
     The sources are the option, the DICOM header, the BIDS sidecar, the scan's spectrum and its spacings, in this order,
     see :mod:`scripts.physics.protocol`. A matrix that was interpolated is first truncated to the acquired matrix. Then
-    frequency-limited axes are zero-filled. Slices are interpolated by Keys' cubic at their true positions, with part of
-    their blur undone.
+    frequency-limited axes are zero-filled. Slices are interpolated by Keys' cubic at their true positions.
 
     The scan as it was acquired goes to ``acquired_key``, and the vector that describes its acquisition to
     ``acquisition``. The metadata of the image hold a record of the acquisition and one line about it, which is logged.

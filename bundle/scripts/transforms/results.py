@@ -111,7 +111,7 @@ class InterpolateBaselinesd(MapTransform):
     """Add the interpolations ``zero_filling`` and aligned ``tricubic``, on the grid of the prediction.
 
     An image that :class:`scripts.transforms.InterpolateAcquiredd` made has its acquisition in its metadata. Its scan is
-    interpolated at the true positions, also by ``windowed_sinc``. The image itself is the ``linear_inverse``.
+    interpolated at the true positions, also by ``windowed_sinc`` and ``linear_inverse``.
 
     Args:
         keys: the low-resolution image.
@@ -146,7 +146,7 @@ class InterpolateBaselinesd(MapTransform):
         for key in self.key_iterator(d):
             acquisition = acquisition_of(d[key])
             if acquisition is not None:
-                made = interpolations_of(acquisition, plain(d[self.acquired_key])) | {"linear_inverse": plain(d[key])}
+                made = interpolations_of(acquisition, plain(d[self.acquired_key]))
                 d |= {name: MetaTensor(values).copy_meta_from(d[key]) for name, values in made.items()}
                 continue
             x = tricubic = plain(d[key])
