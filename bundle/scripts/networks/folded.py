@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from scripts.physics.description import acquisition_vector
 from scripts.physics.encoding import FrequencyEncoding
 
+from .error_head import HEAD, ConvWithHead, ErrorHead
 from .slabs import channels_last, channels_to_volume, per_pass, volume_to_channels
 from .streaming import FeatureModulation, streamed
 from .ts_rcan import Residual
@@ -66,6 +67,9 @@ class FoldedNet(nn.Module):
     vector the network is blind: scales are 1, shifts are 0. A network that learns one factor per axis is given the
     vector of that factor once, by ``scale_factor``. Inference then describes such a scan by the same vector.
 
+    An error head can be added. The result then has a second channel, the scale of the
+    error of each voxel. The restored volume stays the same, bit by bit.
+
     ``reach`` says how far the network sees: an output voxel depends on input voxels at most ``reach`` away, per axis.
 
     Args:
@@ -118,6 +122,8 @@ class FoldedNet(nn.Module):
     def forward(self, x: Tensor, acquisition: Tensor | None = None) -> Tensor:
         """Interpolated volume ``(B, 1, H, W, D)`` of any sizes to the restored volume of the same shape.
 
+        With an error head ``(B, 2, H, W, D)``: the restored volume, and the scale of its error.
+
         Args:
             x: bright tissue at about 1.
             acquisition: ``(B, K)``, what the acquisitions are; None for what ``scale_factor`` says.
@@ -132,10 +138,15 @@ class FoldedNet(nn.Module):
         voxels = per_pass(x, self.voxels_per_pass, cached=131_072, launched=4_194_304)
         step = max(1, voxels // (folded.shape[3] * folded.shape[4]))
         if folded.shape[2] > step:
-            residual = self._in_parts(folded, told, step)
+            phases = self._in_parts(folded, told, step)
         else:
-            residual = self.decoder(self.encoder(folded, told=told), told=told)
-        return x + self._residual(residual, x)
+            phases = self.decoder(self.encoder(folded, told=told), told=told)
+        own = folded.shape[1]  # those of an error head follow
+        restored = x + self._residual(phases[:, :own], x)
+        if phases.shape[1] == own:
+            return restored
+        scale = unfold(phases[:, own:].exp())[:, :, : x.shape[2], : x.shape[3], : x.shape[4]]
+        return torch.cat([restored, scale], dim=1)
 
     def encode(self, x: Tensor, acquisition: Tensor | None = None) -> Tensor:
         """Crop ``(B, 1, H, W, D)`` to features ``(B, num_features * ceil(D / 2), ceil(H / 2), ceil(W / 2))``.
@@ -158,20 +169,37 @@ class FoldedNet(nn.Module):
         """Crops ``(B, 1, H, W, D)`` as terms compare them, ``(B, D, H, W)`` with slices as channels."""
         return {name: volume_to_channels(image) for name, image in images.items()}
 
+    def add_error_head(self, num_features: int = 16, seed: int = 0) -> FoldedNet:
+        """Put an untrained error head beside the last convolution.
+
+        Args:
+            num_features: width of the head.
+            seed: seed of its initialisation.
+
+        Returns:
+            the network itself.
+        """
+        last = self.decoder[-1]
+        head = ErrorHead(last.in_channels, last.out_channels, num_features, seed)
+        self.decoder[-1] = ConvWithHead(last, head.to(last.weight))
+        return self
+
     def grown(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The weights of a smaller network, extended so that this network does the same.
 
         They are those of a network with fewer groups, or of a :class:`.VolumetricNet` for 2x2x2. The additional groups
         come last, and their branches end in zeros. A :class:`.VolumetricNet` reads the scan alone. That is every second
-        voxel of the zero-filled scan, the first of the 8 phases. Other weights come back unchanged.
+        voxel of the zero-filled scan, the first of the 8 phases. Other weights come back unchanged. An error head keeps
+        its own weights.
         """
-        own = self.state_dict()
+        own, weights = self.state_dict(), dict(weights)
+        head = {name: own.pop(name) for name in list(own) if HEAD in name}
         trunk, given = ([name for name in state if not name.startswith("modulation.")] for state in (own, weights))
         kept = [*trunk[: len(given) - 2], *trunk[-2:]]  # the last layer stays the last one
         per_group = 4 * (self.modulated[0] - 1) + 2  # weights and biases of its convolutions
         if weights.keys() == own.keys() or (len(trunk) - len(given)) % per_group or len(kept) != len(given):
-            return dict(weights)
-        state = {**own, **dict(zip(kept, (weights[name] for name in given), strict=True))}
+            return {**weights, **head}
+        state = {**own, **head, **dict(zip(kept, (weights[name] for name in given), strict=True))}
         added = trunk[len(given) - 2 : -2]
         state |= {name: torch.zeros_like(own[name]) for n, name in enumerate(added, start=2) if n % per_group < 2}
         if state[trunk[0]].shape[1] == 1:

@@ -33,14 +33,18 @@ class StreamedConv3d(nn.Conv3d):
         told: list[Tensor] | None = None,
     ) -> Tensor:
         if before is None or after is None:
-            return self._conv_forward(x, self.weight, self.bias)
+            return self.convolve(x, 1)
         border = torch.zeros_like(x[:, :, :1])
         slices = [before.pop(0) if len(before) > 0 else border, x]
         if last:
             slices.append(border)
         joined = torch.cat(slices, dim=2)
         after.append(joined[:, :, -2:].clone())
-        return F.conv3d(joined, self.weight, self.bias, padding=[0, 1, 1])
+        return self.convolve(joined, 0)
+
+    def convolve(self, x: Tensor, padding: int) -> Tensor:
+        """Convolve, with ``padding`` slices of zeros at either end of the first axis."""
+        return F.conv3d(x, self.weight, self.bias, padding=[padding, 1, 1])
 
 
 class StreamedReLU(nn.ReLU):

@@ -20,6 +20,7 @@ from monai.utils import ImageMetaKey, MetaKeys, convert_to_numpy
 from torch import Tensor, nn
 
 from scripts.physics.output import ACQUISITION
+from scripts.transforms.errors import ERROR_BARS
 from scripts.transforms.evidence import sidecar_of
 from scripts.transforms.interpolate import ASSUMED
 from scripts.transforms.naming import DESCRIPTIONS, EXTENSION, METADATA, DerivativeLayout, bundle_metadata
@@ -171,7 +172,8 @@ class SaveImageDerivatived(SaveImaged):
     Args:
         keys: the volumes to save.
         derivatives: the files and their record.
-        description: "sr" for the prediction, "disagreementsr" for the map of its disagreement.
+        description: "sr" for the prediction, "srerror" for its error bars.
+        allow_missing_keys: whether a volume may be absent.
 
     Raises:
         ValueError: when called with a volume that is not finite.
@@ -189,7 +191,13 @@ class SaveImageDerivatived(SaveImaged):
         ['scan.nii.gz', 'scan_desc-sr.json', 'scan_desc-sr.nii.gz']
     """
 
-    def __init__(self, keys: KeysCollection, derivatives: Derivatives, description: str = "sr") -> None:
+    def __init__(
+        self,
+        keys: KeysCollection,
+        derivatives: Derivatives,
+        description: str = "sr",
+        allow_missing_keys: bool = False,
+    ) -> None:
         layout = derivatives.layout
         super().__init__(
             keys,
@@ -197,6 +205,7 @@ class SaveImageDerivatived(SaveImaged):
             writer=AtomicNibabelWriter,
             savepath_in_metadict=True,
             print_log=False,
+            allow_missing_keys=allow_missing_keys,
         )
         self.derivatives = derivatives
         self.title = DESCRIPTIONS[description]
@@ -236,6 +245,7 @@ def _measured(meta: Mapping[str, Any]) -> dict[str, Any]:
     low_res, high_res = [np.round(np.asarray(spacing, dtype=float), 6).tolist() for spacing in spacings]
     record = {"SourceSpacing": low_res, "Spacing": high_res, "Warnings": meta.get("warnings", "").splitlines()}
     measures = {"consistency_psnr": "ConsistencyPSNR", "data_consistency": "DataConsistencyDone", ASSUMED: "Assumed"}
+    measures[ERROR_BARS] = "ErrorBars"
     record |= {name: meta[key] for key, name in measures.items() if key in meta}
     if ACQUISITION in meta:
         record["Acquisition"] = json.loads(meta[ACQUISITION])
