@@ -17,12 +17,24 @@ from .streaming import StreamedConv3d
 
 HEAD = ".error_head."  # in the names of its parameters within a network
 LOG_SCALE = -4.0  # where its training starts: errors of about 2 % of white
+MAGNITUDE = 0.08  # of features and residuals of a trained network, on average
+
+
+def centred_magnitude(x: Tensor, typical: float = MAGNITUDE) -> Tensor:
+    """``|x|`` around 0 at unit size. An error is as large where detail is bright as where it is dark.
+
+    Example:
+        >>> centred_magnitude(torch.tensor([-0.08, 0.08, 0.16]))
+        tensor([0., 0., 1.])
+    """
+    return x.abs() / typical - 1
 
 
 class ErrorHead(nn.Module):
-    """The logarithm of the scale of the error, from the features in front of the last convolution.
+    """The logarithm of the scale of the error, from the features in front of the last convolution and its residual.
 
-    A convolution, ReLU and a pointwise convolution. It sees as far as the last convolution, and streams with it.
+    Magnitudes of the features pass a convolution and ReLU. A pointwise convolution adds those of the residual. The head
+    sees as far as the last convolution, and streams with it.
 
     Args:
         in_channels: features in front of the last convolution.
@@ -31,22 +43,26 @@ class ErrorHead(nn.Module):
         seed: seed of the initialisation.
 
     Example:
-        >>> ErrorHead(32, 8, 16)(torch.rand(1, 32, 4, 4, 4), padding=1).unique().item()
+        >>> features, residual = torch.rand(1, 32, 4, 4, 4), torch.rand(1, 8, 4, 4, 4)
+        >>> ErrorHead(32, 8)(features, residual, padding=1).unique().item()
         -4.0
     """
 
-    def __init__(self, in_channels: int, out_channels: int, num_features: int = 16, seed: int = 0) -> None:
+    def __init__(self, in_channels: int, out_channels: int, num_features: int = 32, seed: int = 0) -> None:
         super().__init__()
-        self.features = nn.Conv3d(in_channels, num_features, kernel_size=3, padding=1)
-        self.log_scale = nn.Conv3d(num_features, out_channels, kernel_size=1)
+        self.features = nn.Conv3d(in_channels, num_features, kernel_size=3)
+        self.log_scale = nn.Conv3d(num_features + out_channels, out_channels, kernel_size=1)
         initialize(self, seed)
         nn.init.zeros_(self.log_scale.weight)
         nn.init.constant_(self.log_scale.bias, LOG_SCALE)
 
-    def forward(self, x: Tensor, padding: int) -> Tensor:
-        """Features ``(B, C, H, W, D)`` to ``(B, N, ...)``, see :meth:`.streaming.StreamedConv3d.convolve`."""
-        y = F.conv3d(x, self.features.weight, self.features.bias, padding=[padding, 1, 1])
-        return self.log_scale(F.relu(y)).clamp(-12.0, 0.0)  # at most white
+    def forward(self, x: Tensor, residual: Tensor, padding: int) -> Tensor:
+        """Features ``(B, C, H, W, D)`` and residual ``(B, N, ...)`` to the latter's shape.
+
+        ``padding`` is that of :meth:`.streaming.StreamedConv3d.convolve`, whose zeros are features, too.
+        """
+        y = F.relu(self.features(centred_magnitude(F.pad(x, [1, 1, 1, 1, padding, padding]))))
+        return self.log_scale(torch.cat([y, centred_magnitude(residual)], dim=1)).clamp(-12.0, 0.0)  # at most white
 
 
 class ConvWithHead(StreamedConv3d):
@@ -69,4 +85,4 @@ class ConvWithHead(StreamedConv3d):
 
     def convolve(self, x: Tensor, padding: int) -> Tensor:
         own = F.conv3d(x, self.weight, self.bias, padding=[padding, 1, 1])
-        return torch.cat([own, self.error_head(x, padding)], dim=1)
+        return torch.cat([own, self.error_head(x, own, padding)], dim=1)

@@ -169,7 +169,7 @@ class FoldedNet(nn.Module):
         """Crops ``(B, 1, H, W, D)`` as terms compare them, ``(B, D, H, W)`` with slices as channels."""
         return {name: volume_to_channels(image) for name, image in images.items()}
 
-    def add_error_head(self, num_features: int = 16, seed: int = 0) -> FoldedNet:
+    def add_error_head(self, num_features: int = 32, seed: int = 0) -> FoldedNet:
         """Put an untrained error head beside the last convolution.
 
         Args:
