@@ -27,6 +27,7 @@ PAGES = (
     "bundle/docs/README.md",
     "docs/acquisitions.md",
     "docs/applications.md",
+    "docs/error_bars.md",
     "docs/evidence.md",
     "docs/method.md",
     "docs/reliability.md",

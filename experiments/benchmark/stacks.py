@@ -88,4 +88,7 @@ BACKBONES: dict[str, tuple[str, ...]] = {
 }
 
 # The files behind train.yaml for each training of the shipped weights.
-SHIPPED: tuple[tuple[str, ...], ...] = ((ANY_ACQUISITION, "recipes/shipped_weights.yaml"),)
+SHIPPED: tuple[tuple[str, ...], ...] = (
+    (ANY_ACQUISITION, "recipes/shipped_weights.yaml"),
+    (ANY_ACQUISITION, "methods/error_bars.yaml", "recipes/shipped_weights.yaml", "recipes/shipped_error_bars.yaml"),
+)

@@ -29,6 +29,7 @@ TRAINING.remove("launch/label.yaml")  # tests/workflows/test_monai_label.py trai
 STAGES = {  # trainings that leave behind what another starts from
     "methods/dasr.yaml": ["methods/dasr_degradation.yaml"],
     "methods/distillation.yaml": ["methods/any_acquisition.yaml"],
+    "methods/error_bars.yaml": ["methods/any_acquisition.yaml"],
 }
 # whose point is another network than the trunk's, of another kind, size or seed
 OTHER_NETWORKS = [
@@ -41,8 +42,10 @@ OTHER_NETWORKS = [
     "methods/supervised_oracle.yaml",
     "methods/any_acquisition.yaml",
     "methods/distillation.yaml",
+    "methods/error_bars.yaml",
     "data/pooled.yaml",
     "recipes/shipped_weights.yaml",
+    "recipes/shipped_error_bars.yaml",
 ]
 
 
@@ -167,8 +170,7 @@ def test_validation_passes_a_volume_as_inference_does():
     validation, inference = load("train.yaml")["validate"], load("inference.yaml")
     tiles = inference["inferer"]["inferer"]
     tiles.pop("progress")
-    for option in ("orientations", "disagreement"):
-        inference["inferer"].pop(option)
+    inference["inferer"].pop("orientations")
     assert validation["inferer"] == inference["inferer"]
 
 

@@ -65,7 +65,7 @@ def test_hidden_files_are_named_only_where_they_are_scans(tmp_path):
 
 def test_results_of_this_bundle_are_left_out_and_those_of_other_tools_are_scans(tmp_path):
     touch(tmp_path, "a.nii", "a_desc-sr.nii.gz")  # interrupted before the record was written
-    for name in ("out/a_desc-sr.nii.gz", "out/sub-1_desc-preprocsr_T1w.nii.gz", "out/a_desc-disagreementsr.nii.gz"):
+    for name in ("out/a_desc-sr.nii.gz", "out/sub-1_desc-preprocsr_T1w.nii.gz", "out/a_desc-srerror.nii.gz"):
         record(write(tmp_path / name))
     record(write(tmp_path / "b_desc-gibbssr.nii.gz"), "another tool")
     record(write(tmp_path / "c_desc-sr_T1w.nii.gz"), "another tool")
@@ -74,7 +74,7 @@ def test_results_of_this_bundle_are_left_out_and_those_of_other_tools_are_scans(
     found = outcomes(tmp_path)
     assert {name for name, reason in found.items() if reason == RESULT} == {
         *("a_desc-sr.nii.gz", "out/a_desc-sr.nii.gz"),
-        *("out/sub-1_desc-preprocsr_T1w.nii.gz", "out/a_desc-disagreementsr.nii.gz"),
+        *("out/sub-1_desc-preprocsr_T1w.nii.gz", "out/a_desc-srerror.nii.gz"),
     }
     scans = {name for name, reason in found.items() if reason == "scan"}
     assert scans == {"a.nii", "b_desc-gibbssr.nii.gz", "c_desc-sr_T1w.nii.gz", "d_desc-sr.nii.gz"}

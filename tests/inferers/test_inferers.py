@@ -142,22 +142,3 @@ def test_orientations_that_are_no_permutations_are_refused(orientations):
 def test_an_unknown_precision_is_refused():
     with pytest.raises(ValueError, match="got 'bf16'"):
         SlabInferer(SimpleInferer(), amp_dtype="bf16")
-
-
-def test_the_disagreement_is_the_standard_deviation_among_orientations():
-    x = volume(8, 8, 8)
-    orientations = [(0, 1, 2), (1, 2, 0), (2, 0, 1)]
-
-    def network(y):
-        """Shifted along its last axis, so that orientations disagree."""
-        return repeat(y.roll(1, -1))
-
-    both = SlabInferer(SimpleInferer(), orientations, disagreement=True)(x, network)
-    each = torch.stack([SlabInferer(SimpleInferer(), [order])(x, network) for order in orientations])
-    torch.testing.assert_close(both[:, :1], each.mean(0))
-    torch.testing.assert_close(both[:, 1:], each.std(0), atol=1e-5, rtol=1e-4)
-
-
-def test_one_orientation_has_none_to_disagree_with():
-    with pytest.raises(ValueError, match=r"disagreement needs several orientations, got .* Set orientations to"):
-        SlabInferer(SimpleInferer(), disagreement=True)

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ignite.engine import Engine
+from ignite.engine import Engine, Events
 from monai.config import PathLike
 from monai.handlers import CheckpointLoader
 from torch import nn
 
-__all__ = ["InitialWeights", "WeightsLoader", "read_checkpoint"]
+__all__ = ["ErrorHeadLoader", "InitialWeights", "WeightsLoader", "read_checkpoint"]
 
 
 def read_checkpoint(
@@ -115,6 +115,34 @@ class WeightsLoader(CheckpointLoader):
     def _difference(name: str, expected: Mapping[str, Any], got: Mapping[str, Any]) -> str:
         shapes = [list(state[name].shape) if name in state else "absent" for state in (expected, got)]
         return f"{name} (expected {shapes[0]}, got {shapes[1]})"
+
+
+class ErrorHeadLoader:
+    """Add a trained error head to a network. It belongs after the loader of the network's weights.
+
+    Args:
+        load_path: file of the head's state dictionary; None to leave the network without one.
+        network: a network with the method ``add_error_head``, such as :class:`scripts.networks.FoldedNet`.
+
+    Raises:
+        ValueError: when the engine starts, if the file is damaged.
+
+    Example:
+        >>> ErrorHeadLoader(None, nn.Linear(1, 1)).attach(Engine(lambda engine, batch: None))
+    """
+
+    def __init__(self, load_path: PathLike | None, network: nn.Module) -> None:
+        self.load_path = load_path
+        self.network = network
+
+    def attach(self, engine: Engine) -> None:
+        if self.load_path is not None:
+            engine.add_event_handler(Events.STARTED, self)
+
+    def __call__(self, engine: Engine | None = None) -> None:
+        state = read_checkpoint(self.load_path, "an error head")
+        self.network.add_error_head(num_features=len(state["features.weight"]))
+        self.network.decoder[-1].error_head.load_state_dict(state)
 
 
 class InitialWeights:

@@ -46,24 +46,6 @@ def _turned(description: Tensor, order: Sequence[int]) -> Tensor:
     return description.unflatten(-1, (3, PER_AXIS))[:, list(order)].flatten(1)
 
 
-class _Spread:
-    """Standard deviation of volumes that arrive one by one, as differences from the first."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self.total: Tensor | float = 0.0
-        self.squares: Tensor | float = 0.0
-
-    def add(self, difference: Tensor) -> None:
-        self.count += 1
-        self.total = self.total + difference
-        self.squares = self.squares + difference.square()
-
-    def standard_deviation(self) -> Tensor:
-        variance = (self.squares - self.total.square() / self.count) / (self.count - 1)
-        return variance.clamp(min=0).sqrt()
-
-
 class SlabInferer(Inferer):
     """Run an inferer in reduced precision where that is fast, and average over orientations of the slabs.
 
@@ -82,11 +64,9 @@ class SlabInferer(Inferer):
         orientations: permutations of the three spatial axes to average over. Several need the same scale factor along
             every axis.
         amp_dtype: see :func:`scripts.utils.precision.resolve_amp_dtype`.
-        disagreement: add a second channel, the standard deviation of the prediction among the orientations.
 
     Raises:
-        ValueError: when an orientation is no permutation of the three axes, ``amp_dtype`` is unknown, or
-            ``disagreement`` is asked of a single orientation.
+        ValueError: when an orientation is no permutation of the three axes, or ``amp_dtype`` is unknown.
 
     Example:
         >>> inferer = SlabInferer(SlidingWindowInferer(roi_size=(-1, -1, -1)), orientations=[(0, 1, 2), (1, 2, 0)])
@@ -99,33 +79,26 @@ class SlabInferer(Inferer):
         inferer: Inferer,
         orientations: Sequence[Sequence[int]] = ((0, 1, 2),),
         amp_dtype: str | None = None,
-        disagreement: bool = False,
     ) -> None:
         super().__init__()
         if not orientations or any(sorted(order) != [0, 1, 2] for order in orientations):
             raise ValueError(f"orientations must be permutations of (0, 1, 2), got {orientations}.")
-        if disagreement and len(orientations) < 2:
-            raise ValueError(
-                f"disagreement needs several orientations, got {orientations}. Set orientations to "
-                "[[0, 1, 2], [1, 2, 0], [2, 0, 1]]."
-            )
         resolve_amp_dtype(amp_dtype, torch.device("cpu"))
         self.inferer = inferer
         self.orientations = [tuple(order) for order in orientations]
         self.amp_dtype = amp_dtype
-        self.disagreement = disagreement
 
     def __call__(self, inputs: Tensor, network: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         """Predict volumes.
 
         Args:
             inputs: LR volumes, ``(B, 1, H, W, D)``.
-            network: maps them to ``(B, 1, sH, sW, sD)``.
+            network: maps them to ``(B, C, sH, sW, sD)``.
             args: further arguments of ``network``. The first one is the description of the acquisition, ``(B, 9)``.
             kwargs: further keyword arguments of ``network``.
 
         Returns:
-            float32 volumes, with the disagreement as a second channel if asked for.
+            float32 volumes.
 
         Raises:
             ValueError: when the predictions of the orientations differ in size.
@@ -133,8 +106,7 @@ class SlabInferer(Inferer):
         volume = convert_to_tensor(inputs, dtype=torch.float32)
         args, tissue = args or described(inputs), marked(inputs)
         predictor = self._in_reduced_precision(network, volume.device)
-        pred = first = None
-        spread = _Spread()
+        pred = None
         for order in self.orientations:
             told = [_turned(one, order) for one in args[:1]] + list(args[1:])
             axes = (0, 1, *(axis + 2 for axis in order))
@@ -142,14 +114,9 @@ class SlabInferer(Inferer):
             turned = self._infer(volume.permute(axes), around, predictor, *told, **kwargs)
             upright = turned.permute(0, 1, *(order.index(axis) + 2 for axis in range(3)))
             self._check_size(pred, upright)
-            if self.disagreement:
-                first = upright if first is None else first
-                spread.add(upright - first)
             pred = upright if pred is None else pred + upright
         if len(self.orientations) > 1:
             pred = pred / len(self.orientations)
-        if self.disagreement:
-            pred = torch.cat([pred, spread.standard_deviation()], dim=1)
         return convert_to_dst_type(pred, inputs, dtype=torch.float32, device=pred.device)[0]
 
     def _infer(

@@ -13,6 +13,7 @@ from scripts.physics.description import acquisition_vector
 from scripts.physics.encoding import FrequencyEncoding
 from scripts.utils.threads import in_turn
 
+from .error_head import HEAD, ConvWithHead, ErrorHead
 from .slabs import channels_to_volume, per_pass, threads_for, volume_to_channels
 from .streaming import FeatureModulation, frames_of, log_share, rectangles_around, streamed
 from .ts_rcan import Residual
@@ -68,6 +69,9 @@ class FoldedNet(nn.Module):
     vector the network is blind: scales are 1, shifts are 0. A network that learns one factor per axis is given the
     vector of that factor once, by ``scale_factor``. Inference then describes such a scan by the same vector.
 
+    An error head can be added. The result then has a second channel, the scale of the
+    error of each voxel. The restored volume stays the same, bit by bit.
+
     ``reach`` says how far the network sees: an output voxel depends on input voxels at most ``reach`` away, per axis.
 
     Args:
@@ -106,6 +110,7 @@ class FoldedNet(nn.Module):
         assumed = acquisition_vector(factors, 1.0)
         self.register_buffer("assumed", assumed, persistent=False)  # empty for a blind network
         self.output_scale = OUTPUT_SCALE
+        self.num_results = 1  # 2 with an error head
         self.folded_reach = 2 + num_groups * (2 * num_blocks + 1)  # one block of 2 x 2 x 2 voxels per convolution
         self.reach = 2 * self.folded_reach + 1  # from one corner of a block to the opposite corner of another
         self.modulated = [1 + num_blocks, (num_groups - 1) * num_blocks + 1]  # places in encoder and decoder
@@ -119,6 +124,8 @@ class FoldedNet(nn.Module):
 
     def forward(self, x: Tensor, acquisition: Tensor | None = None, tissue: Tensor | None = None) -> Tensor:
         """Interpolated volume ``(B, 1, H, W, D)`` of any sizes to the restored volume of the same shape.
+
+        With an error head ``(B, 2, H, W, D)``: the restored volume, and the scale of its error.
 
         Args:
             x: bright tissue at about 1.
@@ -140,7 +147,7 @@ class FoldedNet(nn.Module):
         step = max(1, voxels // (shape[1] * shape[2]))
         if tissue is not None or shape[0] > step:
             return self._in_parts(x, told, rectangles, step)
-        return x + self._residual(self.decoder(self.encoder(fold(to_even(x)), told=told), told=told), x)
+        return self._restored(x, self.decoder(self.encoder(fold(to_even(x)), told=told), told=told))
 
     def encode(self, x: Tensor, acquisition: Tensor | None = None) -> Tensor:
         """Crop ``(B, 1, H, W, D)`` to features ``(B, num_features * ceil(D / 2), ceil(H / 2), ceil(W / 2))``.
@@ -153,7 +160,7 @@ class FoldedNet(nn.Module):
         """Features to the restored volume, the shape of ``x``, to which the residual is added."""
         told = self._told(acquisition, x.shape[0])
         volume = channels_to_volume(features, (x.shape[4] + 1) // 2)
-        return x + self._residual(self.decoder(volume, told=told[self.modulated[0] :]), x)
+        return self._restored(x, self.decoder(volume, told=told[self.modulated[0] :]))
 
     def restore(self, x: Tensor) -> Tensor:
         """Interpolated crop ``(B, 1, H, W, D)`` to the restored crop."""
@@ -163,20 +170,38 @@ class FoldedNet(nn.Module):
         """Crops ``(B, 1, H, W, D)`` as terms compare them, ``(B, D, H, W)`` with slices as channels."""
         return {name: volume_to_channels(image) for name, image in images.items()}
 
+    def add_error_head(self, num_features: int = 32, seed: int = 0) -> FoldedNet:
+        """Put an untrained error head beside the last convolution.
+
+        Args:
+            num_features: width of the head.
+            seed: seed of its initialisation.
+
+        Returns:
+            the network itself.
+        """
+        last = self.decoder[-1]
+        head = ErrorHead(last.in_channels, last.out_channels, num_features, seed)
+        self.decoder[-1] = ConvWithHead(last, head.to(last.weight))
+        self.num_results = 2
+        return self
+
     def grown(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The weights of a smaller network, extended so that this network does the same.
 
         They are those of a network with fewer groups, or of a :class:`.VolumetricNet` for 2x2x2. The additional groups
         come last, and their branches end in zeros. A :class:`.VolumetricNet` reads the scan alone. That is every second
-        voxel of the zero-filled scan, the first of the 8 phases. Other weights come back unchanged.
+        voxel of the zero-filled scan, the first of the 8 phases. Other weights come back unchanged. An error head keeps
+        its own weights.
         """
-        own = self.state_dict()
+        own, weights = self.state_dict(), dict(weights)
+        head = {name: own.pop(name) for name in list(own) if HEAD in name}
         trunk, given = ([name for name in state if not name.startswith("modulation.")] for state in (own, weights))
         kept = [*trunk[: len(given) - 2], *trunk[-2:]]  # the last layer stays the last one
         per_group = 4 * (self.modulated[0] - 1) + 2  # weights and biases of its convolutions
         if weights.keys() == own.keys() or (len(trunk) - len(given)) % per_group or len(kept) != len(given):
-            return dict(weights)
-        state = {**own, **dict(zip(kept, (weights[name] for name in given), strict=True))}
+            return {**weights, **head}
+        state = {**own, **head, **dict(zip(kept, (weights[name] for name in given), strict=True))}
         added = trunk[len(given) - 2 : -2]
         state |= {name: torch.zeros_like(own[name]) for n, name in enumerate(added, start=2) if n % per_group < 2}
         if state[trunk[0]].shape[1] == 1:
@@ -202,13 +227,22 @@ class FoldedNet(nn.Module):
         values = self.modulation(acquisition)[:, :, None, None, None]
         return list(values.chunk(sum(self.modulated), dim=1))
 
-    def _residual(self, phases: Tensor, x: Tensor) -> Tensor:
-        """What the network adds to ``x``, from the phases of the last layer."""
-        return self.output_scale * unfold(phases)[:, :, : x.shape[2], : x.shape[3], : x.shape[4]]
+    def _restored(self, x: Tensor, phases: Tensor) -> Tensor:
+        return self._start(x) + self._changes(phases)[:, :, : x.shape[2], : x.shape[3], : x.shape[4]]
+
+    def _start(self, x: Tensor) -> Tensor:
+        """What the changes are added to: the volume, and 0 as the scale of an error head."""
+        return x if self.num_results == 1 else torch.cat([x, torch.zeros_like(x)], dim=1)
+
+    def _changes(self, phases: Tensor) -> Tensor:
+        """The residual, and the scale of an error head, ``(B, 1 or 2, ...)``, from the phases of the last layer."""
+        own = phases.shape[1] // self.num_results
+        residual = self.output_scale * unfold(phases[:, :own])
+        return residual if self.num_results == 1 else torch.cat([residual, unfold(phases[:, own:].exp())], dim=1)
 
     def _in_parts(self, x: Tensor, told: list[Tensor], rectangles: list[list[int]], step: int) -> Tensor:
         """The restored volume. Its first axis passes ``step`` blocks at a time, see :mod:`.streaming`."""
-        restored = x.clone()
+        restored = self._start(x).clone()
         starts = [start for start in range(0, len(rectangles) + self.folded_reach, step)]
         if not torch.jit.is_scripting():
             log_share(rectangles, [(x.shape[3] + 1) // 2, (x.shape[4] + 1) // 2], self.folded_reach, step)
@@ -244,7 +278,7 @@ class FoldedNet(nn.Module):
         values = told[:]  # the layers take them out of the list
         features = self.encoder(entering, before, after, frames, values)
         phases = self.decoder(features, before, after, frames, values)
-        residual = self.output_scale * unfold(phases)
+        changes = self._changes(phases)
         left, top = 2 * frames[0][0], 2 * frames[0][2]
         done = max(0, start - self.folded_reach)  # slices that earlier parts restored
         for i, rectangle in enumerate(rectangles[done : done + phases.shape[2]]):
@@ -252,7 +286,7 @@ class FoldedNet(nn.Module):
             c, d = 2 * rectangle[2], min(2 * rectangle[3], x.shape[4])
             if a < b:
                 wanted = restored[:, :, 2 * (done + i) : 2 * (done + i) + 2, a:b, c:d]
-                wanted += residual[:, :, 2 * i : 2 * i + wanted.shape[2], a - top : b - top, c - left : d - left]
+                wanted += changes[:, :, 2 * i : 2 * i + wanted.shape[2], a - top : b - top, c - left : d - left]
 
 
 def to_even(x: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from .blind_sr import BlindSR
 from .cyclegan import CycleGAN
 from .dasr import DASR, DASRDegradation
 from .distillation import Distillation
+from .error_scale import ErrorScale
 from .pseudo_sr import PseudoSR
 from .restoration import Restoration
 from .supervised import Supervised
@@ -18,6 +19,7 @@ __all__ = [
     "CycleGAN",
     "DASRDegradation",
     "Distillation",
+    "ErrorScale",
     "PseudoSR",
     "Restoration",
     "Supervised",

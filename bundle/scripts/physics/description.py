@@ -10,10 +10,11 @@ from torch import Tensor
 
 from scripts.physics.encoding import Encoding, SliceSelection
 
-__all__ = ["PER_AXIS", "acquisition_vector"]
+__all__ = ["PER_AXIS", "acquisition_vector", "kind_of"]
 
 
 PER_AXIS = 3  # numbers per axis
+FINE = 1.15  # acquired spacing over output voxel, below which an axis has nothing to restore
 SIZE = 0.5  # of the numbers: larger ones delay the start of a training
 
 
@@ -42,3 +43,25 @@ def acquisition_vector(encodings: Sequence[Encoding], voxel: float | Sequence[fl
         thickness = encoding.thickness / encoding.spacing - 1 if selective else 0.0
         numbers += [math.log2(encoding.spacing / size) - 1, 1.0 if selective else -1.0, thickness]
     return SIZE * torch.tensor(numbers)
+
+
+def kind_of(encodings: Sequence[Encoding], voxel: float | Sequence[float]) -> str:
+    """The kind of an acquisition.
+
+    Args:
+        encodings: of the axes.
+        voxel: spacing of the output grid in mm, one number or one per axis.
+
+    Returns:
+        ``slices``; or ``in_plane`` where an axis is as fine as the output; or ``isotropic``.
+
+    Example:
+        >>> from scripts.physics.encoding import FrequencyEncoding
+        >>> kind_of([FrequencyEncoding(2.0), FrequencyEncoding(2.0), FrequencyEncoding(1.0)], 1.0)
+        'in_plane'
+    """
+    if any(isinstance(one, SliceSelection) for one in encodings):
+        return "slices"
+    voxels = [voxel] * len(encodings) if isinstance(voxel, (int, float)) else voxel
+    fine = any(one.spacing < FINE * size for one, size in zip(encodings, voxels, strict=True))
+    return "in_plane" if fine else "isotropic"

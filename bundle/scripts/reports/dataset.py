@@ -15,7 +15,7 @@ from monai.utils import ImageMetaKey, string_list_all_gather
 
 from scripts.metrics.quality import psnr
 from scripts.reports.pages import INDEX, REPORT, Row, never_fatal, write_index
-from scripts.reports.scan import INTERPOLATION, REFERENCE, RESULT, scan_images, write_scan_page
+from scripts.reports.scan import INTERPOLATION, REFERENCE, RESULT, error_map, scan_images, write_scan_page
 from scripts.transforms.interpolate import ASSUMED
 from scripts.transforms.naming import EXTENSION, DerivativeLayout, stem_of
 from scripts.transforms.saving import RECORD
@@ -62,6 +62,7 @@ class ScanPages:
             numbers = {
                 "data consistency": record.get("DataConsistencyDone"),
                 "agreement of the result, acquired again, with the scan": agreement and f"{agreement:.1f} dB",
+                "error bars": record.get("ErrorBars"),
             }
             facts = {
                 "name": path.stem,
@@ -71,7 +72,8 @@ class ScanPages:
                 "record": record,
                 "index": "../" * (len(path.relative_to(self.folder).parents) - 1) + INDEX,
             }
-            write_scan_page(path, scan_images(item, item["image"].meta.get("intensity_scale", 1.0)), facts, self.detail)
+            images = scan_images(item, item["image"].meta.get("intensity_scale", 1.0))
+            write_scan_page(path, images, facts, self.detail, error_map(item))
 
     def write_index(self, outcomes: Iterable[Any]) -> None:
         """List all scans of a run.

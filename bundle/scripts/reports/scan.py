@@ -26,7 +26,7 @@ from scripts.transforms.interpolate import acquisition_of
 from scripts.transforms.utils import axis_names, plain
 from scripts.utils.atomic import write_atomically
 
-__all__ = ["INPUT", "INTERPOLATION", "REFERENCE", "RESULT", "scan_images", "write_scan_page"]
+__all__ = ["INPUT", "INTERPOLATION", "REFERENCE", "RESULT", "error_map", "scan_images", "write_scan_page"]
 
 INPUT, INTERPOLATION, RESULT, REFERENCE = "input", "interpolation", "super-resolution", "high resolution"
 LARGEST = 11_000_000  # characters of the volumes; with the viewer and the figures a page stays below 15 MB
@@ -71,8 +71,20 @@ def scan_images(item: Mapping[str, Any], scale: float = 1.0) -> Images:
     }
 
 
+def error_map(item: Mapping[str, Any]) -> MetaTensor | None:
+    """The error bars of a restored scan in the network's frame, if it has some; see :func:`scan_images`."""
+    if "error" not in item:
+        return None
+    error = Orientation("".join(axis_names(item["image"])), labels=None)(item["error"])
+    return MetaTensor(plain(error).cpu(), affine=item["image"].affine.cpu())
+
+
 def write_scan_page(
-    path: PathLike, images: Images, facts: Mapping[str, Any], detail: Sequence[float] | None = None
+    path: PathLike,
+    images: Images,
+    facts: Mapping[str, Any],
+    detail: Sequence[float] | None = None,
+    error_bars: MetaTensor | None = None,
 ) -> None:
     """Write the page of a scan, and its still picture for the index.
 
@@ -82,6 +94,7 @@ def write_scan_page(
         facts: values of ``templates/scan.html`` about the scan: ``name``, ``warnings``, ``assumed``, ``numbers``,
             ``record`` and ``index``.
         detail: the middle of a cube that the page also shows at full resolution, in mm.
+        error_bars: of the result, on its grid; None without.
     """
     acquisition = acquisition_of(images[INPUT])
     axes = zip(axis_names(images[INPUT]), acquisition.encodings if acquisition else (), strict=False)
@@ -89,9 +102,13 @@ def write_scan_page(
     named = " ".join(re.findall(r"\(([^)]*)\)", facts["assumed"])).split()
     again = acquired_again(plain(images[RESULT]), plain(images[INPUT]), acquisition)
     contradiction = MetaTensor((again - plain(images[INPUT])).abs_(), affine=images[INPUT].affine)
-    contradiction, *others = (upright(image, image.affine) for image in (contradiction, *images.values()))
-    images = dict(zip(images, others, strict=True))
-    shown, sets, warnings = _sets(images, contradiction, detail)
+    measured = {"contradiction of the scan": contradiction}
+    if error_bars is not None:
+        measured["error bar"] = error_bars
+    images, measured = (
+        {title: upright(image, image.affine) for title, image in one.items()} for one in (images, measured)
+    )
+    shown, sets, warnings = _sets(images, measured, detail)
     window = sets["whole"]["window"]
     thick = images[INPUT].pixdim[2] >= ANISOTROPIC * images[INPUT].pixdim[:2].max()
     row = stills(shown, window, rows=[1 if thick else 2], width=240)  # a plane that shows the slices
@@ -110,9 +127,7 @@ def write_scan_page(
     )
 
 
-def _sets(
-    images: Images, contradiction: MetaTensor, detail: Sequence[float] | None
-) -> tuple[Frames, dict[str, Any], list[str]]:
+def _sets(images: Images, measured: Images, detail: Sequence[float] | None) -> tuple[Frames, dict[str, Any], list[str]]:
     """The images of the whole scan, what the viewer needs of each part of it, and warnings."""
     parts, warnings = {}, []
     try:
@@ -122,28 +137,28 @@ def _sets(
     parts["whole"] = whole(images[RESULT])
     sets, left = {}, LARGEST
     for name, box in parts.items():
-        shown, sets[name] = _volumes(images, contradiction, box, left if name == "whole" else left // 2)
+        shown, sets[name] = _volumes(images, measured, box, left if name == "whole" else left // 2)
         left -= len(sets[name]["images"]) + len(sets[name]["maps"])
     return shown, dict(reversed(sets.items())), warnings
 
 
-def _volumes(
-    images: Images, contradiction: MetaTensor, box: Sequence[slice], limit: int
-) -> tuple[Frames, dict[str, Any]]:
+def _volumes(images: Images, measured: Images, box: Sequence[slice], limit: int) -> tuple[Frames, dict[str, Any]]:
     """The images of a part of the grid, and what the viewer needs: two files, titles, ranges and maps.
 
-    The viewer subtracts images itself. The file of the maps has an empty place for each difference.
+    The viewer subtracts images itself. The file of the maps begins with the measured ones, and has an empty place for
+    each difference.
     """
     white = foreground_percentile(plain(images[INPUT])) or 1.0
     frames = frames_of(images, images[RESULT], box)
-    high = max(float(np.percentile(contradiction.numpy(), 99.9)), 1e-3 * white)
-    measured = frames_of({"": contradiction}, images[RESULT], box, ends=(0.0, high))
-    maps = [{"title": "contradiction of the scan", "minus": {}, "frames": {RESULT: 0}, "high": 100 * high / white}]
-    maps = [*_differences(frames, 100 / white), *maps]
-    places = sum(len(one["frames"]) for one in maps)
-    values = np.zeros((places, *measured.values.shape[1:]), np.uint8)
-    values[0] = np.maximum(measured.values[0], 1)  # the viewer leaves out voxels of level 0
-    (shown, _), files = fitted([frames, Frames(("",) * places, values, frames.affine, 0.0, float(LEVELS))], limit)
+    maps, levels = [], []
+    for place, (title, volume) in enumerate(measured.items()):
+        high = max(float(np.percentile(volume.numpy(), 99.9)), 1e-3 * white)
+        maps.append({"title": title, "minus": {}, "frames": {RESULT: place}, "high": 100 * high / white})
+        levels.append(frames_of({title: volume}, images[RESULT], box, ends=(0.0, high)).values[0])
+    maps = [*_differences(frames, 100 / white, len(levels)), *maps]
+    values = np.zeros((sum(len(one["frames"]) for one in maps), *levels[0].shape), np.uint8)
+    values[: len(levels)] = np.maximum(levels, 1)  # the viewer leaves out voxels of level 0
+    (shown, _), files = fitted([frames, Frames(("",) * len(values), values, frames.affine, 0.0, float(LEVELS))], limit)
     result = shown.values[frames.titles.index(RESULT)]
     brightest = float(np.percentile(result[result > result.mean()], 99.9)) if result.any() else float(LEVELS)
     cursor = [PLANES[axis][0] * (size - 1) for axis, size in enumerate(result.shape)]
@@ -158,17 +173,18 @@ def _volumes(
     }
 
 
-def _differences(frames: Frames, per_cent: float) -> list[dict[str, Any]]:
-    """The maps that are differences of two images: which, their places after the first map, and where their scale ends.
+def _differences(frames: Frames, per_cent: float, place: int) -> list[dict[str, Any]]:
+    """The maps that are differences of two images: which, their places, and where their scale ends.
 
     Args:
         frames: the images.
         per_cent: of white, per unit of intensity.
+        place: of the first one.
     """
     maps: list[dict[str, Any]] = [{"title": "change by the network", "minus": {RESULT: INTERPOLATION}}]
     if REFERENCE in frames.titles:
         maps.insert(0, {"title": "error", "minus": {INTERPOLATION: REFERENCE, RESULT: REFERENCE}})
-    place, values = 1, dict(zip(frames.titles, frames.values[:, ::2, ::2, ::2].astype(np.int16), strict=True))
+    values = dict(zip(frames.titles, frames.values[:, ::2, ::2, ::2].astype(np.int16), strict=True))
     for one in maps:
         highest = [np.percentile(np.abs(values[a] - values[b]), 99.9) for a, b in one["minus"].items()]
         one["levels"] = max(1.0, *map(float, highest))

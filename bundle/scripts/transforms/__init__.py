@@ -4,7 +4,7 @@
 * Grid: grid, interpolate, registration and misalignment.
 * Voxels: intensity, masks and familiarity.
 * k-space: acquisition, acquire, degradation, simulation and consistency.
-* Prediction: results.
+* Prediction: results and errors.
 
 A transform of one volume comes as a pair: the array transform takes a channel-first volume, and its ``...d`` twin takes
 a dictionary. A transform of several volumes takes a dictionary only. The metadata of a ``MetaTensor`` follow. The field
@@ -16,6 +16,7 @@ from scripts.transforms.acquire import Acquire, Acquired
 from scripts.transforms.acquisition import KSpaceTruncate, KSpaceTruncated
 from scripts.transforms.consistency import DataConsistencyd, consistency_mode
 from scripts.transforms.degradation import RandDegraded, Subsample, Subsampled
+from scripts.transforms.errors import CalibrateErrord, SplitErrord
 from scripts.transforms.familiarity import WarnUnfamiliard
 from scripts.transforms.grid import (
     CheckSameGridd,
@@ -31,13 +32,14 @@ from scripts.transforms.masks import ErodeMask, ErodeMaskd, MarkTissued
 from scripts.transforms.misalignment import Misalignd
 from scripts.transforms.reading import CheckVolume, CheckVolumed, LoadImageStrictd
 from scripts.transforms.registration import RigidRegisterd
-from scripts.transforms.results import InterpolateBaselinesd, MeasureConsistencyd, SplitDisagreementd
+from scripts.transforms.results import InterpolateBaselinesd, MeasureConsistencyd
 from scripts.transforms.saving import SaveImageDerivatived
 from scripts.transforms.simulation import SimulateAcquiredd, simulated_acquisition
 
 __all__ = [
     "Acquire",
     "Acquired",
+    "CalibrateErrord",
     "CheckSameGridd",
     "CheckVolume",
     "CheckVolumed",
@@ -63,7 +65,7 @@ __all__ = [
     "ScaleIntensityRobust",
     "ScaleIntensityRobustd",
     "SimulateAcquiredd",
-    "SplitDisagreementd",
+    "SplitErrord",
     "Subsample",
     "Subsampled",
     "WarnUnfamiliard",

@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 
 QUANTILES = tuple(i / 20 for i in range(1, 20))
 FREQUENCIES = 16  # steps of cycles per voxel in (0, 0.5]
+UNFAMILIAR = "unfamiliar"  # key of the metadata of a scan with remarks
 NORMAL_MEDIAN = 0.6745  # median of the magnitude of normal noise of standard deviation 1
 SECOND_DIFFERENCE = 6.0  # by which a second difference multiplies the variance of white noise
 
@@ -216,6 +217,7 @@ class WarnUnfamiliard(MapTransform):
                 remarks += self._of_ranges(describe_acquisition(acquisition, plain(scan)))
             for text in remarks:
                 warn(d[key], text)
+                d[key].meta[UNFAMILIAR] = "yes"
         return d
 
     def _of_group(self, volume: Tensor, mm: np.ndarray) -> list[str]:

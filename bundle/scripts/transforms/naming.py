@@ -31,7 +31,7 @@ __all__ = [
 
 DESCRIPTIONS = {
     "sr": "Super-resolved volume, in the intensity units of its source.",
-    "disagreementsr": "Standard deviation of the super-resolved volume among slab orientations, in the same units.",
+    "srerror": "Error bars of the super-resolved volume: half width of the 90 % interval, in the same units.",
 }
 EXTENSION = ".nii.gz"
 ENDINGS = (  # of the input files, in any case; the longer of two comes first
@@ -40,7 +40,7 @@ ENDINGS = (  # of the input files, in any case; the longer of two comes first
 )
 SERIES_ENDINGS = (".dcm", ".dicom", ".ima")  # a DICOM file stands for its series
 BIDS_NAME = re.compile(r"(?P<entities>sub-[a-zA-Z0-9]+(?:_[a-zA-Z0-9]+-[a-zA-Z0-9+]+)*)_(?P<suffix>[a-zA-Z0-9]+)")
-RESULT = re.compile(r"_desc-[a-zA-Z0-9+]*sr(?:_[a-zA-Z0-9]+)?$")
+RESULT = re.compile(r"_desc-[a-zA-Z0-9+]*sr(?:error)?(?:_[a-zA-Z0-9]+)?$")
 METADATA = Path(__file__).resolve().parents[2] / "configs" / "metadata.json"
 
 
@@ -126,7 +126,7 @@ class DerivativeLayout(FolderLayoutBase):
         output_dir: the folder to write to.
         dataset_dir: the input's folder, whose inner structure is kept. Of a BIDS dataset it may be the folder of a
             subject, a session or ``anat``, or one scan. A scan from elsewhere goes to ``output_dir`` itself.
-        description: kind of the results, see :data:`DESCRIPTIONS`. It ends with "sr", by which results are recognised.
+        description: kind of the results, see :data:`DESCRIPTIONS`, by which results are recognised.
 
     Example:
         >>> DerivativeLayout("results", "scans").filename("scans/group/scan.nii.gz").as_posix()

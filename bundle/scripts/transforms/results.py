@@ -16,9 +16,9 @@ from scripts.physics.kspace import zero_fill
 from scripts.physics.output import interpolations_of
 from scripts.transforms.grid import DeclareHighResGrid
 from scripts.transforms.interpolate import acquisition_of
-from scripts.transforms.utils import factors_of, file_name, plain, spatial_dims, warn
+from scripts.transforms.utils import factors_of, plain, spatial_dims, warn
 
-__all__ = ["InterpolateBaselinesd", "MeasureConsistencyd", "SplitDisagreementd"]
+__all__ = ["InterpolateBaselinesd", "MeasureConsistencyd"]
 
 
 class MeasureConsistencyd(MapTransform):
@@ -73,37 +73,6 @@ class MeasureConsistencyd(MapTransform):
                     f"The prediction, acquired again, agrees with the scan only to {value:.1f} dB (expected at least "
                     f"{min(expected, self.least):.1f} dB): it contradicts the measurement.",
                 )
-        return d
-
-
-class SplitDisagreementd(MapTransform):
-    """Move the second channel of a prediction to ``disagreement``, see :class:`scripts.inferers.SlabInferer`.
-
-    Args:
-        keys: the prediction, ``(2, H, W, D)``.
-        allow_missing_keys: whether it may be absent.
-
-    Raises:
-        ValueError: when called with another number of channels.
-
-    Example:
-        >>> import torch
-        >>> {key: len(volume) for key, volume in SplitDisagreementd()({"pred": torch.rand(2, 8, 8, 8)}).items()}
-        {'pred': 1, 'disagreement': 1}
-    """
-
-    def __init__(self, keys: KeysCollection = "pred", allow_missing_keys: bool = False) -> None:
-        super().__init__(keys, allow_missing_keys)
-
-    def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
-        d = dict(data)
-        for key in self.key_iterator(d):
-            if len(d[key]) != 2:
-                raise ValueError(
-                    f"{file_name(d[key])}: expected a prediction and its disagreement, got {len(d[key])} channels. Use "
-                    "an inferer that averages orientations, or disagreement: false."
-                )
-            d[key], d["disagreement"] = d[key][:1], d[key][1:]
         return d
 
 

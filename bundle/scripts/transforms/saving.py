@@ -20,6 +20,7 @@ from monai.utils import ImageMetaKey, MetaKeys, convert_to_numpy
 from torch import Tensor, nn
 
 from scripts.physics.output import ACQUISITION
+from scripts.transforms.errors import ERROR_BARS
 from scripts.transforms.evidence import sidecar_of
 from scripts.transforms.interpolate import ASSUMED
 from scripts.transforms.masks import TISSUE_SHARE
@@ -183,8 +184,9 @@ class SaveImageDerivatived(SaveImaged):
     Args:
         keys: the volumes to save.
         derivatives: the files and their record.
-        description: "sr" for the prediction, "disagreementsr" for the map of its disagreement.
+        description: "sr" for the prediction, "srerror" for its error bars.
         compression: level of gzip, see :class:`AtomicNibabelWriter`.
+        allow_missing_keys: whether a volume may be absent.
 
     Raises:
         ValueError: when called with a volume that is not finite.
@@ -203,7 +205,12 @@ class SaveImageDerivatived(SaveImaged):
     """
 
     def __init__(
-        self, keys: KeysCollection, derivatives: Derivatives, description: str = "sr", compression: int = 1
+        self,
+        keys: KeysCollection,
+        derivatives: Derivatives,
+        description: str = "sr",
+        compression: int = 1,
+        allow_missing_keys: bool = False,
     ) -> None:
         layout = derivatives.layout
         super().__init__(
@@ -212,6 +219,7 @@ class SaveImageDerivatived(SaveImaged):
             writer=AtomicNibabelWriter,
             savepath_in_metadict=True,
             print_log=False,
+            allow_missing_keys=allow_missing_keys,
         )
         self.set_options(write_kwargs={"compression": compression})
         self.derivatives = derivatives
@@ -253,6 +261,7 @@ def _measured(meta: Mapping[str, Any]) -> dict[str, Any]:
     record = {"SourceSpacing": low_res, "Spacing": high_res, "Warnings": meta.get("warnings", "").splitlines()}
     measures = {"consistency_psnr": "ConsistencyPSNR", "data_consistency": "DataConsistencyDone"}
     measures |= {ASSUMED: "Assumed", TISSUE_SHARE: "TissueShare"}
+    measures[ERROR_BARS] = "ErrorBars"
     record |= {name: meta[key] for key, name in measures.items() if key in meta}
     if ACQUISITION in meta:
         record["Acquisition"] = json.loads(meta[ACQUISITION])
