@@ -129,28 +129,6 @@ def test_three_orientations_and_data_consistency_keep_the_place(tmp_path):
     assert_right_place(tmp_path / "out" / "scan_desc-sr.nii.gz", (2, 2, 2), source)
 
 
-def test_the_disagreement_of_the_orientations_is_saved_beside_the_result(tmp_path):
-    source = write_scan(tmp_path / "scan.nii.gz", shape=(16, 18, 20))
-    run(source, tmp_path / "out", orientations=[[0, 1, 2], [1, 2, 0], [2, 0, 1]], disagreement=True)
-    stems = ("scan_desc-disagreementsr", "scan_desc-sr")
-    assert names(tmp_path / "out") == [
-        *(f"{stem}{end}" for stem in stems for end in (".json", ".nii.gz")),
-        "summary.csv",
-    ]
-    spread, result = (nib.load(tmp_path / "out" / f"{stem}.nii.gz") for stem in stems)
-    np.testing.assert_allclose(spread.affine, result.affine)
-    assert spread.shape == result.shape
-    assert (spread.get_fdata() >= 0).all()
-    assert 0 < spread.get_fdata().mean() < 0.1 * result.get_fdata().mean()
-    assert (
-        "Standard deviation"
-        in json.loads((tmp_path / "out" / f"{stems[0]}.json").read_text(encoding="utf-8"))["Description"]
-    )
-    with pytest.raises(RuntimeError) as error:
-        run(source, tmp_path / "out", disagreement=True)
-    assert "disagreement needs several orientations" in explain(error.value)
-
-
 def test_a_bids_dataset_becomes_a_derivative_with_sidecars(tmp_path):
     for subject in ("sub-01", "sub-02"):
         write_scan(tmp_path / "in" / subject / "anat" / f"{subject}_T1w.nii.gz", shape=(16, 18, 20))
