@@ -25,7 +25,7 @@ from monai.inferers import SimpleInferer
 from monai.transforms import Compose
 from scripts.data.datasets import ScanDataset
 from scripts.engines.scan_evaluator import ScanEvaluator
-from scripts.utils.errors import explain, full_message
+from scripts.utils.errors import full_message
 
 SMALL = {"architecture::num_groups": 1, "architecture::num_blocks": 1, "load_pretrain": False, "amp_dtype": None}
 SMALL |= {"inferer::inferer::progress": False, "report": False}
