@@ -104,7 +104,8 @@ class SlabInferer(Inferer):
             ValueError: when the predictions of the orientations differ in size.
         """
         volume = convert_to_tensor(inputs, dtype=torch.float32)
-        args, tissue = args or described(inputs), marked(inputs)
+        args = args or described(inputs)
+        tissue = marked(inputs) if getattr(network, "skips_air", False) else None
         predictor = self._in_reduced_precision(network, volume.device)
         pred = None
         for order in self.orientations:

@@ -111,6 +111,7 @@ class FoldedNet(nn.Module):
         self.register_buffer("assumed", assumed, persistent=False)  # empty for a blind network
         self.output_scale = OUTPUT_SCALE
         self.num_results = 1  # 2 with an error head
+        self.skips_air = True  # given the tissue, see :meth:`forward`
         self.folded_reach = 2 + num_groups * (2 * num_blocks + 1)  # one block of 2 x 2 x 2 voxels per convolution
         self.reach = 2 * self.folded_reach + 1  # from one corner of a block to the opposite corner of another
         self.modulated = [1 + num_blocks, (num_groups - 1) * num_blocks + 1]  # places in encoder and decoder
