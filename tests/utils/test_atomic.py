@@ -30,7 +30,7 @@ def test_a_file_and_its_folder_are_made(tmp_path):
 def test_a_file_in_the_place_of_the_folder_is_named(tmp_path):
     (tmp_path / "out").write_text("mine")
     with pytest.raises(
-        OSError, match=r"out: expected a folder for the results, got File exists. Set another --output_dir"
+        OSError, match=r"out: expected a folder for the results, but .* is a file. Set another --output_dir"
     ):
         usable_folder(tmp_path / "out")
 

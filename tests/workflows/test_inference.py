@@ -280,11 +280,11 @@ def test_nothing_to_do_is_an_error(tmp_path, dataset_dir):
 def test_an_interruption_leaves_no_partial_file(tmp_path, monkeypatch):
     source = write_scan(tmp_path / "scan.nii.gz", shape=(16, 18, 20))
 
-    def interrupted(image, filename):
-        Path(filename).write_bytes(b"half")
+    def interrupted(image, file):
+        file.write(b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(nib, "save", interrupted)
+    monkeypatch.setattr(nib.Nifti1Image, "to_stream", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(source, tmp_path / "out")
     assert names(tmp_path / "out") == ["summary.csv"]

@@ -136,6 +136,7 @@ class ComparisonTableHandler:
         subjects = string_list_all_gather(self.subjects)  # the metrics' values have the same order
         if idist.get_rank() > 0:
             return
+        self.output_dir.mkdir(parents=True, exist_ok=True)
         with open(self.output_dir / "subjects.csv", "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows(self._rows(subjects, details))
         costs = {} if self.costs is None else self.costs.summary(engine)

@@ -56,23 +56,19 @@ def write_atomically(path: str | os.PathLike, write: Callable[[Path], Any]) -> N
 
 
 def usable_folder(path: str | os.PathLike) -> Path:
-    """The folder of coming results, which is made where it is missing.
+    """The folder of coming results, which need not exist yet.
 
     Raises:
-        OSError: when there cannot be a folder, as where a file has its name.
+        OSError: when there cannot be a folder, because a file has its name or that of a folder above.
 
     Example:
-        >>> import tempfile
-        >>> usable_folder(Path(tempfile.mkdtemp()) / "results").is_dir()
-        True
+        >>> usable_folder("results/of_today").name
+        'of_today'
     """
     path = Path(path)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OSError(
-            f"{path}: expected a folder for the results, got {error.strerror}. Set another --output_dir."
-        ) from error
+    existing = next(one for one in (path.absolute(), *path.absolute().parents) if one.exists())
+    if not existing.is_dir():
+        raise OSError(f"{path}: expected a folder for the results, but {existing} is a file. Set another --output_dir.")
     return path
 
 
