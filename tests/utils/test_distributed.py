@@ -155,7 +155,7 @@ def test_two_processes_share_a_folder_and_tell_of_all_its_scans(tmp_path):
     with open(tmp_path / "output" / "summary.csv", newline="", encoding="utf-8") as file:
         fates = {Path(row["scan"]).name: row["result"] for row in csv.DictReader(file)}
     assert fates == {"broken.nii.gz": "failed", **{f"scan{seed}.nii.gz": "done" for seed in range(3)}}
-    assert len(list((tmp_path / "output").rglob("*.nii.gz"))) == 3
+    assert len(list((tmp_path / "output").rglob("*_desc-sr.nii.gz"))) == 3
     index = (tmp_path / "output" / "report" / "index.html").read_text(encoding="utf-8")
     assert re.findall(r'href="(.*?)"><img', index) == [f"scan{seed}_desc-sr.html" for seed in range(3)]
 

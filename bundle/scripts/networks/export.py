@@ -18,14 +18,14 @@ EXAMPLE = (18, 21, 15)  # sizes of the traced volume; even and odd ones
 
 
 class OnePass(nn.Module):
-    """A :class:`FoldedNet` in one pass, with the same digits, and in operations that fix no size.
+    """A :class:`FoldedNet` in one pass, the same to rounding, and in operations that fix no size.
 
     Args:
         network: with its weights.
 
     Example:
         >>> volume, network = torch.rand(1, 1, 9, 8, 7), FoldedNet()
-        >>> torch.equal(OnePass(network)(volume, torch.zeros(1, 9)), network(volume, torch.zeros(1, 9)))
+        >>> torch.allclose(OnePass(network)(volume, torch.zeros(1, 9)), network(volume, torch.zeros(1, 9)))
         True
     """
 
