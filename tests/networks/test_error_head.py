@@ -92,3 +92,15 @@ def test_weights_of_fewer_groups_grow_into_a_network_with_a_head():
     large.load_state_dict(large.grown(small.state_dict()))
     x, told = noise(1, 1, 6, 7, 8), noise(1, 9)
     torch.testing.assert_close(large(x, told)[:, :1], small(x, told), rtol=0, atol=1e-6)
+
+
+def test_a_second_run_of_an_engine_loads_the_head_again(tmp_path):
+    network, x, told = trained(), noise(1, 1, 6, 6, 6), noise(1, 9)
+    torch.save(network.state_dict(), tmp_path / "model.pt")
+    torch.save(headed(network).decoder[-1].error_head.state_dict(), tmp_path / "head.pt")
+    engine = Engine(lambda *_: network(x, told).detach())
+    ErrorHeadLoader(tmp_path / "head.pt", network).attach(engine)
+    WeightsLoader(tmp_path / "model.pt", network).attach(engine)
+    first, again = (engine.run([None]).output for _ in range(2))
+    assert first.shape[1] == 2
+    assert torch.equal(first, again)

@@ -118,7 +118,9 @@ class WeightsLoader(CheckpointLoader):
 
 
 class ErrorHeadLoader:
-    """Add a trained error head to a network. It belongs after the loader of the network's weights.
+    """Add a trained error head to a network, once its weights are loaded.
+
+    It belongs before the loader of the weights, which have no head. So it can take away the head of an earlier run.
 
     Args:
         load_path: file of the head's state dictionary; None to leave the network without one.
@@ -137,12 +139,16 @@ class ErrorHeadLoader:
 
     def attach(self, engine: Engine) -> None:
         if self.load_path is not None:
-            engine.add_event_handler(Events.STARTED, self)
+            engine.add_event_handler(Events.STARTED, self._remove, self.network.decoder[-1])
+            engine.add_event_handler(Events.EPOCH_STARTED, self)
 
     def __call__(self, engine: Engine | None = None) -> None:
         state = read_checkpoint(self.load_path, "an error head")
         self.network.add_error_head(num_features=len(state["features.weight"]))
         self.network.decoder[-1].error_head.load_state_dict(state)
+
+    def _remove(self, without_head: nn.Module) -> None:
+        self.network.decoder[-1], self.network.num_results = without_head, 1
 
 
 class InitialWeights:
