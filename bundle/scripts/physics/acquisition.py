@@ -125,7 +125,7 @@ def measure_acquisition(volume: Tensor, axes: Sequence[int] = (0, 1, 2)) -> Acqu
     power = power_spectrum(volume, (0, 1, 2)).double().cpu().numpy()
     radii = band_frequencies(volume.shape, (1, 1, 1), (1, 1, 1))
     unexamined = UNFILTERED, 1.0, 0.0
-    found = [_along_axis(power, radii, axis) if axis in axes else unexamined for axis in range(3)]
+    found = [_along_axis(_line(power, radii, axis), radii[axis]) if axis in axes else unexamined for axis in range(3)]
     scan = Acquisition(*zip(*found, strict=True), elliptical=False)
     return scan._replace(elliptical=_corners_are_empty(power, radii, scan))
 
@@ -150,17 +150,17 @@ def filled_band(volume: Tensor, axes: Sequence[int] = (0, 1, 2)) -> list[float |
         return [None] * 3
     power = power_spectrum(volume, (0, 1, 2)).double().cpu().numpy()
     radii = band_frequencies(volume.shape, (1, 1, 1), (1, 1, 1))
-    return [_end_of_band(power, radii, axis) if axis in usable else None for axis in range(3)]
+    return [_end_of_band(_line(power, radii, axis), radii[axis]) if axis in usable else None for axis in range(3)]
 
 
-def _end_of_band(power: np.ndarray, radii: Sequence[np.ndarray], axis: int) -> float:
+def _end_of_band(line: np.ndarray, radius: np.ndarray) -> float:
     """The share of the band that k-space fills, to a single frequency; 1 where it does not end as by zero-filling."""
-    edges, level = _profile(power, radii, axis)
+    edges, level = _profile(line, radius)
     end = _cliff(edges, level)
     if end == len(level):
         return 1.0
-    steps = np.unique(radii[axis])
-    line = np.array([_line(power, radii, axis)[radii[axis] == one].mean() for one in steps])
+    steps = np.unique(radius)
+    line = np.array([line[radius == one].mean() for one in steps])
     halfway = 10 ** ((level[end - 1] + level[end + 1 :].max()) / 20)  # in dB, between both sides of the cliff
     last = int(np.flatnonzero(line > halfway).max()) - 1  # the window widens k-space by one frequency
     earlier, before, after = (
@@ -178,19 +178,18 @@ def _line(power: np.ndarray, radii: Sequence[np.ndarray], axis: int) -> np.ndarr
     return power[np.ix_(*tube)].mean(tuple(other for other in range(3) if other != axis))
 
 
-def _profile(power: np.ndarray, radii: Sequence[np.ndarray], axis: int) -> tuple[np.ndarray, np.ndarray]:
-    """Edges of the bins along an axis, and the power in dB in each bin, in a tube around the axis."""
-    line = _line(power, radii, axis)
-    bins = min(RECOGNITION.most_bins, len(np.unique(radii[axis])) // 2)
-    index = np.minimum((radii[axis] * bins).astype(int), bins - 1)
+def _profile(line: np.ndarray, radius: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Edges of the bins along an axis, and the power in dB in each bin, from the power along it."""
+    bins = min(RECOGNITION.most_bins, len(np.unique(radius)) // 2)
+    index = np.minimum((radius * bins).astype(int), bins - 1)
     level = np.bincount(index, line, bins) / np.bincount(index, minlength=bins)
     return np.linspace(0, 1, bins + 1), 10 * np.log10(np.maximum(level, 1e-30))
 
 
-def _along_axis(power: np.ndarray, radii: Sequence[np.ndarray], axis: int) -> tuple[Filter | None, float, float]:
-    """The filter along an axis, the share of the band that is filled, and the misfit."""
-    edges, level = _profile(power, radii, axis)
-    end = _cliff(edges, level) if _end_of_band(power, radii, axis) < 1 else len(level)
+def _along_axis(line: np.ndarray, radius: np.ndarray) -> tuple[Filter | None, float, float]:
+    """The filter along an axis, the share of the band that is filled, and the misfit, from the power along it."""
+    edges, level = _profile(line, radius)
+    end = _cliff(edges, level) if _end_of_band(line, radius) < 1 else len(level)
     kept = np.flatnonzero(edges[:end] >= RECOGNITION.lowest_frequency)
     misfits = {one: _misfit(one, edges[kept], edges[1], edges[end], level[kept]) for one in RECOGNISED}
     explained = [one for one, misfit in misfits.items() if misfit < RECOGNITION.largest_misfit]
