@@ -97,16 +97,29 @@ def read_cases(matrix: Mapping[str, Any], datasets: Mapping[str, Path]) -> list[
         wanted = matrix["acquisitions"] if one["acquisitions"] == "every" else one["acquisitions"]
         for acquisition in wanted:
             for scan in one["scans"]:
-                name, _, file = scan.partition("/")
-                if name not in datasets:
-                    raise ValueError(
-                        f"expected the folder of the dataset {name}, got {list(datasets)}. Add {name}=DIR."
-                    )
-                path = Path(datasets[name]).expanduser().resolve() / file
-                if not path.is_file():
-                    raise ValueError(f"{path}: expected a scan of the matrix, found none. Correct {name}=DIR.")
-                cases.append(Case(title, acquisition, matrix["acquisitions"][acquisition], scan, path))
+                texts = matrix["acquisitions"][acquisition]
+                cases.append(Case(title, acquisition, texts, scan, scan_path(scan, datasets)))
     return cases
+
+
+def scan_path(scan: str, datasets: Mapping[str, Path]) -> Path:
+    """The file of a scan ``NAME/path``.
+
+    Raises:
+        ValueError: when the folder of the dataset NAME is not given, or lacks the scan.
+    """
+    name, _, file = scan.partition("/")
+    if name not in datasets:
+        raise ValueError(f"expected the folder of the dataset {name}, got {list(datasets)}. Add {name}=DIR.")
+    path = Path(datasets[name]).expanduser().resolve() / file
+    if not path.is_file():
+        raise ValueError(f"{path}: expected a scan of the matrix, found none. Correct {name}=DIR.")
+    return path
+
+
+def dataset_folders(texts: Sequence[str]) -> dict[str, Path]:
+    """The folders of a command line, from texts ``NAME=DIR``."""
+    return {name: Path(folder) for name, _, folder in (text.partition("=") for text in texts)}
 
 
 def in_mm(texts: Sequence[str], path: Path, axcodes: str) -> list[str]:
@@ -241,5 +254,4 @@ if __name__ == "__main__":
     parser.add_argument("--output_dir", type=Path, default=OUTPUT)
     parser.add_argument("--options", type=ast.literal_eval, default={}, help="of evaluate.yaml, as a dictionary")
     given = parser.parse_args()
-    folders = {name: Path(folder) for name, _, folder in (text.partition("=") for text in given.datasets)}
-    main(folders, given.matrix, given.output_dir, given.options)
+    main(dataset_folders(given.datasets), given.matrix, given.output_dir, given.options)

@@ -25,7 +25,7 @@ from monai.bundle import ConfigParser
 from monai.transforms import Compose, FillHoles, ForegroundMask, KeepLargestConnectedComponent
 from scipy.ndimage import gaussian_filter
 from scripts.handlers.weights import ErrorHeadLoader, WeightsLoader
-from scripts.metrics.calibration import LEVEL, ErrorCalibration, calibrate, rank_correlation
+from scripts.metrics.calibration import LEVEL, ErrorCalibration, calibrate
 from scripts.physics.description import kind_of
 from scripts.transforms import DataConsistencyd, SplitErrord
 from scripts.transforms.errors import CALIBRATION, read_calibration
@@ -38,7 +38,7 @@ from torch import Tensor, nn
 from experiments import RESULTS
 from experiments.bundle import read_configs
 from experiments.speed.common import table
-from experiments.studies.acquisitions import Case, in_mm, read_cases
+from experiments.studies.acquisitions import Case, dataset_folders, in_mm, read_cases
 
 MATRIX = Path(__file__).with_suffix(".yaml")
 FOLDER = RESULTS / "error_bars"
@@ -132,6 +132,12 @@ def deciles(sample: Sample) -> list[float]:
     return [coverage({name: values[tenth] for name, values in parts.items()}) for tenth in range(10)]
 
 
+def rank_correlation(x: Tensor, y: Tensor) -> float:
+    """Spearman's rank correlation of two equally long vectors."""
+    ranks = torch.stack([values.argsort().argsort().double() for values in (x, y)])
+    return float(torch.corrcoef(ranks)[0, 1])
+
+
 def rows(found: Sequence[tuple[Case, str, Sample]]) -> Iterator[dict[str, Any]]:
     """For each case coverage, and in deep tissue the rank correlations with the error."""
     for case, kind, sample in found:
@@ -212,5 +218,4 @@ if __name__ == "__main__":
     parser.add_argument("--matrix", type=Path, default=MATRIX)
     parser.add_argument("--options", type=ast.literal_eval, default={}, help="of inference.yaml, as a dictionary")
     given = parser.parse_args()
-    folders = {name: Path(folder) for name, _, folder in (text.partition("=") for text in given.datasets)}
-    main(given.verb, folders, given.matrix, given.options)
+    main(given.verb, dataset_folders(given.datasets), given.matrix, given.options)

@@ -87,3 +87,10 @@ def test_it_calibrates_and_tests_weights_of_the_user(matrix, tmp_path):
     assert [line.split(" | ")[0] for line in text.splitlines()[2:5]] == ["| isotropic", "| slices", "| all"]
     assert "- calibrated on sub-1 of data" in text
     assert len((tmp_path / "tiny.csv").read_text(encoding="utf-8").splitlines()) == 3
+
+
+def test_the_rank_correlation_ignores_the_units():
+    torch.manual_seed(0)
+    x, y = torch.rand(1000), torch.rand(1000)
+    assert error_bars.rank_correlation(x, y) == pytest.approx(error_bars.rank_correlation(x.exp(), 3 * y + 1))
+    assert abs(error_bars.rank_correlation(x, y)) < 0.1

@@ -11,8 +11,9 @@ import yaml
 from conftest import EXAMPLE, SHARED
 from nibabel.processing import resample_to_output
 
+from experiments.studies.acquisitions import scan_path
 from experiments.studies.evidence import anatomy, heads, measures, restoring
-from experiments.studies.evidence.__main__ import MATRIX, brain_box, place, texts_of
+from experiments.studies.evidence.__main__ import MATRIX, brain_box, texts_of
 from experiments.studies.evidence.table import harms, summary
 
 SPACING = (1.0, 1.25, 0.8)
@@ -172,9 +173,9 @@ def test_acquisitions_are_in_voxels_or_in_mm(tmp_path):
 
 def test_a_dataset_without_a_folder_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"folder of the dataset data, got .*Add data=DIR"):
-        place("data/sub-03.nii.gz", {})
+        scan_path("data/sub-03.nii.gz", {})
     with pytest.raises(ValueError, match="expected a scan of the matrix, found none"):
-        place("data/sub-03.nii.gz", {"data": tmp_path})
+        scan_path("data/sub-03.nii.gz", {"data": tmp_path})
 
 
 def test_the_box_of_a_brain_has_a_margin():

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["LEVEL", "ErrorCalibration", "calibrate", "rank_correlation"]
+__all__ = ["LEVEL", "ErrorCalibration", "calibrate"]
 
 LEVEL = 0.9  # share of the errors within the interval
 BINS = 20
@@ -81,15 +81,3 @@ def calibrate(scale: Tensor, error: Tensor, level: float = LEVEL, bins: int = BI
         widths.append(middles[-1] * float((errors / scales).kthvalue(rank).values))
     widths = np.maximum.accumulate(widths).tolist()  # a larger scale never has a smaller interval
     return ErrorCalibration(middles, [width / middle for width, middle in zip(widths, middles, strict=True)])
-
-
-def rank_correlation(x: Tensor, y: Tensor) -> float:
-    """Spearman's rank correlation of two equally long vectors.
-
-    Example:
-        >>> x = torch.tensor([1.0, 2.0, 4.0])
-        >>> round(rank_correlation(x, x.square()), 6)
-        1.0
-    """
-    ranks = torch.stack([values.argsort().argsort().double() for values in (x, y)])
-    return float(torch.corrcoef(ranks)[0, 1])

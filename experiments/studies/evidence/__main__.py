@@ -22,7 +22,7 @@ from scripts.transforms.naming import stem_of
 
 from experiments import RESULTS, ROOT
 from experiments.speed.common import machine, measured_on
-from experiments.studies.acquisitions import in_mm
+from experiments.studies.acquisitions import dataset_folders, in_mm, scan_path
 
 from . import anatomy, heads, measures
 from .restoring import METHODS, kept, restored, weights_of_run
@@ -149,7 +149,9 @@ def main(datasets: Mapping[str, Path], matrix: Path = MATRIX, output_dir: Path =
     content = yaml.safe_load(matrix.read_text(encoding="utf-8"))
     before, output_dir = machine(), output_dir.resolve()
     acquisitions, axcodes = content["acquisitions"], content["axcodes"]
-    places = {scan: place(scan, datasets) for scan in [*content["scans"], *(one["scan"] for one in content["stroke"])]}
+    places = {
+        scan: scan_path(scan, datasets) for scan in [*content["scans"], *(one["scan"] for one in content["stroke"])]
+    }
     rows = list(phantom_rows(acquisitions, output_dir))
     for scan in content["scans"]:
         rows += head_rows(scan, places[scan], acquisitions, axcodes, output_dir)
@@ -168,22 +170,10 @@ def main(datasets: Mapping[str, Path], matrix: Path = MATRIX, output_dir: Path =
     return folder / "test.md"
 
 
-def place(scan: str, datasets: Mapping[str, Path]) -> Path:
-    """The file of a scan ``NAME/path``."""
-    name, _, file = scan.partition("/")
-    if name not in datasets:
-        raise ValueError(f"expected the folder of the dataset {name}, got {list(datasets)}. Add {name}=DIR.")
-    path = Path(datasets[name]).expanduser().resolve() / file
-    if not path.is_file():
-        raise ValueError(f"{path}: expected a scan of the matrix, found none. Correct {name}=DIR.")
-    return path
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("datasets", nargs="+", metavar="NAME=DIR", help="folder of a dataset of the matrix")
     parser.add_argument("--matrix", type=Path, default=MATRIX)
     parser.add_argument("--output_dir", type=Path, default=OUTPUT)
     given = parser.parse_args()
-    folders = {name: Path(folder) for name, _, folder in (text.partition("=") for text in given.datasets)}
-    main(folders, given.matrix, given.output_dir)
+    main(dataset_folders(given.datasets), given.matrix, given.output_dir)
