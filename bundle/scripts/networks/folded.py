@@ -69,8 +69,8 @@ class FoldedNet(nn.Module):
     vector the network is blind: scales are 1, shifts are 0. A network that learns one factor per axis is given the
     vector of that factor once, by ``scale_factor``. Inference then describes such a scan by the same vector.
 
-    An error head can be added. The result then has a second channel, the scale of the
-    error of each voxel. The restored volume stays the same, bit by bit.
+    An error head can be added. The result then has a second channel, the scale of the error of each voxel. The restored
+    volume stays the same, bit by bit.
 
     ``reach`` says how far the network sees: an output voxel depends on input voxels at most ``reach`` away, per axis.
 

@@ -260,8 +260,7 @@ def _measured(meta: Mapping[str, Any]) -> dict[str, Any]:
     low_res, high_res = [np.round(np.asarray(spacing, dtype=float), 6).tolist() for spacing in spacings]
     record = {"SourceSpacing": low_res, "Spacing": high_res, "Warnings": meta.get("warnings", "").splitlines()}
     measures = {"consistency_psnr": "ConsistencyPSNR", "data_consistency": "DataConsistencyDone"}
-    measures |= {ASSUMED: "Assumed", TISSUE_SHARE: "TissueShare"}
-    measures[ERROR_BARS] = "ErrorBars"
+    measures |= {ASSUMED: "Assumed", TISSUE_SHARE: "TissueShare", ERROR_BARS: "ErrorBars"}
     record |= {name: meta[key] for key, name in measures.items() if key in meta}
     if ACQUISITION in meta:
         record["Acquisition"] = json.loads(meta[ACQUISITION])
