@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -23,7 +24,7 @@ def sample(seed: int, count: int = 20_000) -> error_bars.Sample:
     scale = 0.01 + 0.1 * torch.rand(count)
     error = torch.distributions.Laplace(0.0, 1.0).sample((count,)).abs() * scale
     return {"scale": scale, "half_width": 2.3026 * scale, "error": error, "change": torch.rand(count)} | {
-        "ideal": scale,
+        "around": scale,
         "deep": torch.rand(count) < 0.5,
     }
 
@@ -38,6 +39,7 @@ def test_the_table_says_whether_the_bars_hold():
     found = [(case("sub-1"), "isotropic", good), (case("sub-2"), "in_plane", bad)]
     rows = list(error_bars.rows(found))
     assert [row["coverage"] for row in rows] == pytest.approx([0.9, 0.684], abs=0.01)
+    assert rows[0]["half_width"] == pytest.approx(rows[0]["if_exact"], abs=0.03)
     assert rows[0]["half_width"] > 0.2 > 0.05 > abs(rows[0]["change"])
     lines = error_bars.summary(found, rows).splitlines()
     assert [line.split(" | ")[0] for line in lines[2:]] == ["| isotropic", "| in plane", "| all"]
@@ -87,6 +89,14 @@ def test_it_calibrates_and_tests_weights_of_the_user(matrix, tmp_path):
     assert [line.split(" | ")[0] for line in text.splitlines()[2:5]] == ["| isotropic", "| slices", "| all"]
     assert "- calibrated on sub-1 of data" in text
     assert len((tmp_path / "tiny.csv").read_text(encoding="utf-8").splitlines()) == 3
+
+
+def test_the_error_around_a_voxel_is_not_its_own():
+    error = np.ones((40, 40, 40))
+    error[20, 20, 20] = 100
+    around = error_bars.around(error)
+    assert around[20, 20, 20] == pytest.approx(1)
+    assert around[20, 20, 21] > 1.5
 
 
 def test_the_rank_correlation_ignores_the_units():
