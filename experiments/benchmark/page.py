@@ -27,6 +27,7 @@ MATRICES = ROOT / "experiments" / "benchmark" / "matrices"
 FOLDER = RESULTS / "benchmark"
 PAGE = ROOT / "docs" / "results.md"
 PRIMARY = "ds002748"  # the matrix of docs/results.md
+ALTERNATIVES = "adaptation"  # that of its section on other adaptations
 HEADLINES = ("2x2x2", "2x2x1", "slices of 4")  # the acquisitions whose gains open the page
 WIDTH = 120  # characters of a line
 ABREAST = 4  # pictures in a row
@@ -61,7 +62,7 @@ def report(matrix: str, dataset_dir: str | None = None, output_dir: str | None =
     """Gather the complete rows and write tables, figures and text.
 
     The report of a matrix of the project stands in experiments/results/benchmark, that of any other in ``OUT/report``.
-    The matrix of docs/results.md also writes that page.
+    A matrix of the project also writes docs/results.md.
 
     Args:
         matrix: YAML file.
@@ -75,7 +76,7 @@ def report(matrix: str, dataset_dir: str | None = None, output_dir: str | None =
     write_tables(plan, folder)
     draw_figures(read_results(folder), folder / "figures")
     (folder / "report.md").write_text(full_report(plan, folder), encoding="utf-8")
-    if folder == FOLDER / PRIMARY:
+    if folder.parent == FOLDER:
         PAGE.write_text(results_page(), encoding="utf-8")
     print(folder / "report.md")
 
@@ -161,6 +162,7 @@ def results_page() -> str:
         *_error_maps(folder, place),
         _prose(matrix.content["limits"]),
         f"[The full report]({place}report.md) has the plan, all scales, curves, costs and machines.",
+        *_other_matrix(ALTERNATIVES),
         "## The papers' Tricubic",
         _wrapped(tricubic(FOLDER)),
         "## The papers' own experiment",
@@ -171,6 +173,24 @@ def results_page() -> str:
         _commands(matrix),
     ]
     return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
+
+
+def _other_matrix(name: str) -> list[str]:
+    """A section for another matrix of the project, if its report is there."""
+    matrix, folder, place = (
+        read_matrix(MATRICES / f"{name}.yaml"),
+        FOLDER / name,
+        f"../experiments/results/benchmark/{name}/",
+    )
+    if not folder.is_dir():
+        return []
+    return [
+        f"## {matrix.content['title']}",
+        _prose(matrix.content["plan"]),
+        "\n".join(fill(f"- {line}", WIDTH, subsequent_indent="  ") for line in reading(read_results(folder))),
+        _figure("degradation", place),
+        f"{_prose(matrix.content['limits'])} [The full report]({place}report.md).",
+    ]
 
 
 def _headlines(results: Results) -> list[str]:

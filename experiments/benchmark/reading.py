@@ -22,11 +22,13 @@ WORDS = {
 }
 VERDICTS = {"yes": "Yes, at this budget", "no": "No, not at this budget", NOT_RUN: "Not yet known"}
 ADAPTATION = "gradient_image_adaptation"
+VALIDATION = "psnr_gain"
 
 
 def reading(results: Results) -> list[str]:
     """The sentences."""
-    found = (*_gains(results), _oracle(results), _ours(results), _contrastive_loss(results), *_adaptation(results))
+    found = (*_gains(results), _oracle(results), _ours(results), _contrastive_loss(results))
+    found += (_validation(results), *_adaptation(results))
     return [sentence for sentence in found if sentence]
 
 
@@ -83,6 +85,20 @@ def missing(results: Results) -> str:
     systems = [f"{words} ({', '.join(places)})" if any(places) else words for words, places in found.items()]
     count = sum(len(places) for places in found.values())
     return f"{count} of {len(results.rows)} rows have not been run: {'; '.join(systems)}." if systems else ""
+
+
+def _validation(results: Results) -> str:
+    """When the gain on the validation subjects was largest."""
+    curves = {label(results, [row]): results.points(row["name"], VALIDATION) for row in results.first}
+    cells = []
+    for words, points in curves.items():
+        if points:
+            step, largest = max(points, key=lambda point: point[1])
+            share, last = step / points[-1][0], points[-1][1]
+            cells.append(
+                f"{largest:+.2f} dB after {share:.0%} of its iterations and {last:+.2f} dB at the end ({words})"
+            )
+    return f"The PSNR above zero-filling on the validation subjects is at most {', '.join(cells)}." if cells else ""
 
 
 def _adaptation(results: Results) -> list[str]:
