@@ -5,7 +5,7 @@ Usage: python -m experiments.pages
 A page quotes a result between ``<!-- begin NAME/FILE -->`` and ``<!-- end -->``: the text of
 ``experiments/results/NAME/FILE``. ``acquisitions/test.csv`` becomes a table of the gains of the shipped weights, and
 ``training.json`` a list.
-``configs/SHIPPED`` is a table of the trainings of the shipped weights.
+``configs/SHIPPED`` is a table of the trainings of the shipped weights. :data:`BRIEFS` names the other short tables.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from statistics import mean, stdev
 from typing import NamedTuple
 
-from experiments import RESULTS, ROOT
+from experiments import RESULTS, ROOT, briefs
 from experiments.benchmark.stacks import SHIPPED, TRUNK
 from experiments.bundle import CONFIGS, read_configs
 
@@ -44,6 +44,7 @@ SETTINGS = {
     "seed": "seed",
 }
 SCORES = RESULTS / "acquisitions" / "test.csv"  # of the shipped weights on test subjects
+REMOVED = SCORES.with_name("removed.csv")  # of the weights for one factor that they replaced, at commit 179ae65
 METRICS = {"psnr": ("PSNR (dB)", ".2f"), "psnr_deep": ("in deep tissue (dB)", ".2f"), "ssim": ("SSIM", ".4f")}
 REFERENCES = {
     "zero_filling": "zero-filling",
@@ -89,7 +90,8 @@ def read_gains(path: Path = SCORES) -> Iterator[Gains]:
             case.setdefault(row["scan"], {})[row["method"]] = row
     for case, scans in cases.items():
         found = list(scans.values())
-        best = max(REFERENCES, key=lambda name: mean(float(methods[name]["psnr"]) for methods in found))
+        known = [name for name in REFERENCES if name in found[0]]
+        best = max(known, key=lambda name: mean(float(methods[name]["psnr"]) for methods in found))
         pairs = [(methods["pred"], methods[best]) for methods in found]
         yield Gains(*case, best, {key: [float(sr[key]) - float(base[key]) for sr, base in pairs] for key in METRICS})
 
@@ -108,13 +110,21 @@ def gains_table(path: Path = SCORES) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
+BRIEFS: dict[str, Callable[[], str]] = {
+    "configs/SHIPPED": shipped_training,
+    "acquisitions/test.csv": gains_table,
+    "acquisitions/removed.csv": lambda: briefs.against_removed(read_gains(), read_gains(REMOVED)),
+    "evidence/test.csv": briefs.evidence_brief,
+    "models/model.json": briefs.training_range,
+    "LIMITS": lambda: briefs.limits(read_gains(), REFERENCES),
+}
+
+
 def quote(name: str) -> str:
     """A result as Markdown."""
-    if name == "configs/SHIPPED":
-        return shipped_training()
+    if name in BRIEFS:
+        return BRIEFS[name]()
     path = RESULTS / name
-    if path == SCORES:
-        return gains_table()
     text = path.read_text(encoding="utf-8")
     if path.suffix != ".json":
         return text.strip()

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from conftest import BUNDLE, REPOSITORY, head_phantom, write_scan
 from ignite.engine import Events
+from monai.bundle import ConfigParser
 from monai.transforms import Compose, EnsureChannelFirstd, Orientationd
 from scripts import objectives
 from scripts.physics.kspace import zero_fill
@@ -95,6 +97,16 @@ def test_files_that_a_page_names_exist(name):
     found += re.findall(r"`((?:bundle|deploy|docs|experiments|scripts|tests)/[\w/]+\.(?:py|yaml|md))(?=[`:])", text)
     missing = {one for one in found if not any((root / one).is_file() for root in (REPOSITORY, BUNDLE))}
     assert missing - set(FILES) == set()
+
+
+def test_the_options_of_inference_have_the_defaults_of_the_page():
+    rows = re.findall(r"^\| `--(\w+)` \| `(.*?)` \|", read("docs/commands.md"), re.M)
+    parser = ConfigParser(ConfigParser.load_config_file(BUNDLE / "configs" / "inference.yaml"))
+    parser["bundle_root"] = "bundle"
+    assert len(rows) >= 15
+    for name, default in rows:
+        typed = None if default == "'$None'" else yaml.safe_load(default)
+        assert parser.get_parsed_content(name) == typed, name
 
 
 def paragraphs(text: str) -> list[str]:

@@ -59,7 +59,7 @@ def commands(monkeypatch):
 
 
 def test_the_matrix_of_the_project_is_complete():
-    factors = [encoding_from_text(OWN["acquisitions"][name][0]).spacing for name in ("2x2x2", "1.5 isotropic")]
+    factors = [encoding_from_text(OWN["acquisitions"][name][0]).spacing for name in ("2x2x2", "factor 1.5")]
     assert factors == [2.0, 1.5]
     through = [encoding_from_text(texts[1]) for texts in OWN["acquisitions"].values()]
     slices = [one for one in through if isinstance(one, SliceSelection)]

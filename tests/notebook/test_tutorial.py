@@ -19,6 +19,6 @@ def test_the_tutorial_runs(tmp_path, monkeypatch):
     client = NotebookClient(notebook, timeout=CELL_SECONDS, kernel_name="python3", resources=place)
     client.execute()
     pictures = [one for cell in notebook.cells for one in cell.get("outputs", []) if "image/png" in one.get("data", {})]
-    assert len(pictures) == 3
+    assert len(pictures) == 4
     assert (tmp_path / "outputs/tutorial/isotropic/report/index.html").is_file()
     assert (tmp_path / "outputs/tutorial/adapted/model.pt").is_file()

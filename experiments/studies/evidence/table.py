@@ -1,8 +1,8 @@
-"""The table of the evidence, and the list of where a restoration harms."""
+"""The table of the evidence: what a restoration does, where it harms, and both in brief."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any, NamedTuple
 
@@ -11,7 +11,7 @@ from experiments.speed.common import table
 from .measures import MEASURES, Measure
 from .restoring import METHODS
 
-__all__ = ["harms", "summary"]
+__all__ = ["Line", "brief", "lines_of", "summary"]
 
 OURS = "automatic"
 PARTS = list(dict.fromkeys(measure.part for measure in MEASURES.values()))
@@ -49,6 +49,11 @@ class Line(NamedTuple):
         found = self.deviations()
         return min((method for method in found if method not in but), key=lambda method: mean(found[method]))
 
+    def harms(self) -> bool:
+        """Whether super-resolution is farther from HR on average than the better interpolation."""
+        found = self.deviations()
+        return mean(found[OURS]) > mean(found[self.nearest(OURS)])
+
 
 def lines_of(rows: Sequence[Row]) -> list[Line]:
     """The lines of the table in their order.
@@ -71,7 +76,7 @@ def lines_of(rows: Sequence[Row]) -> list[Line]:
 
 
 def summary(rows: Sequence[Row]) -> str:
-    """One table for all acquisitions, and below it what is worse than the better interpolation."""
+    """One table for all acquisitions. The last column says where super-resolution is worse on average."""
     header = ["acquisition", "part", "measure", "HR", *METHODS.values(), "super-resolution is worse"]
     cells = []
     for line in lines_of(rows):
@@ -82,21 +87,18 @@ def summary(rows: Sequence[Row]) -> str:
         others = [min(pair) for pair in zip(*(found[method] for method in METHODS if method != OURS), strict=True)]
         worse = sum(ours > other for ours, other in zip(found[OURS], others, strict=True))
         about = [line.acquisition, line.measure.part, line.title, f"{line.measure.ideal:g}"]
-        cells.append([*about, *shown.values(), f"{worse} of {len(others)}"])
-    found = list(harms(rows))
-    text = "Super-resolution is farther from HR than the better interpolation, on average over scans, in"
-    return "\n\n".join(
-        [table(header, cells).strip(), f"{text}:\n\n" + "\n".join(found) if found else f"{text} no line."]
-    )
+        cells.append([*about, *shown.values(), f"{'on average, ' if line.harms() else ''}{worse} of {len(others)}"])
+    return table(header, cells).strip()
 
 
-def harms(rows: Sequence[Row]) -> Iterator[str]:
-    """An item for each line in which super-resolution is farther from HR on average than the better interpolation."""
-    for line in lines_of(rows):
-        found, best, digits = line.deviations(), line.nearest(OURS), line.measure.decimals
-        ours, other = mean(found[OURS]), mean(found[best])
-        if ours > other:
-            yield (
-                f"* {line.acquisition}, {line.title}: {ours:.{digits}f} away from HR, "
-                f"{METHODS[best]} {other:.{digits}f}"
-            )
+def brief(rows: Sequence[Row]) -> str:
+    """For each part of the table, in how many lines super-resolution is better or worse than the interpolations."""
+    lines = lines_of(rows)
+    acquisitions = list(dict.fromkeys(line.acquisition for line in lines))
+    cells = []
+    for part in PARTS:
+        cells.append([part])
+        for acquisition in acquisitions:
+            found = [line.harms() for line in lines if (line.measure.part, line.acquisition) == (part, acquisition)]
+            cells[-1] += [found.count(False), found.count(True)]
+    return table(["part", *(f"{name}, {word}" for name in acquisitions for word in ("better", "worse"))], cells).strip()
