@@ -28,7 +28,7 @@ VALIDATION = "psnr_gain"
 def reading(results: Results) -> list[str]:
     """The sentences."""
     found = (*_gains(results), _oracle(results), _ours(results), _contrastive_loss(results))
-    found += (_validation(results), *_adaptation(results))
+    found += (*_validation(results), *_adaptation(results))
     return [sentence for sentence in found if sentence]
 
 
@@ -87,18 +87,18 @@ def missing(results: Results) -> str:
     return f"{count} of {len(results.rows)} rows have not been run: {'; '.join(systems)}." if systems else ""
 
 
-def _validation(results: Results) -> str:
-    """When the gain on the validation subjects was largest."""
-    curves = {label(results, [row]): results.points(row["name"], VALIDATION) for row in results.first}
-    cells = []
-    for words, points in curves.items():
-        if points:
+def _validation(results: Results) -> list[str]:
+    """When the gain of each learned row on the validation subjects was largest."""
+    sentences = []
+    for row in results.first:
+        if points := results.points(row["name"], VALIDATION):
             step, largest = max(points, key=lambda point: point[1])
             share, last = step / points[-1][0], points[-1][1]
-            cells.append(
-                f"{largest:+.2f} dB after {share:.0%} of its iterations and {last:+.2f} dB at the end ({words})"
+            sentences.append(
+                f"On the validation subjects {label(results, [row])} is at most {largest:+.2f} dB above zero-filling, "
+                f"after {share:.0%} of its iterations, and {last:+.2f} dB at the end."
             )
-    return f"The PSNR above zero-filling on the validation subjects is at most {', '.join(cells)}." if cells else ""
+    return sentences
 
 
 def _adaptation(results: Results) -> list[str]:
