@@ -15,7 +15,7 @@ from experiments.benchmark.decisions import SUBJECTS, decisions_table
 from experiments.benchmark.figures import FIGURES, draw_figures
 from experiments.benchmark.matrix import OURS, Matrix, read_matrix
 from experiments.benchmark.papers import own_experiment, tricubic
-from experiments.benchmark.reading import answers, missing, reading
+from experiments.benchmark.reading import adaptation_table, answers, missing, reading
 from experiments.benchmark.results import Results, collect, read_results
 from experiments.benchmark.runner import output_folder
 from experiments.benchmark.significance import FEWEST_SUBJECTS
@@ -187,9 +187,9 @@ def _other_matrix(name: str) -> list[str]:
     return [
         f"## {matrix.content['title']}",
         _prose(matrix.content["plan"]),
-        "\n".join(fill(f"- {line}", WIDTH, subsequent_indent="  ") for line in reading(read_results(folder))),
+        adaptation_table(read_results(folder)),
         _figure("degradation", place),
-        f"{_prose(matrix.content['limits'])} [The full report]({place}report.md).",
+        _prose(f"{matrix.content['limits']} [The full report]({place}report.md)."),
     ]
 
 

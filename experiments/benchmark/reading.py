@@ -10,8 +10,9 @@ from experiments.benchmark.decisions import Decision, contrastive_by_seed, decis
 from experiments.benchmark.results import INTERPOLATIONS, Results
 from experiments.benchmark.significance import FEWEST_SUBJECTS, LEVEL, signed_rank_test
 from experiments.benchmark.tables import FEWEST_SEEDS, NOT_RUN
+from experiments.speed.common import table
 
-__all__ = ["answers", "missing", "reading"]
+__all__ = ["adaptation_table", "answers", "missing", "reading"]
 
 OURS = ("spectral", "spectral_contrastive", "patch_contrastive", "fine_tuning", "pooled")
 THEIRS = ("contrastive", "without_contrastive", "udean", "cyclegan", "dasr", "pseudo_sr", "blind_sr", "zssr")
@@ -99,6 +100,24 @@ def _validation(results: Results) -> list[str]:
                 f"after {share:.0%} of its iterations, and {last:+.2f} dB at the end."
             )
     return sentences
+
+
+def adaptation_table(results: Results) -> str:
+    """For each row with a degradation: how far it moved, and what moved it, as a table."""
+    rows = [row for row in results.first if results.transfer(row["name"], 0)]
+    true = [results.at_half_nyquist(rows[0]["name"], axis)[1] for axis in range(3)]
+    axis = min(range(3), key=true.__getitem__)
+    header = ["system", "network", f"amplitude at half the Nyquist frequency (true {true[axis]:.2f})"]
+    header += ["discriminator's loss", "gradient of its term, median", "validation gain (dB): largest, last"]
+    lines = []
+    for row in rows:
+        name = row["name"]
+        learned, loss = results.at_half_nyquist(name, axis)[0], results.ends(name, MADE_PAIR)
+        norms, gains = ([value for _, value in results.points(name, tag)] for tag in (ADAPTATION, VALIDATION))
+        cells = [f"{learned:.2f}", f"{loss[1]:.2f}" if loss else "-", f"{median(norms):.2f}" if norms else "-"]
+        cells += [f"{max(gains):+.2f}, {gains[-1]:+.2f}" if gains else "-"]
+        lines.append([kind_words(results, [row]), row["setting"]["network"].replace("_", " "), *cells])
+    return table(header, lines).strip()
 
 
 def _adaptation(results: Results) -> list[str]:
