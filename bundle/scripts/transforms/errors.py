@@ -57,7 +57,7 @@ class SplitErrord(MapTransform):
 
 
 class CalibrateErrord(MapTransform):
-    """Turn the predicted scale of the error into the half width of the 90 % interval.
+    """Turn the predicted scale of the error into the half width of the 90 % interval, in place.
 
     The calibration belongs to the kind of acquisition. Without one the error is left out, and this is logged. The
     metadata of the image say in words what the error bars are, also that they are not calibrated: for a scan on which
@@ -104,7 +104,7 @@ class CalibrateErrord(MapTransform):
                 logger.info("%s: no calibration of error bars for its acquisition, so it has none.", file_name(image))
                 del d[key]
                 continue
-            half_width = ErrorCalibration.of(self.kinds[kind]).half_width(plain(d[key]))
+            half_width = ErrorCalibration.of(self.kinds[kind]).half_width(plain(d[key]), in_place=True)
             d[key] = MetaTensor(half_width).copy_meta_from(d[key]) if isinstance(d[key], MetaTensor) else half_width
             reasons = ["the scan is unlike those of the training, see the warnings"] * (UNFAMILIAR in image.meta)
             reasons += self.departures
