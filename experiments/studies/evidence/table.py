@@ -63,7 +63,7 @@ def lines_of(rows: Sequence[Row]) -> list[Line]:
             line have the same order for every method.
     """
     groups: dict[tuple[str, str, str], dict[str, list[float]]] = {}
-    for row in rows:
+    for row in [*rows, *_lost(rows)]:
         values = groups.setdefault((row["acquisition"], row["measure"], row["detail"]), {})
         values.setdefault(row["method"], []).append(float(row["value"]))
     acquisitions, measures = list(dict.fromkeys(key[0] for key in groups)), list(MEASURES)
@@ -73,6 +73,15 @@ def lines_of(rows: Sequence[Row]) -> list[Line]:
         return acquisitions.index(acquisition), PARTS.index(MEASURES[name].part), detail, measures.index(name)
 
     return [Line(key[0], MEASURES[key[1]], key[2], groups[key]) for key in sorted(groups, key=place)]
+
+
+def _lost(rows: Sequence[Row]) -> list[Row]:
+    """Whether each lesion is lost, in %. The mean volume does not say so, because others are inflated."""
+    return [
+        {**row, "measure": "lost", "value": 100.0 * (float(row["value"]) == 0)}
+        for row in rows
+        if row["measure"] == "size"
+    ]
 
 
 def summary(rows: Sequence[Row]) -> str:
