@@ -20,7 +20,7 @@ from scripts.metrics.spectral import mean_log_spectrum
 from scripts.physics.encoding import SliceSelection
 from scripts.physics.separable import SeparableAcquisition
 from scripts.transforms.interpolate import acquisition_of
-from scripts.transforms.utils import plain, spacing, warn
+from scripts.transforms.utils import file_name, plain, spacing, warn
 from scripts.utils.atomic import write_text_atomically
 
 __all__ = ["WarnUnfamiliard", "describe_acquisition", "describe_volume", "save_group_statistics", "signal_to_noise"]
@@ -240,6 +240,7 @@ class WarnUnfamiliard(MapTransform):
             if acquisition is not None:
                 remarks += self._of_ranges(describe_acquisition(acquisition, plain(scan)))
             for text in remarks:
+                logger.info("%s: %s", file_name(d[key]), text)  # at once: the network may take minutes
                 warn(d[key], text)
                 d[key].meta[UNFAMILIAR] = "yes"
         return d

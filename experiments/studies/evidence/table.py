@@ -51,8 +51,15 @@ class Line(NamedTuple):
 
     def harms(self) -> bool:
         """Whether super-resolution is farther from HR on average than the better interpolation."""
+        return self._excess() > 0
+
+    def helps(self) -> bool:
+        """Whether it is nearer."""
+        return self._excess() < 0
+
+    def _excess(self) -> float:
         found = self.deviations()
-        return mean(found[OURS]) > mean(found[self.nearest(OURS)])
+        return mean(found[OURS]) - mean(found[self.nearest(OURS)])
 
 
 def lines_of(rows: Sequence[Row]) -> list[Line]:
@@ -108,6 +115,6 @@ def brief(rows: Sequence[Row]) -> str:
     for part in PARTS:
         cells.append([part])
         for acquisition in acquisitions:
-            found = [line.harms() for line in lines if (line.measure.part, line.acquisition) == (part, acquisition)]
-            cells[-1] += [found.count(False), found.count(True)]
+            found = [line for line in lines if (line.measure.part, line.acquisition) == (part, acquisition)]
+            cells[-1] += [sum(line.helps() for line in found), sum(line.harms() for line in found)]
     return table(["part", *(f"{name}, {word}" for name in acquisitions for word in ("better", "worse"))], cells).strip()
