@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +40,12 @@ def trained_network(*overlays: str, **overrides: Any) -> nn.Module:
     return network.eval()
 
 
-def degraded(scan: Path, **acquisition: Any) -> dict[str, Any]:
-    """A scan that evaluate.yaml degrades by 2x2x2, on the CPU.
+def degraded(scan: Path, texts: Sequence[str] | None = None, **acquisition: Any) -> dict[str, Any]:
+    """A scan that evaluate.yaml degrades, on the CPU.
 
     Args:
         scan: a high-resolution scan.
+        texts: its acquisition, a text per axis; None for 2x2x2.
         acquisition: how to degrade it, such as ``hamming=True``.
 
     Returns:
@@ -52,6 +54,7 @@ def degraded(scan: Path, **acquisition: Any) -> dict[str, Any]:
         channel.
     """
     options = {f"acquisition::{name}": value for name, value in acquisition.items()}
+    options |= {} if texts is None else {"acquisition": list(texts)}
     parser = read_configs("evaluate.yaml", device="cpu", **options)
     item = parser.get_parsed_content("preprocessing")({"image": str(scan), "label": str(scan)})
     label = item["label"].as_tensor() / float(item["image"].meta["intensity_scale"])

@@ -8,12 +8,13 @@ from typing import NamedTuple
 
 from experiments.benchmark.results import Results
 from experiments.benchmark.significance import LEVEL, holm, sign_test, signed_rank_test
-from experiments.benchmark.tables import FEWEST_SEEDS, NOT_RUN, TELLING, markdown
+from experiments.benchmark.tables import FEWEST_SEEDS, TELLING, markdown
 
-__all__ = ["Decision", "contrastive_by_seed", "decisions", "decisions_table"]
+__all__ = ["UNDECIDED", "Decision", "contrastive_by_seed", "decisions", "decisions_table"]
 
 METRIC = "psnr_deep"
 SUBJECTS = 16  # 13 of them on one side are significant by a two-sided sign test
+UNDECIDED = "not decided"  # rows or seeds are missing
 ABSENT = 1.0  # p-value of a decision that has not been run, in Holm's adjustment
 
 
@@ -26,7 +27,7 @@ class Decision(NamedTuple):
         mean: mean difference over subjects; None where a row is missing.
         above: number of subjects with a positive difference.
         p_value: of the test, adjusted where the plan asks for it; None where the decision has not been run.
-        verdict: "yes", "no" or "not run".
+        verdict: "yes", "no" or "not decided".
     """
 
     claim: str
@@ -117,7 +118,7 @@ def _decision(
     average = mean(change.values()) if change else None
     above = sum(value > 0 for value in change.values())
     if not complete:
-        return Decision(claim, len(change), average, above, None, NOT_RUN)
+        return Decision(claim, len(change), average, above, None, UNDECIDED)
     holds = condition and 2 * above > len(change) and average >= TELLING and p_value < LEVEL
     verdict = "yes" if holds else "no"
     return Decision(claim, len(change), average, above, p_value, verdict)

@@ -52,7 +52,7 @@ def tricubic(folder: Path) -> str:
     best = max(one["psnr"] for one in theirs)
     below = ["x".join(map(str, f)) for f in MATRICES if _best_above_tricubic("udean_2_brats", f)["psnr"] < 0]
     sentences = [
-        "The published code of the authors truncates k-space, so LR voxel l lies on HR voxel 2l.",
+        "Older code that the authors published truncates k-space, so LR voxel l lies on HR voxel 2l.",
         "MATLAB's `imresize3` assumes a grid half a voxel off.",
         "Its cubic interpolation therefore loses what the table shows.",
         f"Zero-filling gains {min(ours):+.2f} dB or more over it on the papers' scale, without any training.",

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from statistics import mean, median
 
 from experiments.benchmark.all_rows import MADE_PAIR, TOLERATED, kind_words, label
-from experiments.benchmark.decisions import Decision, contrastive_by_seed, decisions
+from experiments.benchmark.decisions import UNDECIDED, Decision, contrastive_by_seed, decisions
 from experiments.benchmark.results import INTERPOLATIONS, Results
 from experiments.benchmark.significance import FEWEST_SUBJECTS, LEVEL, signed_rank_test
-from experiments.benchmark.tables import FEWEST_SEEDS, NOT_RUN
+from experiments.benchmark.tables import FEWEST_SEEDS
 from experiments.speed.common import table
 
 __all__ = ["adaptation_table", "answers", "missing", "reading"]
@@ -21,7 +21,7 @@ WORDS = {
     "linear_inverse_true": "Wiener inverse of the true degradation",
     "supervised_oracle": "oracle (supervised on the true degradation)",
 }
-VERDICTS = {"yes": "Yes, at this budget", "no": "No, not at this budget", NOT_RUN: "Not yet known"}
+VERDICTS = {"yes": "Yes, at this budget", "no": "No, not at this budget", UNDECIDED: "Not yet known"}
 ADAPTATION = "gradient_image_adaptation"
 VALIDATION = "psnr_gain"
 
@@ -225,7 +225,9 @@ def _contrastive_loss(results: Results) -> str | None:
     seeds = ", ".join(f"{value:+.3f} dB with seed {seed}" for seed, value in by_seed.items())
     p_value = signed_rank_test(by_subject) if len(by_subject) >= FEWEST_SUBJECTS else None
     agree = len({value > 0 for value in by_seed.values()}) == 1
-    if p_value is not None and p_value < LEVEL and agree and len(by_seed) >= FEWEST_SEEDS:
+    if len(by_seed) < FEWEST_SEEDS:
+        p_value = None  # a test over subjects of one seed says nothing about other seeds
+    if p_value is not None and p_value < LEVEL and agree:
         verdict = "Subjects and seeds support a difference on this cohort and at this budget"
     else:
         verdict = (

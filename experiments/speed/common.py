@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from scripts.utils.precision import resolve_amp_dtype
+from torch import nn
 
 from experiments import RESULTS as ALL_RESULTS
 from experiments.benchmark.stacks import SLABS
@@ -101,20 +102,23 @@ def matmul_rates(repeats: int = 5) -> dict[str, float]:
     return rates
 
 
-def _multiply() -> None:
+def _train() -> None:
     torch.set_num_threads(1)
-    a = torch.randn((1024, 1024))
+    network = nn.Sequential(nn.Conv3d(1, 16, 3), nn.ReLU(), nn.Conv3d(16, 16, 3), nn.ReLU(), nn.Conv3d(16, 1, 3))
+    optimiser = torch.optim.Adam(network.parameters())
     while True:
-        a @ a
+        optimiser.zero_grad()
+        network(torch.randn(2, 1, 48, 48, 48)).square().mean().backward()
+        optimiser.step()
 
 
 @contextmanager
 def neighbour(core: int | None) -> Iterator[None]:
-    """Beside a process that multiplies matrices on a core; on a quiet machine for None."""
+    """Beside a process that trains a small network on a core; on a quiet machine for None."""
     if core is None:
         yield
         return
-    process = multiprocessing.get_context("spawn").Process(target=_multiply, daemon=True)
+    process = multiprocessing.get_context("spawn").Process(target=_train, daemon=True)
     process.start()
     os.sched_setaffinity(process.pid, {core})
     try:
@@ -133,6 +137,19 @@ def on_cores(cores: Collection[int]) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, own)
+
+
+def conditions(names: Collection[str] = ()) -> dict[str, tuple[set[int], int | None]]:
+    """Cores of a run and core of a busy neighbour, by condition: quiet, busy, one_core.
+
+    Args:
+        names: which of them; empty for all.
+    """
+    cores = sorted(os.sched_getaffinity(0))
+    found: dict[str, tuple[set[int], int | None]] = {"quiet": (set(cores), None)}
+    if not ON_GPU and len(cores) > 1:
+        found |= {"busy": (set(cores), cores[-1]), "one_core": ({cores[0]}, None)}
+    return {name: places for name, places in found.items() if not names or name in names}
 
 
 def own_threads() -> int:

@@ -1,16 +1,15 @@
 """A whole scan from reading to writing: the plain way, ours, and ours without each of its steps.
 
-Usage: python -m experiments.speed.inference [shipped | papers [EDGE [REPEATS [CONDITION ...]]]]
+Usage: python -m experiments.speed.inference [EDGE [REPEATS [CONDITION ...]]]
 
 The scan is a synthetic head along right, anterior and superior. It has the size of a degraded HCP scan, or EDGE / 160
-of it. The papers' network is untrained. Every run is a process of its own, which measures its own peak memory. Each way
-runs on all cores of a quiet machine, on all cores beside a busy process on the last one, and on one core; or under each
-CONDITION: quiet, busy, one_core. The plain way runs once, because its windows are repeats.
+of it. Every run is a process of its own, which measures its own peak memory. Each way runs on all cores of a quiet
+machine, on all cores beside a training on the last one, and on one core; or under each CONDITION: quiet, busy,
+one_core. The plain way runs once, because its windows are repeats.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -22,8 +21,7 @@ import numpy as np
 
 from experiments.speed.common import (
     ON_GPU,
-    PAPERS_INFER,
-    SHIPPED,
+    conditions,
     in_child,
     machine,
     matmul_rates,
@@ -44,23 +42,15 @@ CUBES, TILES = ({"inferer::inferer::roi_size": [64, 64, depth]} for depth in (64
 WINDOWS = "windows of 64^3, overlap 0.25"
 Ways = Mapping[str, Mapping[str, Any]]
 PLAIN = {**FLOAT32, **CHANNELS_FIRST, **AT_ONCE, **CUBES, "skip_air": False, "stock": ("convolutions", "gzip")}
-FOLDED: Ways = {  # the first is the plain way, the second the reference
+WAYS: Ways = {  # the first is the plain way, the second the reference
     f"float32, channels first, {WINDOWS}, gzip by nibabel: plain": PLAIN,
     "ours, in float32, air as well: reference": {**FLOAT32, "skip_air": False},
     "ours, with gzip by nibabel": {"stock": ("gzip",)},
     "ours, the volume at once, air as well": {**AT_ONCE, "skip_air": False},
     "ours": {},
 }
-SINGLE = {**FLOAT32, **CHANNELS_FIRST, "network_def::slabs_per_pass": 1}
-SLABS: Ways = {
-    "float32, channels first, one slab at once, tiles of 64 x 64, overlap 0.25: plain": {**SINGLE, **TILES},
-    "float32, channels first, one slab at once, whole planes: reference": SINGLE,
-    "bfloat16, channels_last, several slabs at once, tiles of 64 x 64, overlap 0.25": TILES,
-    "bfloat16, channels_last, several slabs at once, whole planes: ours": {},
-    "ours, a slab every three slices": {"network_def::slab_step": 3},
-}
+SINGLE = {**FLOAT32, **CHANNELS_FIRST, "network_def::slabs_per_pass": 1}  # the papers' network, one slab at once
 FLOAT16: Ways = {"ours, in float16": {"amp_dtype": "float16"}} if ON_GPU else {}  # processors compute it slowly
-CASES = {"shipped": (SHIPPED, {**FOLDED, **FLOAT16}), "papers": (PAPERS_INFER, {**SLABS, **FLOAT16})}
 
 
 def agreement(output: Path, reference: Path) -> float:
@@ -69,32 +59,19 @@ def agreement(output: Path, reference: Path) -> float:
     return float(-10 * np.log10(max(1e-15, np.mean(((values - expected) / expected.max()) ** 2))))
 
 
-def conditions() -> dict[str, tuple[set[int], int | None]]:
-    """Cores of the run and core of a busy neighbour, by title."""
-    cores = sorted(os.sched_getaffinity(0))
-    every = {"quiet": (set(cores), None)}
-    if ON_GPU or len(cores) == 1:
-        return every
-    return {**every, "busy": (set(cores), cores[-1]), "one_core": ({cores[0]}, None)}
-
-
-def measure(
-    folder: Path, ways: Ways, overlays: Sequence[str], edge: int, repeats: int, names: Sequence[str]
-) -> dict[str, dict[str, Any]]:
+def measure(folder: Path, ways: Ways, edge: int, repeats: int, names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Measure every way under every condition that ``names`` holds, the ways in turn."""
     scan = write_scan(folder / "scan.nii.gz", [n * edge // HCP[-1] for n in HCP])
     outputs = {title: folder / str(i) for i, title in enumerate(ways)}
     runs: dict[str, dict[str, Any]] = {title: {"wall seconds": {}} for title in ways}
-    for condition, (cores, core) in conditions().items():
-        if names and condition not in names:
-            continue
+    for condition, (cores, core) in conditions(names).items():
         walls: dict[str, list[float]] = {title: [] for title in ways}
         for repeat in range(repeats):
             for title, overrides in list(ways.items())[min(repeat, 1) :]:  # the plain way first, and once
                 options = dict(overrides)
                 stock = options.pop("stock", ())
                 with on_cores(cores), neighbour(core):
-                    run = in_child(super_resolve, scan, outputs[title], options, overlays, stock)
+                    run = in_child(super_resolve, scan, outputs[title], options, (), stock)
                 walls[title].append(run["wall seconds"])
                 print(condition, title, run, flush=True)
                 if "seconds" not in runs[title]:
@@ -121,6 +98,12 @@ def rates(record: Mapping[str, Any]) -> None:
             way["busy over quiet"] = walls["busy"]["median"] / walls["quiet"]["median"]
 
 
+def plain_over_ours(ways: Mapping[str, Mapping[str, Any]]) -> float:
+    """How much faster than plain ours would be, if it multiplied at the matrix rate and did nothing else."""
+    plain, *_, ours = ways.values()
+    return plain["gflop"] / ours["gflop"] / plain["share of the matrix rate"]
+
+
 def _timed(way: Mapping[str, Any], condition: str) -> list[str]:
     wall = way["wall seconds"][condition]
     between = f" ({wall['least']:.1f} to {wall['most']:.1f})" if wall["repeats"] > 1 else ""
@@ -145,19 +128,22 @@ def tables(record: Mapping[str, Any]) -> str:
         rows.append([title, *cells, f"{share:.0f} %", memory(way), "" if near is None else f"{near:.1f}"])
     header = ["way", "processor seconds", "in the network", "TFLOP", "GFLOP/s of a core", "of the matrix rate"]
     size = " x ".join(map(str, record["size"]))
-    notes = f"- wall time, median (range), of a scan of {size} voxels"
+    ceiling = plain_over_ours(ways)
+    notes = (
+        f"- wall time, median (range), of a scan of {size} voxels; busy: beside a training on the last core\n"
+        f"- at the full matrix rate of float32, our arithmetic would be {ceiling:.1f} times as fast as plain"
+    )
     return f"{text}\n{table([*header, 'peak memory (GiB)', 'agreement with the reference (dB)'], rows)}\n{notes}"
 
 
-def main(case: str = "shipped", edge: int = HCP[-1], repeats: int = 3, *names: str) -> None:
-    overlays, ways = CASES[case]
+def main(edge: int = HCP[-1], repeats: int = 3, *names: str) -> None:
     size = [n * edge // HCP[-1] for n in HCP]
     record: dict[str, Any] = {"machine": machine(), "matrix product (GFLOP/s)": matmul_rates(), "size": size}
     with tempfile.TemporaryDirectory() as folder:
-        record["ways"] = measure(Path(folder), ways, overlays, edge, repeats, names)
+        record["ways"] = measure(Path(folder), {**WAYS, **FLOAT16}, edge, repeats, names)
     rates(record)
-    save("_".join(("inference", case, *names)), record, tables(record))
+    save("_".join(("inference", *names)), record, tables(record))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2], *map(int, sys.argv[2:4]), *sys.argv[4:])
+    main(*map(int, sys.argv[1:3]), *sys.argv[3:])

@@ -9,35 +9,58 @@ voxel l on HR voxel 2l, except the one that its title marks. Scores are those of
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import itk
 import numpy as np
 import torch
+from monai.inferers import SlidingWindowInferer
 from monai.transforms import Resize
 from scipy import ndimage
+from scripts.inferers import SlabInferer
 from scripts.metrics import masked_psnr, masked_ssim
 from scripts.physics.interpolation import interpolate_cubic
 from scripts.physics.kspace import zero_fill
-from torch import Tensor
+from torch import Tensor, nn
 
 from experiments.bundle import degraded, trained_network
-from experiments.speed.choices import CHOICES, predict
-from experiments.speed.common import interleaved, machine, save, spread, table
+from experiments.speed.common import DEVICE, interleaved, machine, save, spread, table
 
 SPATIAL = (1, 2, 3)
+THREE = [[0, 1, 2], [1, 2, 0], [2, 0, 1]]  # orders of the axes
 RADIUS = 3  # of the window in LR voxels; ITK's Python packages hold no larger one for volumes
 
 
-def by_itk(image: Tensor, interpolator: Callable[[Any], Any]) -> Tensor:
-    """Resample ``(1, H, W, D)`` to half the spacing, the first voxel in place."""
+class Grid(NamedTuple):
+    """An output grid, seen from the voxels of a scan, along each axis.
+
+    Args:
+        size: its voxels.
+        step: voxels of the scan from one to the next.
+        start: where the first one lies, in voxels of the scan.
+    """
+
+    size: Sequence[int]
+    step: Sequence[float]
+    start: Sequence[float]
+
+
+def predict(image: Tensor, network: nn.Module, *acquisition: Tensor, orientations: int = 1) -> Tensor:
+    """The restored volume of an interpolated one, ``(1, H, W, D)``."""
+    inferer = SlabInferer(SlidingWindowInferer((-1, -1, -1)), THREE[:orientations], "auto")
+    with torch.inference_mode():
+        return inferer(image[None].to(DEVICE), network, *acquisition)[0, :1].cpu().as_tensor()
+
+
+def by_itk(image: Tensor, grid: Grid, interpolator: Callable[[Any], Any]) -> Tensor:
+    """Resample ``(1, H, W, D)``. ITK's axes are those of the array in reverse."""
     volume = itk.GetImageFromArray(image[0].numpy())
-    size = [2 * n for n in itk.size(volume)]
+    size, step, start = (list(reversed(values)) for values in grid)
     made = itk.resample_image_filter(
-        volume, interpolator=interpolator(volume), size=size, output_spacing=[0.5] * 3, output_origin=[0.0] * 3
+        volume, interpolator=interpolator(volume), size=size, output_spacing=step, output_origin=start
     )
     return torch.from_numpy(itk.GetArrayFromImage(made))[None]
 
@@ -50,29 +73,27 @@ def windowed_sinc(volume: Any) -> Any:
     return itk.WindowedSincInterpolateImageFunction[type(volume), RADIUS, itk.HammingWindowFunction[RADIUS]].New()
 
 
-def by_scipy(image: Tensor) -> Tensor:
+def by_scipy(image: Tensor, grid: Grid) -> Tensor:
     """Cubic splines."""
-    size = [2 * n for n in image.shape[1:]]
-    made = ndimage.affine_transform(image[0].numpy(), np.full(3, 0.5), output_shape=size, order=3, mode="nearest")
+    size, step, start = (np.asarray(values) for values in grid)
+    made = ndimage.affine_transform(image[0].numpy(), step, start, output_shape=tuple(size), order=3, mode="nearest")
     return torch.from_numpy(made)[None]
 
 
 def methods(item: Mapping[str, Tensor]) -> dict[str, Callable[[], Tensor]]:
     image, size, network = item["acquired"].as_tensor(), item["image"].shape[1:], trained_network()
-    ours = {
-        "super-resolution": "whole volume",
-        "super-resolution, three orientations": "whole volume, three orientations",
-    }
+    grid = Grid([2 * n for n in image.shape[1:]], [0.5] * 3, [0.0] * 3)
+    ours = {"super-resolution": 1, "super-resolution, three orientations": 3}
     return {
         "MONAI Resize, trilinear, half a voxel off": lambda: Resize(size, mode="trilinear")(image),
-        "SciPy, cubic splines": lambda: by_scipy(image),
-        "ITK, cubic B-splines": lambda: by_itk(image, b_spline),
-        f"ITK, windowed sinc (Hamming, radius {RADIUS})": lambda: by_itk(image, windowed_sinc),
+        "SciPy, cubic splines": lambda: by_scipy(image, grid),
+        "ITK, cubic B-splines": lambda: by_itk(image, grid, b_spline),
+        f"ITK, windowed sinc (Hamming, radius {RADIUS})": lambda: by_itk(image, grid, windowed_sinc),
         "this bundle, tricubic": lambda: interpolate_cubic(image, 2, SPATIAL),
         "this bundle, zero-filling": lambda: zero_fill(image, size, SPATIAL),
         **{
-            title: lambda choice=choice: predict(item["image"], network, CHOICES[choice])
-            for title, choice in ours.items()
+            title: lambda number=number: predict(item["image"], network, orientations=number)
+            for title, number in ours.items()
         },
     }
 

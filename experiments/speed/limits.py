@@ -8,6 +8,7 @@ from __future__ import annotations
 from math import prod
 
 import torch
+from scripts.utils.precision import resolve_amp_dtype
 from torch import nn
 
 from experiments.speed.common import DEVICE, MATRIX, interleaved, machine, matmul_rates, save, spread, table
@@ -30,7 +31,7 @@ def convolution_rates(batch: int, num_features: int, *size: int, repeats: int) -
     dims = len(size)
     operations = 2 * 3**dims * num_features**2 * batch * prod(size)
     functions = {}
-    for dtype in (torch.float32, torch.bfloat16):
+    for dtype in dict.fromkeys((torch.float32, resolve_amp_dtype("auto", DEVICE) or torch.float32)):
         for name, memory_format in FORMATS[dims].items():
             form = {"device": DEVICE, "dtype": dtype, "memory_format": memory_format}
             x = torch.randn(batch, num_features, *size).to(**form)

@@ -29,7 +29,7 @@ def _folded(title: str) -> str:
 
 def draw_rates(axes: Axes) -> None:
     """Bars for the rates of the network, lines for those of a matrix product."""
-    record = read("inference_shipped_one_core")
+    record = read("inference")
     titles = list(record["ways"])
     axes.barh(range(len(titles)), [record["ways"][title]["GFLOP/s"] for title in titles], color="tab:blue")
     for (dtype, rate), style in zip(record["matrix product (GFLOP/s)"].items(), (":", "--"), strict=False):

@@ -129,7 +129,9 @@ def write_calibration(found: Sequence[tuple[Case, str, Sample]], parser: ConfigP
         factors = calibrate(sample["scale"], sample["error"])
         kinds[kind] = {name: [float(f"{value:.4g}") for value in values] for name, values in factors._asdict().items()}
     scans = sorted({Path(case.scan).name.split("_")[0] + " of " + case.scan.split("/")[0] for case, _, _ in found})
-    record = {"WeightsSHA256": sha256([weights, head]), "Level": LEVEL, "Scans": scans, "kinds": kinds}
+    settings = {name: parser.get_parsed_content(name) for name in ("data_consistency", "orientations")}
+    record = {"WeightsSHA256": sha256([weights, head]), "Level": LEVEL, "Scans": scans, "Settings": settings}
+    record["kinds"] = kinds
     content = json.loads(path.read_text(encoding="utf-8"))
     write_text_atomically(path, json.dumps({**content, CALIBRATION: record}) + "\n")
     return path

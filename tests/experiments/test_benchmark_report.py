@@ -362,7 +362,7 @@ def test_thirteen_subjects_above_zero_filling_decide_if_the_mean_is_a_tenth():
     assert decisions(decided([twelve], []))[0].verdict == "no"
     assert decisions(decided([[0.09] * 16], []))[0].verdict == "no"
     assert decisions(decided([[-0.5] * 16], []))[0].verdict == "no"
-    assert decisions(decided([UP[:15]], []))[0][1:] == (15, pytest.approx(0.27), 15, None, "not run")
+    assert decisions(decided([UP[:15]], []))[0][1:] == (15, pytest.approx(0.27), 15, None, "not decided")
 
 
 def test_all_three_decisions_of_a_pair_of_three_seeds():
@@ -374,14 +374,14 @@ def test_all_three_decisions_of_a_pair_of_three_seeds():
     assert found[2].mean == pytest.approx(0.165)
     assert decisions_table(decided([UP] * 3, without)).splitlines()[2:] == [
         "| 1. The papers' method beats zero-filling | 16 | +0.275 | 16 | 3.1e-05 | **yes** |",
-        "| 2. Unpaired adversarial learning helps | 0 | - | - | - | **not run** |",
+        "| 2. Unpaired adversarial learning helps | 0 | - | - | - | **not decided** |",
         "| 3. The contrastive loss helps | 16 | +0.165 | 16 | 6.1e-05 | **yes** |",
     ]
 
 
 def test_the_loss_needs_three_seeds_of_one_sign_and_what_is_below_zero_filling_helps_nobody():
     lower = [[value - 0.3 for value in UP]] * 2
-    assert decisions(decided([UP] * 2, lower))[2].verdict == "not run"
+    assert decisions(decided([UP] * 2, lower))[2].verdict == "not decided"
     opposite = [*lower, [value + 0.01 for value in UP]]
     third = decisions(decided([UP] * 3, opposite))[2]
     assert (third.above, third.verdict) == (16, "no")

@@ -10,7 +10,7 @@ import pytest
 from scripts.networks import FoldedNet
 from torch import nn
 
-from experiments.speed import common, devices, gpu, growth, inference, iteration, precision, training
+from experiments.speed import common, devices, folder, gpu, growth, inference, iteration, training
 from experiments.speed.workflows import super_resolve, write_scan
 
 
@@ -80,14 +80,23 @@ def test_a_tiny_scan_is_measured_under_every_condition(tmp_path, monkeypatch):
     monkeypatch.setattr(common, "RESULTS", tmp_path)
     monkeypatch.setattr(inference, "matmul_rates", lambda: {"float32": 100})
     monkeypatch.setattr(inference, "in_child", lambda function, *rest: function(*rest))
-    ways = dict(list(inference.FOLDED.items())[-2:])
-    monkeypatch.setitem(inference.CASES, "shipped", ((), ways))
-    inference.main("shipped", 16, 1)
-    saved = json.loads((tmp_path / "inference_shipped.json").read_text(encoding="utf-8"))
+    monkeypatch.setattr(inference, "WAYS", dict(list(inference.WAYS.items())[-2:]))
+    inference.main(16, 1)
+    saved = json.loads((tmp_path / "inference.json").read_text(encoding="utf-8"))
     assert saved["size"] == [12, 16, 16]
     for way in saved["ways"].values():
-        assert way["wall seconds"].keys() == inference.conditions().keys()
+        assert way["wall seconds"].keys() == common.conditions().keys()
         assert way["gflop"] > 0
+
+
+def test_a_tiny_folder_of_heads_is_measured(tmp_path, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(common, "RESULTS", tmp_path)
+    monkeypatch.setattr(folder, "in_child", lambda function, *rest: function(*rest))
+    folder.main(2, 16, "quiet")
+    saved = json.loads((tmp_path / "folder.json").read_text(encoding="utf-8"))
+    assert {way["wall seconds"].keys() == {"quiet"} for way in saved["ways"].values()} == {True}
+    assert saved["ways"]["ours"]["gflop"] == pytest.approx(saved["ways"]["ours, one after the other"]["gflop"])
 
 
 def test_the_run_for_a_gpu_is_rehearsed_line_by_line_and_names_what_its_time_does_not_allow(tmp_path, monkeypatch):
@@ -113,16 +122,6 @@ def test_the_parts_of_an_iteration_are_less_than_the_whole(phantom_dataset, tmp_
         parts = [one[name] for name in (iteration.FORWARD, iteration.BACKWARD, iteration.WAIT, iteration.OPTIMISER)]
         assert min(parts) > 0
         assert sum(parts) < one["iteration"]
-
-
-def test_float32_gets_as_many_iterations_as_bfloat16_has_time_for():
-    def train(amp_dtype: str, iterations: int) -> dict[str, float]:
-        seconds = iterations * (0.1 if amp_dtype == precision.BFLOAT16 else 0.25)
-        return {"iterations": iterations, "seconds": seconds, "gain": 0.0}
-
-    compared = precision.compare(train, 100)
-    assert [run["iterations"] for run in compared.values()] == [100, 100, 40]
-    assert [run["seconds"] for run in compared.values()] == pytest.approx([10, 25, 10])
 
 
 def test_a_cube_of_twice_the_edge_is_extrapolated_by_its_voxels():
@@ -163,6 +162,6 @@ def test_functions_are_timed_in_turn():
     assert {name: len(values) for name, values in times.items()} == {"a": 2, "b": 2}
 
 
-@pytest.mark.parametrize("name", ["choices", "folder", "interpolation", "limits", "plots", "startup"])
+@pytest.mark.parametrize("name", ["head", "interpolation", "limits", "plots", "slices", "startup"])
 def test_the_other_programs_can_be_imported(name):
     assert callable(importlib.import_module(f"experiments.speed.{name}").main)

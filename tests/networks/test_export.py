@@ -15,7 +15,8 @@ def exported(tmp_path_factory):
         name: torch.randn(value.shape, generator=torch.Generator().manual_seed(0)) / 10
         for name, value in network.state_dict().items()
     }
-    path = export_network(network, {"model": state}, tmp_path_factory.mktemp("export") / "inner" / "model.pt2")
+    network.load_state_dict(state)
+    path = export_network(network, tmp_path_factory.mktemp("export") / "inner" / "model.pt2")
     return network, torch.export.load(path).module()
 
 
@@ -39,9 +40,9 @@ def test_the_program_is_told_the_acquisition(exported):
 def test_only_the_network_for_any_acquisition_is_exported(tmp_path):
     network = VolumetricNet(num_features=8, num_groups=1, num_blocks=1)
     with pytest.raises(ValueError, match="must be a FoldedNet, got a VolumetricNet"):
-        export_network(network, network.state_dict(), tmp_path / "model.pt2")
+        export_network(network, tmp_path / "model.pt2")
 
 
 def test_the_name_must_say_what_the_file_is(tmp_path):
     with pytest.raises(ValueError, match=r"must end with \.pt2, got .*model\.ts"):
-        export_network(FoldedNet(8), {}, tmp_path / "model.ts")
+        export_network(FoldedNet(8), tmp_path / "model.ts")

@@ -182,3 +182,15 @@ def test_slices_are_put_back_in_part_so_that_another_profile_does_little_harm():
         out, _ = soft_data_consistency(pred, scan, noise=silent, acquisition=assumed)
         assert mse(assumed.acquire(out), scan) < mse(assumed.acquire(pred), scan)
         assert mse(out, truth) < largest * mse(pred, truth)
+
+
+@pytest.mark.parametrize("noise", [None, noise_power(0.1)])
+def test_a_large_scan_is_weighted_in_parts_and_in_place_with_the_same_result(noise, monkeypatch):
+    truth, pred = pair()
+    scan, window = truncate(truth, SHAPE, DIM), acquisition_window(SHAPE, hamming=True).double()
+    expected, share = soft_data_consistency(pred, scan, window, noise)
+    monkeypatch.setattr("scripts.physics.consistency.VOXELS_AT_ONCE", 5000)
+    out, in_parts = soft_data_consistency(pred, scan, window, noise, in_place=True)
+    assert out is pred
+    assert in_parts == pytest.approx(share)
+    torch.testing.assert_close(out, expected)

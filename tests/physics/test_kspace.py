@@ -270,3 +270,14 @@ def test_zero_fill_refuses_a_smaller_matrix():
 def test_apodise_refuses_a_window_of_another_shape():
     with pytest.raises(ValueError, match=r"k-space's shape \(8, 4\) along axes \(0, 1\), got \(4, 8\)"):
         apodise(torch.zeros(8, 4), torch.ones(4, 8), (0, 1))
+
+
+def test_a_large_volume_is_resized_in_parts_and_onto_another_one(monkeypatch):
+    x, pred = random_volume(2, 9, 8, 10), random_volume(2, 9, 8, 10, seed=1)
+    y = truncate(x, (4, 5, 10), (1, 2, 3))
+    expected = zero_fill(y, x.shape[1:], (1, 2, 3)), data_consistency(pred, y, (1, 2, 3))
+    monkeypatch.setattr("scripts.physics.kspace.VOXELS_AT_ONCE", 100)
+    torch.testing.assert_close(truncate(x, (4, 5, 10), (1, 2, 3)), y, **EXACT)
+    torch.testing.assert_close(zero_fill(y, x.shape[1:], (1, 2, 3)), expected[0], **EXACT)
+    assert data_consistency(pred, y, (1, 2, 3), in_place=True) is pred
+    torch.testing.assert_close(pred, expected[1], **EXACT)

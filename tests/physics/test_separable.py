@@ -140,3 +140,13 @@ def test_the_interpolation_does_not_know_that_odd_slices_moved():
         for mm in (0.0, 0.6)
     )
     assert torch.equal(still.interpolations[2], moved.interpolations[2])
+
+
+def test_a_large_volume_passes_in_parts_with_the_result_of_one_pass(scan, monkeypatch):
+    x, y = volume((2, *SHAPE)), volume((2, *scan.scan_shape), 1)
+    expected = scan.acquire(x), scan.interpolate(y), scan.make_consistent(x, y)
+    monkeypatch.setattr("scripts.physics.kspace.VOXELS_AT_ONCE", 2000)
+    for made, wanted in zip((scan.acquire(x), scan.interpolate(y), scan.make_consistent(x, y)), expected, strict=True):
+        torch.testing.assert_close(made, wanted, **EXACT)
+    assert scan.make_consistent(x, y, in_place=True) is x
+    torch.testing.assert_close(x, expected[2], **EXACT)

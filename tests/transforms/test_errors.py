@@ -49,6 +49,13 @@ def test_a_network_without_a_head_leaves_its_prediction_as_it_is():
     assert CalibrateErrord("error", CALIBRATION, allow_missing_keys=True)({"pred": pred}) == {"pred": pred}
 
 
+def test_bars_are_not_calibrated_with_another_option_than_in_the_calibration():
+    calibration = {**CALIBRATION, "Settings": {"data_consistency": "auto", "orientations": [[0, 1, 2]]}}
+    for mode, start in (("auto", "half width"), ("hard", "not calibrated: data_consistency is hard, and was auto")):
+        transform = CalibrateErrord("error", calibration, settings={"data_consistency": mode})
+        assert transform(restored(*["frequency 2.0"] * 3))["image"].meta[ERROR_BARS].startswith(start)
+
+
 def test_a_scan_unlike_those_of_the_training_has_bars_that_are_not_calibrated(tmp_path):
     statistics = {"volumes": [], "ranges": {"slice_spacing": [None, 2.0]}}
     (tmp_path / "model.json").write_text(json.dumps(statistics))

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -20,11 +20,13 @@ from monai.transforms import Compose, apply_transform
 from monai.utils import CommonKeys
 
 from scripts.data.datasets import FAULT, LEFT_OUT, SCAN
-from scripts.reports.dataset import ScanPages
 from scripts.transforms.saving import RECORD
 from scripts.utils.atomic import write_text_atomically
 from scripts.utils.distributed import rank, world_size
 from scripts.utils.errors import explain, one_line
+
+if TYPE_CHECKING:  # a run without pages imports no plotting
+    from scripts.reports.dataset import ScanPages
 
 __all__ = ["Outcome", "ScanEvaluator", "recorded", "report_all_outcomes", "report_outcomes"]
 

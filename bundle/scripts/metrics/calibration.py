@@ -31,21 +31,23 @@ class ErrorCalibration(NamedTuple):
     scale: Sequence[float]
     factor: Sequence[float]
 
-    def half_width(self, scale: Tensor) -> Tensor:
+    def half_width(self, scale: Tensor, in_place: bool = False) -> Tensor:
         """The half width of the interval, in the units of ``scale``. It grows with the scale.
 
         Args:
             scale: predicted, positive, of any shape.
+            in_place: whether to change ``scale`` itself, because volumes are large.
 
         Example:
             >>> ErrorCalibration([0.1, 1.0], [2.0, 4.0]).half_width(torch.tensor([0.1, 1.0, 2.0]))
             tensor([0.2000, 4.0000, 8.0000])
         """
-        parts = []
-        for part in scale.flatten().split(2**22):  # saves memory
+        width = scale if in_place else scale.clone()
+        longest = max(range(width.ndim), key=width.size)
+        for part in width.split(max(1, 2**22 * width.shape[longest] // width.numel()), longest):  # saves memory
             factor = np.exp(np.interp(part.log().cpu().numpy(), np.log(self.scale), np.log(self.factor)))
-            parts.append(part * torch.from_numpy(factor).to(part))
-        return torch.cat(parts).reshape(scale.shape)
+            part.mul_(torch.from_numpy(factor).to(part))
+        return width
 
     @classmethod
     def of(cls, record: Mapping[str, Sequence[float]]) -> ErrorCalibration:

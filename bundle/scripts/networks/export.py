@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from monai.config import PathLike
 from torch import Tensor, nn
 from torch.export import Dim
+
+from scripts.utils.atomic import write_atomically
 
 from .folded import FoldedNet, fold, unfold
 
@@ -47,15 +48,14 @@ class OnePass(nn.Module):
         return restored
 
 
-def export_network(network: nn.Module, weights: Mapping[str, Tensor], path: PathLike) -> Path:
+def export_network(network: nn.Module, path: PathLike) -> Path:
     """Write a network as a program for volumes and batches of any size, from 3 voxels per axis.
 
     ``torch.export.load(path).module()(x, acquisition)`` runs it. ``x`` is the interpolated volume ``(B, 1, H, W, D)``
     with bright tissue at about 1. :func:`scripts.physics.description.acquisition_vector` makes ``acquisition``.
 
     Args:
-        network: the :class:`FoldedNet` of the weights.
-        weights: its state dictionary, plain or as ``{"model": ...}``.
+        network: a :class:`FoldedNet` with its weights.
         path: ends with ``.pt2``.
 
     Returns:
@@ -63,16 +63,15 @@ def export_network(network: nn.Module, weights: Mapping[str, Tensor], path: Path
 
     Raises:
         ValueError: when the network is another one, or the path ends otherwise.
+        OSError: when the file cannot be written.
     """
     path = Path(path)
     if path.suffix != ".pt2":
         raise ValueError(f"export_path must end with .pt2, got {path}. Correct --export_path.")
     if not isinstance(network, FoldedNet):
         raise ValueError(f"an exported network must be a FoldedNet, got a {type(network).__name__}. Use `ckpt_export`.")
-    network.load_state_dict(weights.get("model", weights))
     example = (torch.zeros(2, 1, *EXAMPLE), torch.zeros(2, network.conditions))
     sizes = {"x": {axis: Dim.DYNAMIC for axis in (0, 2, 3, 4)}, "acquisition": {0: Dim.DYNAMIC}}
     program = torch.export.export(OnePass(network.eval()).cpu(), example, dynamic_shapes=sizes)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    torch.export.save(program, path)
+    write_atomically(path, lambda unfinished: torch.export.save(program, unfinished))
     return path

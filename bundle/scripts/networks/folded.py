@@ -243,7 +243,7 @@ class FoldedNet(nn.Module):
 
     def _in_parts(self, x: Tensor, told: list[Tensor], rectangles: list[list[int]], step: int) -> Tensor:
         """The restored volume. Its first axis passes ``step`` blocks at a time, see :mod:`.streaming`."""
-        restored = self._start(x).clone()
+        restored = x.clone() if self.num_results == 1 else self._start(x)
         starts = [start for start in range(0, len(rectangles) + self.folded_reach, step)]
         if not torch.jit.is_scripting():
             log_share(rectangles, [(x.shape[3] + 1) // 2, (x.shape[4] + 1) // 2], self.folded_reach, step)

@@ -21,12 +21,21 @@ The weight depends on the wanted image:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from scripts.physics.kspace import centred_frequencies, fftc, ifftc, open_grid, truncate, zero_fill
+from scripts.physics.kspace import (
+    VOXELS_AT_ONCE,
+    centred_frequencies,
+    fftc,
+    ifftc,
+    open_grid,
+    truncate,
+    zero_fill,
+)
 from scripts.physics.separable import SLICE_REGULARISATION, SeparableAcquisition
 
 __all__ = [
@@ -70,6 +79,7 @@ def soft_data_consistency(
     transfer_error: Tensor | float = 0.0,
     kspaces: tuple[Tensor, Tensor] | None = None,
     acquisition: SeparableAcquisition | None = None,
+    in_place: bool = False,
 ) -> tuple[Tensor, float]:
     """Put the acquired k-space back into a prediction, as far as this is expected to reduce the error.
 
@@ -79,8 +89,9 @@ def soft_data_consistency(
         transfer: see :func:`consistency_weight`; None for a plain truncation.
         noise: see :func:`consistency_weight`; None for :func:`smoothed_noise`.
         transfer_error: see :func:`consistency_weight`.
-        kspaces: the result of :func:`in_band`; None to compute it.
+        kspaces: the result of :func:`in_band`, whose first one is changed; None to compute it.
         acquisition: see :func:`in_band`.
+        in_place: whether to change ``pred`` itself, because volumes are large.
 
     Returns:
         the prediction, and the share of the acquired k-space that now comes from the scan.
@@ -94,28 +105,39 @@ def soft_data_consistency(
     transfer = torch.ones_like(image) if transfer is None else transfer.to(image)
     kspaces = kspaces or in_band(pred, image, acquisition)
     correction, share = _correction(*kspaces, transfer, noise, transfer_error)
+    onto = pred if in_place else pred.clone()
     if acquisition is None:
-        return zero_fill(correction, pred.shape, AXES).add_(pred), share  # in place: volumes are large
-    return acquisition.restore(correction, SLICE_REGULARISATION).add_(pred), share
+        return zero_fill(correction, pred.shape, AXES, onto), share
+    return acquisition.restore(correction, SLICE_REGULARISATION, onto), share
 
 
 def _correction(
     acquired: Tensor, predicted: Tensor, transfer: Tensor, noise: Tensor | None, transfer_error: Tensor | float
 ) -> tuple[Tensor, float]:
     """What to add to the prediction on the scan's grid, and the share of k-space that then comes from the scan."""
-    filtered = transfer * predicted
     if noise is None:
         inside = transfer > 0
         # if the network undid the filter, its prediction is closer to the scan once it is filtered again
-        comparable = min((predicted, filtered), key=lambda k: _distance(acquired, k, inside))
-        noise = smoothed_noise(acquired, comparable, inside)
+        unfiltered = _distance(acquired, predicted, inside) <= _distance(acquired, predicted, inside, transfer)
+        noise = smoothed_noise(acquired, predicted if unfiltered else transfer * predicted, inside)
     weight = consistency_weight(acquired, predicted, transfer, noise, transfer_error)
     share = float((weight * transfer).sum() / (transfer > 0).sum())
-    return ifftc(weight * (acquired - filtered), AXES).real.clone(), share  # the clone frees the imaginary part
+    for part in _parts(acquired.shape):  # in place: k-spaces are large
+        acquired[part].sub_(transfer[part] * predicted[part]).mul_(weight[part])
+    return ifftc(acquired, AXES).real.clone(), share  # the clone frees the imaginary part
 
 
-def _distance(a: Tensor, b: Tensor, inside: Tensor) -> float:
-    return float((a - b).abs().square().mul_(inside).sum(dtype=torch.float64))
+def _distance(a: Tensor, b: Tensor, inside: Tensor, factor: Tensor | None = None) -> float:
+    """The squared distance from ``a`` to ``b``, or to its product with a factor."""
+    own = (a[part] - (b[part] if factor is None else factor[part] * b[part]) for part in _parts(a.shape))
+    squares = (one.abs().square().mul_(inside[part]) for one, part in zip(own, _parts(a.shape), strict=True))
+    return float(sum(one.sum(dtype=torch.float64) for one in squares))
+
+
+def _parts(shape: Sequence[int]) -> list[slice]:
+    """Parts of a k-space along its first axis, so that what is computed on the way needs little memory."""
+    step = max(1, VOXELS_AT_ONCE * shape[0] // math.prod(shape))
+    return [slice(start, start + step) for start in range(0, shape[0], step)]
 
 
 def _radii(matrix_size: Sequence[int], device: torch.device) -> list[Tensor]:
@@ -123,20 +145,25 @@ def _radii(matrix_size: Sequence[int], device: torch.device) -> list[Tensor]:
     return open_grid([centred_frequencies(n, device).float() for n in matrix_size])
 
 
-def _shell_index(matrix_size: Sequence[int], device: torch.device) -> Tensor:
-    """The shell of each point of a centred k-space."""
-    return (SHELLS * sum(r.square() for r in _radii(matrix_size, device)).sqrt()).long()
+def _shell_index(matrix_size: Sequence[int], part: slice, device: torch.device) -> Tensor:
+    """The shell of each point in a part of a centred k-space."""
+    first, *others = _radii(matrix_size, device)
+    return (SHELLS * sum(r.square() for r in (first[part], *others)).sqrt()).long()
 
 
-def _shell_sums(values: Tensor, shell: Tensor, inside: Tensor) -> Tensor:
-    """Sum of ``values`` over the part of each shell that is ``inside``."""
-    return torch.bincount(shell.flatten(), values.double().mul_(inside).flatten())
+def _shell_sums(values: Callable[[slice], Tensor], inside: Tensor) -> Tensor:
+    """Sum of ``values``, made for a part at a time, over the part of each shell that is ``inside``."""
+    sums = torch.zeros(math.floor(SHELLS * 3**0.5) + 1, dtype=torch.float64, device=inside.device)
+    for part in _parts(inside.shape):
+        shell = _shell_index(inside.shape, part, inside.device)
+        sums.index_add_(0, shell.flatten(), values(part).double().mul_(inside[part]).flatten())
+    return sums
 
 
-def _shell_means(values: Tensor, shell: Tensor, inside: Tensor) -> Tensor:
+def _shell_means(values: Callable[[slice], Tensor], inside: Tensor) -> Tensor:
     """Mean of ``values`` over the part of each shell that is ``inside``; 0 for a shell without one."""
-    count = _shell_sums(torch.ones_like(values), shell, inside)
-    return _shell_sums(values, shell, inside) / count.clamp(min=1)
+    count = _shell_sums(lambda part: torch.ones_like(inside[part], dtype=torch.float64), inside)
+    return _shell_sums(values, inside) / count.clamp(min=1)
 
 
 def smoothed_noise(acquired: Tensor, predicted: Tensor, inside: Tensor) -> Tensor:
@@ -160,9 +187,9 @@ def smoothed_noise(acquired: Tensor, predicted: Tensor, inside: Tensor) -> Tenso
         >>> float(smoothed_noise(k, k, torch.ones(8, 8, 8, dtype=torch.bool)).max())  # an unchanged scan lost no noise
         0.0
     """
-    shell = _shell_index(acquired.shape, acquired.device)
-    removed = _shell_means(((acquired - predicted) * acquired.conj()).real, shell, inside).clamp(min=0)
-    power = _shell_means(acquired.abs().square(), shell, inside)
+    removed = _shell_means(lambda part: ((acquired[part] - predicted[part]) * acquired[part].conj()).real, inside)
+    removed = removed.clamp(min=0)
+    power = _shell_means(lambda part: acquired[part].abs().square(), inside)
     bound = torch.cummax((removed * power).flip(0), 0).values.flip(0)
     return torch.where(power > 0, bound / power.clamp(min=torch.finfo(power.dtype).tiny), 0.0)
 
@@ -187,20 +214,29 @@ def consistency_weight(
         >>> float(consistency_weight(acquired, predicted, transfer, noise=torch.zeros(1, 1, 1)).mean())
         2.0
     """
-    inside = transfer > 0
-    shell = _shell_index(acquired.shape, acquired.device)
+    inside, shape = transfer > 0, acquired.shape
     noise = noise.to(transfer)
-    noise = noise[shell] if noise.ndim == 1 else noise
-    noise = noise.expand(shell.shape)
-    squared = transfer.square()
-    beyond = squared * ((acquired - transfer * predicted).abs().square() - noise)
-    seen, chance, scale = (
-        _shell_sums(v, shell, inside) for v in (beyond, (squared * noise).square(), squared.square())
-    )
-    error = (seen - SIGNIFICANCE * chance.sqrt()).clamp(min=0) / scale.clamp(min=torch.finfo(scale.dtype).tiny)
-    error = error.to(transfer)[shell]
-    power = (squared + transfer_error**2) * error + noise
-    return torch.where(inside & (power > 0), transfer * error / power.clamp(min=torch.finfo(power.dtype).tiny), 0.0)
+    points = noise if noise.ndim == 1 else noise.expand(shape)
+
+    def noise_at(part: slice) -> Tensor:
+        return points[_shell_index(shape, part, noise.device)] if noise.ndim == 1 else points[part]
+
+    def beyond(part: slice) -> Tensor:
+        power = (acquired[part] - transfer[part] * predicted[part]).abs().square()
+        return transfer[part].square() * (power - noise_at(part))
+
+    seen = _shell_sums(beyond, inside)
+    chance = _shell_sums(lambda part: (transfer[part].square() * noise_at(part)).square(), inside)
+    scale = _shell_sums(lambda part: transfer[part] ** 4, inside)
+    errors = (seen - SIGNIFICANCE * chance.sqrt()).clamp(min=0) / scale.clamp(min=torch.finfo(scale.dtype).tiny)
+    errors, weight = errors.to(transfer), torch.empty_like(transfer)
+    for part in _parts(shape):
+        error = errors[_shell_index(shape, part, noise.device)]
+        uncertain = transfer_error[part] if isinstance(transfer_error, Tensor) else transfer_error
+        power = (transfer[part].square() + uncertain**2) * error + noise_at(part)
+        gain = transfer[part] * error / power.clamp(min=torch.finfo(power.dtype).tiny)
+        weight[part] = torch.where(inside[part] & (power > 0), gain, 0.0)
+    return weight
 
 
 def wiener_inverse(image: Tensor, transfer: Tensor, noise: Tensor) -> Tensor:
@@ -223,10 +259,10 @@ def wiener_inverse(image: Tensor, transfer: Tensor, noise: Tensor) -> Tensor:
         2.0
     """
     k = fftc(image, AXES)
-    shell, inside = _shell_index(image.shape, image.device), transfer > 0
-    squared = transfer.square()
-    seen = _shell_sums(squared * (k.abs().square() - noise), shell, inside).clamp(min=0)
-    scale = _shell_sums(squared.square(), shell, inside)
+    squared, noise = transfer.square(), noise.expand(image.shape)
+    inside, shell = transfer > 0, _shell_index(image.shape, slice(None), image.device)
+    seen = _shell_sums(lambda part: squared[part] * (k[part].abs().square() - noise[part]), inside).clamp(min=0)
+    scale = _shell_sums(lambda part: squared[part].square(), inside)
     power = (seen / scale.clamp(min=torch.finfo(scale.dtype).tiny)).to(transfer)[shell]
     total = (squared * power + noise).clamp(min=torch.finfo(power.dtype).tiny)
     return ifftc(torch.where(inside, transfer * power / total, 0.0) * k, AXES).real

@@ -21,6 +21,7 @@ from torch import Tensor
 
 __all__ = [
     "apodise",
+    "by_parts",
     "centred_frequencies",
     "complex_noise",
     "data_consistency",
@@ -101,12 +102,14 @@ def truncate(x: Tensor, matrix_size: Sequence[int], dim: Sequence[int]) -> Tenso
         full = x.shape[axis]
         if not 1 <= size <= full:
             raise ValueError(f"matrix_size must be in [1, {full}] along axis {axis} to truncate, got {size}.")
-        if size < full:
-            x = _along(x, axis, size, _truncate_lines)
-    return x
+    (first, size), *others = zip([axis % x.ndim for axis in dim], matrix_size, strict=True)
+    smaller = [(axis, kept) for axis, kept in others if kept < x.shape[axis]]
+    if smaller:  # the first axis comes last, so that no part needs another one
+        x = by_parts(x, first, lambda part: _resized(part, smaller, _truncate_lines))
+    return _along(x, first, size, _truncate_lines) if size < x.shape[first] else x
 
 
-def zero_fill(y: Tensor, matrix_size: Sequence[int], dim: Sequence[int]) -> Tensor:
+def zero_fill(y: Tensor, matrix_size: Sequence[int], dim: Sequence[int], onto: Tensor | None = None) -> Tensor:
     """Surround k-space with zeros up to ``matrix_size``: the scanner's own interpolation.
 
     :func:`truncate` undoes it exactly.
@@ -115,9 +118,11 @@ def zero_fill(y: Tensor, matrix_size: Sequence[int], dim: Sequence[int]) -> Tens
         y: real tensor of any shape.
         matrix_size: the sizes to reach along each axis of ``dim``, not below the present ones.
         dim: the axes to interpolate; every other axis is a batch.
+        onto: tensor of the result's shape, to which the result is added in place. None for a new tensor.
 
     Returns:
-        real tensor whose sizes along ``dim`` are ``matrix_size``; voxel $l$ of ``y`` sits at $l N / M$.
+        real tensor whose sizes along ``dim`` are ``matrix_size``; voxel $l$ of ``y`` sits at $l N / M$. It is ``onto``
+        where that is given.
 
     Raises:
         ValueError: when a matrix size is below the present size.
@@ -130,9 +135,13 @@ def zero_fill(y: Tensor, matrix_size: Sequence[int], dim: Sequence[int]) -> Tens
         kept = y.shape[axis]
         if size < kept:
             raise ValueError(f"matrix_size must be at least {kept} along axis {axis} to zero-fill, got {size}.")
-        if size > kept:
-            y = _along(y, axis, size, _zero_fill_lines)
-    return y
+    (first, size), *others = zip([axis % y.ndim for axis in dim], matrix_size, strict=True)
+    if size > y.shape[first]:
+        y = _along(y, first, size, _zero_fill_lines)
+    larger = [(axis, size) for axis, size in others if size > y.shape[axis]]
+    if not larger:
+        return y if onto is None else onto.add_(y)
+    return by_parts(y, first, lambda part: _resized(part, larger, _zero_fill_lines), onto)
 
 
 def _truncate_lines(x: Tensor, axis: int, size: int) -> Tensor:
@@ -143,6 +152,38 @@ def _truncate_lines(x: Tensor, axis: int, size: int) -> Tensor:
 def _zero_fill_lines(x: Tensor, axis: int, size: int) -> Tensor:
     # irfft pads the half-spectrum with zeros, so its plane at M/2 stands for both +M/2 and -M/2
     return torch.fft.irfft(torch.fft.rfft(x, dim=axis), n=size, dim=axis) * (size / x.shape[axis])
+
+
+def _resized(x: Tensor, sizes: Sequence[tuple[int, int]], resize: Callable[[Tensor, int, int], Tensor]) -> Tensor:
+    for axis, size in sizes:
+        x = resize(x, axis, size)
+    return x
+
+
+def by_parts(x: Tensor, axis: int, function: Callable[[Tensor], Tensor], onto: Tensor | None = None) -> Tensor:
+    """Apply a function to a large volume in parts along an axis, so that what it makes on the way needs little memory.
+
+    Args:
+        x: the volume.
+        axis: along which the function neither mixes voxels nor changes their number.
+        function: makes a volume of a part.
+        onto: see :func:`zero_fill`.
+
+    Example:
+        >>> by_parts(torch.ones(4, 4), 0, lambda part: 2 * part, onto=torch.ones(4, 4)).unique().tolist()
+        [3.0]
+    """
+    step = max(1, VOXELS_AT_ONCE * x.shape[axis] // max(1, x.numel() if onto is None else onto.numel()))
+    if onto is None and step >= x.shape[axis]:
+        return function(x)
+    made = onto
+    for start in range(0, x.shape[axis], step):
+        part = function(x.narrow(axis, start, min(step, x.shape[axis] - start)))
+        if made is None:
+            made = part.new_empty([x.shape[a] if a == axis % x.ndim else n for a, n in enumerate(part.shape)])
+        place = made.narrow(axis, start, part.shape[axis])
+        place.copy_(part) if onto is None else place.add_(part)
+    return made
 
 
 def _along(x: Tensor, axis: int, size: int, resize: Callable[[Tensor, int, int], Tensor]) -> Tensor:
@@ -159,7 +200,7 @@ def _along(x: Tensor, axis: int, size: int, resize: Callable[[Tensor, int, int],
     return resized
 
 
-def data_consistency(pred: Tensor, image: Tensor, dim: Sequence[int]) -> Tensor:
+def data_consistency(pred: Tensor, image: Tensor, dim: Sequence[int], in_place: bool = False) -> Tensor:
     r"""Replace the acquired part of the prediction's k-space by the acquisition, $\hat y + Z(x - T \hat y)$.
 
     When ``image`` is the truncation of the truth, this projects onto the consistent volumes and the error can only
@@ -169,6 +210,7 @@ def data_consistency(pred: Tensor, image: Tensor, dim: Sequence[int]) -> Tensor:
         pred: real tensor, the super-resolved volume.
         image: real tensor, the acquired volume, smaller along ``dim``.
         dim: the axes along which ``image`` is truncated.
+        in_place: whether to change ``pred`` itself.
 
     Example:
         >>> pred, image = torch.zeros(8), torch.ones(4)
@@ -177,7 +219,7 @@ def data_consistency(pred: Tensor, image: Tensor, dim: Sequence[int]) -> Tensor:
     """
     acquired = [image.shape[axis] for axis in dim]
     full = [pred.shape[axis] for axis in dim]
-    return zero_fill(image - truncate(pred, acquired, dim), full, dim).add_(pred)  # in place: volumes are large
+    return zero_fill(image - truncate(pred, acquired, dim), full, dim, onto=pred if in_place else pred.clone())
 
 
 def complex_noise(k: Tensor, noise_std: float, dim: Sequence[int], generator: torch.Generator | None = None) -> Tensor:

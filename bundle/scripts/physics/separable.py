@@ -16,8 +16,9 @@ from monai.utils import ensure_tuple_rep
 from torch import Tensor
 
 from scripts.physics.encoding import Encoding, SliceSelection, covered, encoding_matrix, interpolation_matrix
+from scripts.physics.kspace import by_parts
 
-__all__ = ["SLICE_REGULARISATION", "SeparableAcquisition", "receive", "vary_slice_gain"]
+__all__ = ["SLICE_REGULARISATION", "SeparableAcquisition", "along_axes", "receive", "vary_slice_gain"]
 
 
 # of soft data consistency along slices, whose profile is uncertain. Chosen on one scan with a linear predictor that was
@@ -97,11 +98,11 @@ class SeparableAcquisition:
 
     def acquire(self, x: Tensor) -> Tensor:
         """Acquire a volume: ``(..., H, W, D)`` to ``(..., *scan_shape)``."""
-        return _apply(x, self.matrices)
+        return along_axes(x, self.matrices)
 
     def adjoint(self, y: Tensor) -> Tensor:
         """The adjoint of :meth:`acquire`: ``(..., *scan_shape)`` to ``(..., H, W, D)``."""
-        return _apply(y, [matrix.T for matrix in self.matrices])
+        return along_axes(y, [matrix.T for matrix in self.matrices])
 
     def interpolate(self, y: Tensor, window: Sequence[slice] | None = None) -> Tensor:
         """Interpolate a scan to the output grid, or to a part of it.
@@ -111,9 +112,9 @@ class SeparableAcquisition:
             window: the part of the output grid along each axis; None for all of it.
         """
         window = [slice(None)] * 3 if window is None else window
-        return _apply(y, [matrix[part] for matrix, part in zip(self.interpolations, window, strict=True)])
+        return along_axes(y, [matrix[part] for matrix, part in zip(self.interpolations, window, strict=True)])
 
-    def restore(self, y: Tensor, regularisation: float = 0.0) -> Tensor:
+    def restore(self, y: Tensor, regularisation: float = 0.0, onto: Tensor | None = None) -> Tensor:
         r"""What a difference $y$ on the grid of the scan means on the output grid, $A^T U W U^T y$.
 
         Along each axis, $U$ are the eigenvectors of $A A^T$ and $e$ its eigenvalues. On frequency-limited axes
@@ -122,22 +123,26 @@ class SeparableAcquisition:
         Args:
             y: ``(..., *scan_shape)``.
             regularisation: $\lambda \geq 0$. At 0, acquiring the result gives $y$ again.
+            onto: see :func:`scripts.physics.kspace.zero_fill`.
 
         Returns:
             ``(..., H, W, D)``. For a plain truncation this is :func:`scripts.physics.kspace.zero_fill`.
         """
         softness = [regularisation if isinstance(one, SliceSelection) else 0.0 for one in self.encodings]
-        return _apply(y, [_inverse(matrix, soft) for matrix, soft in zip(self.matrices, softness, strict=True)])
+        return along_axes(
+            y, [_inverse(matrix, soft) for matrix, soft in zip(self.matrices, softness, strict=True)], onto
+        )
 
-    def make_consistent(self, x: Tensor, y: Tensor, regularisation: float = 0.0) -> Tensor:
+    def make_consistent(self, x: Tensor, y: Tensor, regularisation: float = 0.0, in_place: bool = False) -> Tensor:
         r"""Make a volume agree with the scan, $x + A^T U W U^T (y - A x)$.
 
         Args:
             x: the volume, ``(..., H, W, D)``.
             y: the scan, ``(..., *scan_shape)``.
             regularisation: see :meth:`restore`. At 0, acquiring the result gives the scan.
+            in_place: whether to change ``x`` itself.
         """
-        return self.restore(y - self.acquire(x), regularisation).add_(x)  # in place: volumes are large
+        return self.restore(y - self.acquire(x), regularisation, onto=x if in_place else x.clone())
 
 
 def receive(y: Tensor, noise_std: float, magnitude: bool = True, generator: torch.Generator | None = None) -> Tensor:
@@ -184,11 +189,31 @@ def _inverse(matrix: Tensor, regularisation: float) -> Tensor:
     return matrix.T @ (vectors * weights @ vectors.T)
 
 
-def _apply(x: Tensor, matrices: Sequence[Tensor]) -> Tensor:
-    """Multiply each of the last three axes by its matrix."""
+def along_axes(x: Tensor, matrices: Sequence[Tensor], onto: Tensor | None = None) -> Tensor:
+    """Multiply each of the last three axes of a volume by its matrix.
+
+    Args:
+        x: the volume; of integers where the result is in the type of the matrices.
+        matrices: of the three axes.
+        onto: see :func:`scripts.physics.kspace.zero_fill`.
+
+    Example:
+        >>> along_axes(torch.ones(4, 4, 4), [torch.ones(2, 4)] * 3).unique().tolist()
+        [64.0]
+    """
     expected = tuple(matrix.shape[1] for matrix in matrices)
     if tuple(x.shape[-3:]) != expected:
         raise ValueError(f"expected a volume whose last three axes have the sizes {expected}, got {tuple(x.shape)}.")
-    for matrix in matrices:  # tensordot moves the axis to the end, so the next one is the third from the end again
-        x = torch.tensordot(x, matrix.to(x), dims=([x.ndim - 3], [1]))
-    return x
+    kind = x if x.is_floating_point() else matrices[0]
+    first, second, third = (matrix.to(x.device, kind.dtype) for matrix in matrices)
+
+    def along_first(volume: Tensor) -> Tensor:
+        return (first @ volume.to(first).flatten(-2)).unflatten(-1, volume.shape[-2:])
+
+    def along_others(part: Tensor) -> Tensor:
+        return second @ part.to(second) @ third.T
+
+    if first.shape[0] < first.shape[1]:
+        made = along_first(by_parts(x, -3, along_others))
+        return made if onto is None else onto.add_(made)
+    return by_parts(along_first(x), -3, along_others, onto)

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 from monai.config import PathLike
 from monai.data import MetaTensor
-from monai.transforms import Orientation
 
-from scripts.handlers.pictures import PLANES, upright
+from scripts.handlers.pictures import PLANES, turned, upright
 from scripts.metrics.monitors import acquired_again
 from scripts.metrics.quality import foreground_percentile
 from scripts.physics.encoding import SliceSelection
@@ -59,15 +58,17 @@ def scan_images(item: Mapping[str, Any], scale: float = 1.0) -> Images:
     """
     image, pred = item["image"], item["pred"]
     if isinstance(pred, MetaTensor):
-        pred = Orientation("".join(axis_names(image)), labels=None)(pred)
+        pred = turned(pred.cpu(), "".join(axis_names(image)))
     interpolated = acquisition_of(image) is not None
     scan = item.get("acquired_scan", item.get("acquired")) if interpolated else image
-    filled = plain(image) if interpolated else zero_fill(plain(image), pred.shape[1:], (1, 2, 3))
+    low_res = plain(scan).cpu() * scale
+    shape = pred.shape[1:]  # the voxels of an interpolated image may be released
+    filled = acquisition_of(image).interpolate(low_res) if interpolated else zero_fill(low_res, shape, (1, 2, 3))
     affine = scan.affine if interpolated else image.meta["low_res_affine"]
     known = {ACQUISITION: image.meta[ACQUISITION]} if interpolated else {}
     return {
-        INPUT: MetaTensor(plain(scan).cpu() * scale, affine=affine.cpu(), meta=known),
-        INTERPOLATION: MetaTensor(filled.cpu() * scale, affine=image.affine.cpu()),
+        INPUT: MetaTensor(low_res, affine=affine.cpu(), meta=known),
+        INTERPOLATION: MetaTensor(filled, affine=image.affine.cpu()),
         RESULT: MetaTensor(plain(pred).cpu(), affine=image.affine.cpu()),
     }
 
@@ -76,7 +77,7 @@ def error_map(item: Mapping[str, Any]) -> MetaTensor | None:
     """The error bars of a restored scan in the network's frame, if it has some; see :func:`scan_images`."""
     if "error" not in item:
         return None
-    error = Orientation("".join(axis_names(item["image"])), labels=None)(item["error"])
+    error = turned(item["error"].cpu(), "".join(axis_names(item["image"])))
     return MetaTensor(plain(error).cpu(), affine=item["image"].affine.cpu())
 
 
@@ -154,7 +155,7 @@ def _volumes(images: Images, measured: Images, box: Sequence[slice], limit: int)
     frames = frames_of(images, images[RESULT], box)
     maps, levels = [], []
     for place, (title, volume) in enumerate(measured.items()):
-        high = max(float(np.percentile(volume.numpy(), 99.9)), 1e-3 * white)
+        high = max(float(np.percentile(volume[0, ::2, ::2, ::2].numpy(), 99.9)), 1e-3 * white)
         maps.append({"title": title, "minus": {}, "frames": {RESULT: place}, "high": 100 * high / white})
         levels.append(frames_of({title: volume}, images[RESULT], box, ends=(0.0, high)).values[0])
     maps = [*_differences(frames, 100 / white, len(levels)), *maps]

@@ -27,7 +27,7 @@ from scripts.transforms.grid import (
     KSpaceSpacingd,
 )
 from scripts.transforms.intensity import ScaleIntensityRobust, ScaleIntensityRobustd
-from scripts.transforms.interpolate import InterpolateAcquiredd
+from scripts.transforms.interpolate import InterpolateAcquiredd, ReleaseInterpolatedd
 from scripts.transforms.masks import ErodeMask, ErodeMaskd, MarkTissued
 from scripts.transforms.misalignment import Misalignd
 from scripts.transforms.reading import CheckVolume, CheckVolumed, LoadImageStrictd
@@ -60,6 +60,7 @@ __all__ = [
     "MeasureConsistencyd",
     "Misalignd",
     "RandDegraded",
+    "ReleaseInterpolatedd",
     "RigidRegisterd",
     "SaveImageDerivatived",
     "ScaleIntensityRobust",

@@ -92,6 +92,7 @@ class DataConsistencyd(MapTransform):
         acquired_key: the acquired volume of an interpolated image, where there is one.
         mode: see above and :func:`consistency_mode`.
         degradation: of the scan's group, for ``soft`` and ``auto``: an estimate, or its file.
+        in_place: whether to change the prediction itself, because volumes are large.
         allow_missing_keys: whether a key may be absent.
 
     Raises:
@@ -112,9 +113,11 @@ class DataConsistencyd(MapTransform):
         acquired_key: Hashable = "acquired",
         mode: str | bool = "hard",
         degradation: Degradation | PathLike | None = None,
+        in_place: bool = False,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
+        self.in_place = in_place
         self.image_key = image_key
         self.acquired_key = acquired_key
         self.mode = consistency_mode(mode)
@@ -150,9 +153,9 @@ class DataConsistencyd(MapTransform):
         if self.mode == "hard":
             done = "hard"
             if acquisition is None:
-                values = data_consistency(values, scan, spatial_dims(pred))
+                values = data_consistency(values, scan, spatial_dims(pred), self.in_place)
             else:
-                values = acquisition.make_consistent(values, scan)
+                values = acquisition.make_consistent(values, scan, in_place=self.in_place)
         else:
             values, done, warning = self._weighted(values, scan, axis_names(image), acquisition)
             if warning and isinstance(image, MetaTensor):
@@ -176,7 +179,7 @@ class DataConsistencyd(MapTransform):
                 _check_brightness_and_place(*kspaces)
         except _AssumptionError as error:
             return pred, f"off: {error}", f"Data consistency is off: {error}"
-        values, share = soft_data_consistency(pred[0], scan[0], *transfer, kspaces, acquisition)
+        values, share = soft_data_consistency(pred[0], scan[0], *transfer, kspaces, acquisition, self.in_place)
         done = f"{share:.2f} of the acquired k-space"
         if not remark:
             return values[None], done, ""

@@ -57,16 +57,17 @@ class SplitErrord(MapTransform):
 
 
 class CalibrateErrord(MapTransform):
-    """Turn the predicted scale of the error into the half width of the 90 % interval.
+    """Turn the predicted scale of the error into the half width of the 90 % interval, in place.
 
     The calibration belongs to the kind of acquisition. Without one the error is left out, and this is logged. The
-    metadata of the image say in words what the error bars are, also that they are not calibrated for a scan on which
-    :class:`.WarnUnfamiliard` remarked.
+    metadata of the image say in words what the error bars are, also that they are not calibrated: for a scan on which
+    :class:`.WarnUnfamiliard` remarked, or where an option is another one than in the calibration.
 
     Args:
         keys: the scale of the error.
         calibration: of :func:`read_calibration`.
         image_key: what the interpolation made of the scan. Its metadata hold the acquisition.
+        settings: the options of this run that a calibration depends on, by name.
         allow_missing_keys: whether the error may be absent.
 
     Example:
@@ -80,11 +81,18 @@ class CalibrateErrord(MapTransform):
         keys: KeysCollection,
         calibration: Mapping[str, Any] | None,
         image_key: Hashable = "image",
+        settings: Mapping[str, Any] | None = None,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
         self.kinds = {} if calibration is None else calibration["kinds"]
         self.image_key = image_key
+        calibrated_with, given = (calibration or {}).get("Settings", {}), settings or {}
+        self.departures = [
+            f"{name} is {given[name]}, and was {value} in the calibration"
+            for name, value in calibrated_with.items()
+            if given.get(name, value) != value
+        ]
 
     def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
         d = dict(data)
@@ -96,11 +104,13 @@ class CalibrateErrord(MapTransform):
                 logger.info("%s: no calibration of error bars for its acquisition, so it has none.", file_name(image))
                 del d[key]
                 continue
-            half_width = ErrorCalibration.of(self.kinds[kind]).half_width(plain(d[key]))
+            half_width = ErrorCalibration.of(self.kinds[kind]).half_width(plain(d[key]), in_place=True)
             d[key] = MetaTensor(half_width).copy_meta_from(d[key]) if isinstance(d[key], MetaTensor) else half_width
+            reasons = ["the scan is unlike those of the training, see the warnings"] * (UNFAMILIAR in image.meta)
+            reasons += self.departures
             image.meta[ERROR_BARS] = (
-                f"{UNCALIBRATED}: the scan is unlike those of the training, see the warnings"
-                if UNFAMILIAR in image.meta
+                f"{UNCALIBRATED}: {'; '.join(reasons)}"
+                if reasons
                 else f"half width of the {100 * LEVEL:.0f} % interval, calibrated on scans of this kind ({kind})"
             )
         return d

@@ -20,7 +20,7 @@ from scripts.metrics.spectral import mean_log_spectrum
 from scripts.physics.encoding import SliceSelection
 from scripts.physics.separable import SeparableAcquisition
 from scripts.transforms.interpolate import acquisition_of
-from scripts.transforms.utils import plain, spacing, warn
+from scripts.transforms.utils import file_name, plain, spacing, warn
 from scripts.utils.atomic import write_text_atomically
 
 __all__ = ["WarnUnfamiliard", "describe_acquisition", "describe_volume", "save_group_statistics", "signal_to_noise"]
@@ -33,10 +33,15 @@ FREQUENCIES = 16  # steps of cycles per voxel in (0, 0.5]
 UNFAMILIAR = "unfamiliar"  # key of the metadata of a scan with remarks
 NORMAL_MEDIAN = 0.6745  # median of the magnitude of normal noise of standard deviation 1
 SECOND_DIFFERENCE = 6.0  # by which a second difference multiplies the variance of white noise
+NEGATIVE = 0.01, 0.1, 4.0  # share of the voxels, how far below zero, and how many deviations of the noise
+SHIFTED = (
+    "It has negative intensities, which no magnitude image has: they were shifted or standardised. Give the scan as it "
+    "was reconstructed."
+)
 
 
 def _log_ratio(a: Any, b: Any) -> float:
-    with np.errstate(invalid="ignore"):  # a contrast is negative where values are; it then resembles no other
+    with np.errstate(invalid="ignore"):  # a contrast can be negative; it then resembles no other
         return float(np.abs(np.log(np.asarray(a) / np.asarray(b))).max())
 
 
@@ -96,7 +101,7 @@ def describe_volume(volume: Tensor, mm: Sequence[float] | None = None) -> dict[s
 def signal_to_noise(volume: Tensor) -> float:
     """The mean of the foreground over the standard deviation of the noise, or less where a scan has much fine detail.
 
-    The noise is measured by the second differences along all three axes. Their median ignores edges.
+    The median of the second differences, which measure the noise, ignores edges.
 
     Args:
         volume: ``(1, H, W, D)``, in any units.
@@ -106,16 +111,32 @@ def signal_to_noise(volume: Tensor) -> float:
         >>> round(signal_to_noise(100 + noise), -1)
         100.0
     """
-    volume = volume[0]
+    foreground = volume[0] >= volume.mean()
+    return float(volume[0][foreground].mean()) / max(_noise(volume[0], foreground), 1e-12)
+
+
+def _noise(volume: Tensor, within: Tensor) -> float:
+    """The standard deviation of white noise in ``(H, W, D)``, from the second differences along all three axes."""
     differences = volume
     for axis in range(3):
         differences = differences.diff(n=2, dim=axis)
-    foreground = volume >= volume.mean()
-    inside = differences[foreground[1:-1, 1:-1, 1:-1]].abs()
+    inside = differences[within[1:-1, 1:-1, 1:-1]].abs()
     if not len(inside):
-        return math.inf
-    noise = float(inside[:: max(1, len(inside) // 10**6)].median()) / NORMAL_MEDIAN / SECOND_DIFFERENCE**1.5
-    return float(volume[foreground].mean()) / max(noise, 1e-12)
+        return 0.0
+    return float(inside[:: max(1, len(inside) // 10**6)].median()) / NORMAL_MEDIAN / SECOND_DIFFERENCE**1.5
+
+
+def is_shifted(volume: Tensor) -> bool:
+    """Whether a scan with bright tissue at about 1 is no magnitude image, as after subtracting a constant.
+
+    Example:
+        >>> ramp = torch.linspace(0, 1, 8**3).reshape(1, 8, 8, 8)
+        >>> is_shifted(ramp), is_shifted(ramp - 0.5)
+        (False, True)
+    """
+    share, depth, deviations = NEGATIVE
+    noise = _noise(volume[0], volume[0].abs() >= volume.abs().mean())
+    return float((volume < -max(depth, deviations * noise)).float().mean()) > share
 
 
 def describe_acquisition(acquisition: SeparableAcquisition, scan: Tensor) -> dict[str, list[float]]:
@@ -212,10 +233,14 @@ class WarnUnfamiliard(MapTransform):
         for key in self.key_iterator(d):
             acquisition = acquisition_of(d[key])
             scan = d[key] if acquisition is None else d[self.acquired_key]
-            remarks = self._of_group(plain(scan), spacing(scan)) if self.group else []
+            if is_shifted(plain(scan)):  # all other quantities are about magnitudes
+                remarks, acquisition = [SHIFTED], None
+            else:
+                remarks = self._of_group(plain(scan), spacing(scan)) if self.group else []
             if acquisition is not None:
                 remarks += self._of_ranges(describe_acquisition(acquisition, plain(scan)))
             for text in remarks:
+                logger.info("%s: %s", file_name(d[key]), text)  # at once: the network may take minutes
                 warn(d[key], text)
                 d[key].meta[UNFAMILIAR] = "yes"
         return d

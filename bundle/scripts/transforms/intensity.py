@@ -79,9 +79,9 @@ class ScaleIntensityRobust(InvertibleTransform):
         return scale
 
     def inverse(self, data: Tensor) -> Tensor:
-        """Return to the units of the input."""
+        """Return to the units of the input, in place."""
         scale = float(self.pop_transform(data)[TraceKeys.EXTRA_INFO]["intensity_scale"])
-        data = data * scale
+        data = data.mul_(scale)  # in place: volumes are large
         data.meta.pop("intensity_scale", None)
         return data
 

@@ -43,7 +43,15 @@ from scripts.transforms.utils import (
     warn,
 )
 
-__all__ = ["ASSUMED", "InterpolateAcquiredd", "acquisition_of", "interpolated", "line_about", "named_option"]
+__all__ = [
+    "ASSUMED",
+    "InterpolateAcquiredd",
+    "ReleaseInterpolatedd",
+    "acquisition_of",
+    "interpolated",
+    "line_about",
+    "named_option",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -204,6 +212,29 @@ class InterpolateAcquiredd(MapTransform):
                 f"about {cost.gigabytes:.0f} GB of memory. Set {keep}--spacing {fitting:g} for the finest grid that "
                 f"fits, or --largest {cost.voxels}."
             )
+
+
+class ReleaseInterpolatedd(MapTransform):
+    """Free the voxels of an interpolated scan, which follow from the scan. Its shape and its metadata stay.
+
+    Args:
+        keys: what :class:`InterpolateAcquiredd` made. Another volume stays.
+        allow_missing_keys: whether a key may be absent.
+
+    Example:
+        >>> import torch
+        >>> scan = MetaTensor(torch.rand(1, 20, 20, 8), affine=torch.diag(torch.tensor([0.9, 0.9, 4.5, 1.0])))
+        >>> data = ReleaseInterpolatedd("image")(InterpolateAcquiredd("image")({"image": scan}))
+        >>> data["image"].shape, data["image"].untyped_storage().nbytes()
+        (torch.Size([1, 20, 20, 40]), 4)
+    """
+
+    def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
+        d = dict(data)
+        for key in self.key_iterator(d):
+            if acquisition_of(d[key]) is not None:
+                d[key] = MetaTensor(plain(d[key]).new_zeros(1).expand(d[key].shape)).copy_meta_from(d[key])
+        return d
 
 
 def interpolated(scan: Tensor, grid: SeparableAcquisition, line: str) -> Tensor:

@@ -88,6 +88,7 @@ class AtomicNibabelWriter(NibabelWriter):
                 image.to_stream(packed)
 
         write_atomically(filename, fill)
+        self.data_obj = None  # frees the volume, which the saver would keep until the next one
 
     @classmethod
     def create_backend_obj(cls, *args: Any, **kwargs: Any) -> Any:

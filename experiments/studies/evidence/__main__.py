@@ -146,7 +146,9 @@ def main(datasets: Mapping[str, Path], matrix: Path = MATRIX, output_dir: Path =
     Raises:
         ValueError: when the folder of a dataset is not given, or lacks a scan.
     """
-    content = yaml.safe_load(matrix.read_text(encoding="utf-8"))
+    content = yaml.safe_load(matrix.read_text(encoding="utf-8")) or {}
+    if missing := {"acquisitions", "axcodes", "scans", "stroke"} - content.keys():
+        raise ValueError(f"{matrix}: expected the keys of {MATRIX.name}, but {sorted(missing)} are missing. Add them.")
     before, output_dir = machine(), output_dir.resolve()
     acquisitions, axcodes = content["acquisitions"], content["axcodes"]
     places = {

@@ -53,6 +53,7 @@ MEASURES = {
     "boundary_outer": Measure("boundaries", "grey-fluid boundary, mean distance in mm", 0.0, 3),
     "kept": Measure("lesions", "contrast kept in %", 100.0, 0),
     "size": Measure("lesions", "volume at half contrast in %", 100.0, 0),
+    "lost": Measure("lesions", "lesions lost, without any voxel at half contrast, in %", 0.0, 0),
     "beyond": Measure("lesions", "strongest false signal 4 to 8 mm outside the lesion, in % of its contrast", 0.0, 1),
     "shift": Measure("place", "shift against HR in voxels, largest axis", 0.0, 4),
     "removed": Measure("false detail", "removed anatomy that returns in %; more than 0 is invented", 0.0, 1),

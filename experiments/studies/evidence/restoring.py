@@ -15,6 +15,7 @@ from monai.transforms import Orientation
 from scripts.handlers.weights import read_checkpoint
 from scripts.physics.registration import sub_voxel_shift
 from scripts.transforms.saving import describe_weights
+from scripts.transforms.sources import sha256
 from scripts.utils.atomic import write_atomically
 
 from experiments.bundle import BUNDLE, read_configs
@@ -96,6 +97,6 @@ def restored(
             found[f"{name}_shift"] = shift.numpy()
         return found
 
-    config = (BUNDLE / "configs" / "evaluate.yaml").read_text(encoding="utf-8")
-    about = (volume, affine, texts, [(one.start, one.stop) for one in box], weights_of_run(), config)
+    code = sha256([BUNDLE / "configs" / "evaluate.yaml", *sorted((BUNDLE / "scripts").rglob("*.py"))])
+    about = (volume, affine, texts, [(one.start, one.stop) for one in box], weights_of_run(), code)
     return kept(output_dir / "restored", make, *about)

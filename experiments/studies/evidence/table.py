@@ -51,8 +51,15 @@ class Line(NamedTuple):
 
     def harms(self) -> bool:
         """Whether super-resolution is farther from HR on average than the better interpolation."""
+        return self._excess() > 0
+
+    def helps(self) -> bool:
+        """Whether it is nearer."""
+        return self._excess() < 0
+
+    def _excess(self) -> float:
         found = self.deviations()
-        return mean(found[OURS]) > mean(found[self.nearest(OURS)])
+        return mean(found[OURS]) - mean(found[self.nearest(OURS)])
 
 
 def lines_of(rows: Sequence[Row]) -> list[Line]:
@@ -63,7 +70,7 @@ def lines_of(rows: Sequence[Row]) -> list[Line]:
             line have the same order for every method.
     """
     groups: dict[tuple[str, str, str], dict[str, list[float]]] = {}
-    for row in rows:
+    for row in [*rows, *_lost(rows)]:
         values = groups.setdefault((row["acquisition"], row["measure"], row["detail"]), {})
         values.setdefault(row["method"], []).append(float(row["value"]))
     acquisitions, measures = list(dict.fromkeys(key[0] for key in groups)), list(MEASURES)
@@ -73,6 +80,15 @@ def lines_of(rows: Sequence[Row]) -> list[Line]:
         return acquisitions.index(acquisition), PARTS.index(MEASURES[name].part), detail, measures.index(name)
 
     return [Line(key[0], MEASURES[key[1]], key[2], groups[key]) for key in sorted(groups, key=place)]
+
+
+def _lost(rows: Sequence[Row]) -> list[Row]:
+    """Whether each lesion is lost, in %. The mean volume does not say so, because others are inflated."""
+    return [
+        {**row, "measure": "lost", "value": 100.0 * (float(row["value"]) == 0)}
+        for row in rows
+        if row["measure"] == "size"
+    ]
 
 
 def summary(rows: Sequence[Row]) -> str:
@@ -99,6 +115,6 @@ def brief(rows: Sequence[Row]) -> str:
     for part in PARTS:
         cells.append([part])
         for acquisition in acquisitions:
-            found = [line.harms() for line in lines if (line.measure.part, line.acquisition) == (part, acquisition)]
-            cells[-1] += [found.count(False), found.count(True)]
+            found = [line for line in lines if (line.measure.part, line.acquisition) == (part, acquisition)]
+            cells[-1] += [sum(line.helps() for line in found), sum(line.harms() for line in found)]
     return table(["part", *(f"{name}, {word}" for name in acquisitions for word in ("better", "worse"))], cells).strip()
