@@ -18,6 +18,7 @@ from conftest import BUNDLE, head_phantom, write_scan
 from monai.bundle import ConfigWorkflow
 from monai.data import MetaTensor
 from monai.transforms import Orientation
+from scripts.engines.scan_evaluator import Outcome
 from scripts.physics.encoding import FrequencyEncoding, SliceSelection
 from scripts.physics.kspace import zero_fill
 from scripts.physics.output import ACQUISITION, output_acquisition, record_of
@@ -247,6 +248,31 @@ def test_inference_writes_a_page_per_scan_and_an_index(scans):
     assert "SourceSHA256" in thick
 
 
+def test_the_index_links_only_pages_of_the_results_beside_them(scans, caplog):
+    infer(scans)
+    infer(scans)  # both results are kept, and so are their pages
+    assert all("href" in card for card in cards(scans / "out").values())
+    infer(scans, skip_air=False, report=False)
+    infer(scans, skip_air=False)
+    shown = cards(scans / "out")
+    assert len(shown) == 2
+    for card in shown.values():
+        assert "href" not in card
+        assert "none of this result; --overwrite True" in card
+    (scans / "in" / "iso.nii.gz").write_bytes(b"not an image")
+    with pytest.raises(RuntimeError):
+        infer(scans, skip_air=False, overwrite=True)
+    shown = cards(scans / "out")
+    assert "href" not in shown["iso_desc-sr"]
+    assert "href" in shown["thick_desc-sr"]
+
+
+def test_scans_of_one_name_are_told_apart_by_their_folders(tmp_path):
+    outcomes = [Outcome(str(tmp_path / "in" / name / "T1w.nii.gz"), "failed", remarks="broken") for name in "ab"]
+    dataset.ScanPages(tmp_path, tmp_path / "in").write_index(outcomes)
+    assert list(cards(tmp_path)) == ["a/T1w_desc-sr", "b/T1w_desc-sr"]
+
+
 def test_report_false_leaves_the_pages_out(scans):
     infer(scans, report=False)
     assert not (scans / "out" / "report").exists()
@@ -264,23 +290,107 @@ def test_an_error_of_a_page_costs_no_result(scans, monkeypatch, caplog):
     assert "the page could not be written, the result is complete" in caplog.text
 
 
-def test_evaluation_writes_a_page_per_subject_and_an_index_of_scores(item, tmp_path):
-    (tmp_path / "subjects.csv").write_text("subject,method,psnr_deep\nsub-1_T1w.nii.gz,pred,30.123\n")
-    (tmp_path / "summary.md").write_text(
-        "| method | PSNR (dB) |\n| --- | --- |\n| super-resolution | 30.12 |\n\n- subjects: 1\n"
+def evaluate(
+    item, folder: Path, files: list[tuple[str, str]], gains: list[float], write=None
+) -> dataset.EvaluationPages:
+    """Pages of an evaluation of equal scans, whose predictions are multiplied by a gain."""
+    (folder / "summary.md").write_text(
+        "| method | PSNR (dB) |\n| --- | --- |\n| super-\\|resolution | 30.12 |\n\n- subjects: 1\n"
     )
-    meta = {"filename_or_obj": "in/sub-1_T1w.nii.gz"}
-    label = MetaTensor(item["pred"].as_tensor(), affine=item["pred"].affine, meta=meta)
-    scans = [{"label": meta["filename_or_obj"]}]
-    pages = dataset.EvaluationPages(tmp_path, {"pred": "super-resolution"}, scans, {"network": "<FoldedNet>"})
-    pages(SimpleNamespace(state=SimpleNamespace(output=[{**item, "acquired_scan": item["acquired"], "label": label}])))
+    scans = [dict(zip(("label", "image"), pair, strict=True)) for pair in files]
+    pages = dataset.EvaluationPages(folder, {"pred": "super-|resolution"}, scans, {"network": "<FoldedNet>"})
+    for (label, image), gain in zip(files, gains, strict=True):
+        own = {**item, "acquired_scan": item["acquired"], "pred": item["pred"] * gain}
+        own["image"] = MetaTensor(item["image"], meta={**item["image"].meta, "filename_or_obj": image})
+        own["label"] = MetaTensor(item["pred"].as_tensor(), affine=item["pred"].affine, meta={"filename_or_obj": label})
+        own["deep_label"] = torch.cat([own["label"].as_tensor(), torch.ones_like(own["label"].as_tensor())])
+        pages(SimpleNamespace(state=SimpleNamespace(output=[own])))
     pages.write_index()
+    return pages
+
+
+def cards(folder: Path) -> dict[str, str]:
+    """The cards of an index by their titles."""
+    text = (folder / "report" / "index.html").read_text(encoding="utf-8")
+    return {re.search(r"<h3>(?:<a[^>]*>)?([^<]*)<", card)[1]: card for card in text.split('<div class="card">')[1:]}
+
+
+def test_evaluation_writes_a_page_per_subject_and_an_index_of_scores(item, tmp_path):
+    evaluate(item, tmp_path, [("in/sub-1_T1w.nii.gz",) * 2], [0.9])
     index = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
-    assert "30.12 dB" in index
+    assert re.search(r"super-\|resolution</th><td>\d+\.\d\d dB", index)
+    assert "<th>super-|resolution</th><td>30.12</td>" in index
     assert 'href="sub-1_T1w.html"' in index
     page = (tmp_path / "report" / "sub-1_T1w.html").read_text(encoding="utf-8")
     assert "PSNR of the super-resolution" in page
     assert "&lt;FoldedNet&gt;" in page
+
+
+def test_each_card_of_an_evaluation_has_the_scores_and_the_page_of_its_own_scan(item, tmp_path):
+    files = [(f"in/{name}.nii.gz",) * 2 for name in ("1/T1w", "2/T1w", "1_T1w", "index")]
+    evaluate(item, tmp_path, files, [0.99, 0.9, 0.5, 0.1])
+    shown = cards(tmp_path)
+    names = ["1/T1w", "2/T1w", "1_T1w", "index.nii.gz"]
+    assert set(shown) == set(names)
+    found = [float(re.search(r"<td>(-?[\d.]+) dB", shown[name])[1]) for name in names]
+    assert found[0] > found[1] > found[2] > found[3]
+    for name in names:
+        assert f"<h1>{name}</h1>" in (tmp_path / "report" / f"{name}.html").read_text(encoding="utf-8")
+    assert 'href="../index.html"' in (tmp_path / "report" / "1" / "T1w.html").read_text(encoding="utf-8")
+
+
+def test_an_evaluation_does_not_link_a_page_of_an_earlier_one(item, tmp_path, monkeypatch):
+    files = [("in/a.nii.gz", "in/a.nii.gz")]
+    evaluate(item, tmp_path, files, [0.9])
+    monkeypatch.setattr(dataset, "write_scan_page", lambda *_: 1 / 0)
+    evaluate(item, tmp_path, files, [0.5])
+    assert "href" not in cards(tmp_path)["a"]
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (["r/a/b/T1w.nii", "r/a_b/T1w.nii"], ["a/b/T1w", "a_b/T1w"]),
+        (["r/x.nii", "r/x.nii.gz"], ["x.nii", "x.nii.gz"]),
+        (["r/T1w.nii", "r/2/t1w.nii"], ["T1w", "2/t1w"]),
+        (["r/x.nii", "r/y.nii"], ["x", "y"]),
+    ],
+)
+def test_the_names_of_pages_differ(files, expected):
+    assert list(dataset.page_names([(file, file) for file in files]).values()) == expected
+
+
+def test_pairs_that_share_a_file_have_names_of_their_own():
+    pairs = [("hr/a.nii", "lr/x.nii"), ("hr/a.nii", "lr/y.nii"), ("hr/b.nii", "lr/x.nii"), ("hr/a.nii", "z/y.nii")]
+    assert list(dataset.page_names(pairs).values()) == ["a_x", "a_1", "b", "a_2"]
+    assert dataset.page_names([]) == {}
+
+
+# What a page must not hide
+
+
+@pytest.mark.parametrize("detail", [[1, 2], 5, ["a", 0, 0]])
+def test_a_detail_that_is_no_place_is_refused_at_once(tmp_path, detail):
+    with pytest.raises(ValueError, match=r"detail must be x, y, z in mm.*Correct --detail"):
+        dataset.ScanPages(tmp_path, detail=detail)
+
+
+@pytest.mark.parametrize("offset", [-300.0, -3000.0])
+def test_negative_tissue_is_not_black(item, tmp_path, offset):
+    moved = {title: image + offset for title, image in scan_images(item, 2.0).items()}
+    write_scan_page(tmp_path / "scan.html", moved, FACTS)
+    shown = volumes(tmp_path / "scan.html")["whole"]
+    low, high = shown["window"]
+    assert low == pytest.approx(offset, abs=60)
+    assert high > float(torch.quantile(moved[RESULT].as_tensor(), 0.99))
+    assert shown["range"][1] > float(torch.quantile(moved[RESULT].as_tensor(), 0.999))
+    assert all(one["high"] > 0 for one in shown["legend"])
+
+
+def test_an_empty_result_is_said_in_words(item, tmp_path):
+    images = scan_images({**item, "pred": item["pred"] * 0})
+    with pytest.raises(ValueError, match=r"expected an image with something to show, got 0 everywhere"):
+        write_scan_page(tmp_path / "scan.html", images, FACTS)
 
 
 # A training

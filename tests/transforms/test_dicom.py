@@ -264,6 +264,17 @@ def test_several_series_in_a_folder_are_told_apart_by_a_file(tmp_path):
     assert names == {"series-1_t1-mprage", "series-2_t1-mprage"}
 
 
+@pytest.mark.parametrize(("number", "expected"), [(None, "series_t1-mprage"), (0, "series-0_t1-mprage")])
+def test_an_empty_number_of_a_series_is_not_in_its_name(tmp_path, number, expected):
+    write_series(tmp_path, VALUES, name="a{:03d}", series=1)
+    write_series(tmp_path, VALUES + 1, name="b{:03d}", series=2)
+    for file in tmp_path.glob("a*"):
+        header = pydicom.dcmread(file)
+        header.SeriesNumber = number
+        header.save_as(file)
+    assert named_path(tmp_path / "a000").name == expected
+
+
 def test_other_files_beside_a_series_are_no_slices(tmp_path):
     write_series(tmp_path, VALUES)
     (tmp_path / "README.txt").write_text("x")

@@ -6,11 +6,12 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 
 import pytest
 import torch
 from conftest import BUNDLE
-from scripts.utils.atomic import usable_folder, write_atomically, write_text_atomically
+from scripts.utils.atomic import usable_folder, writable_folder, write_atomically, write_text_atomically
 
 
 @pytest.fixture
@@ -33,6 +34,18 @@ def test_a_file_in_the_place_of_the_folder_is_named(tmp_path):
         OSError, match=r"out: expected a folder for the results, but .* is a file. Set another --output_dir"
     ):
         usable_folder(tmp_path / "out")
+
+
+def test_a_folder_that_cannot_be_written_to_is_said(tmp_path, monkeypatch):
+    def fail(**_):
+        raise PermissionError("read-only")
+
+    assert not writable_folder(tmp_path / "new" / "out").exists()
+    monkeypatch.setattr(tempfile, "TemporaryFile", fail)
+    with pytest.raises(
+        OSError, match=r"out: expected a folder that can be written to, but could not write \(read-only"
+    ):
+        writable_folder(tmp_path / "out")
 
 
 def test_the_permissions_are_those_of_any_new_file(tmp_path):

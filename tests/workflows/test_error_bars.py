@@ -129,3 +129,16 @@ def test_a_second_run_keeps_the_bars_unless_their_calibration_changed(weights, t
     statistics.write_text(json.dumps(content), encoding="utf-8")
     infer(weights, scan, out)
     assert (out / "scan_desc-srerror.nii.gz").stat().st_mtime_ns > made
+
+
+def test_a_result_without_bars_removes_those_of_an_earlier_one(weights, tmp_path, caplog):
+    scan = write(tmp_path / "in" / "scan.nii.gz", (20, 22, 24), (2.0, 2.0, 2.0))
+    out = infer(weights, scan, tmp_path / "out")
+    assert record(out)["ErrorBarsOption"] is True
+    with caplog.at_level("INFO"):
+        infer(weights, scan, out, error_bars=False)
+    assert "the error bars of an earlier result" in caplog.text
+    assert record(out)["ErrorBarsOption"] is False
+    assert [path.name for path in sorted(out.iterdir())] == ["scan_desc-sr.json", "scan_desc-sr.nii.gz", "summary.csv"]
+    infer(weights, scan, out)
+    assert loaded(out, "srerror").shape == loaded(out, "sr").shape

@@ -14,7 +14,7 @@ from monai.utils import CommonKeys
 from scripts.data.datasets import FAULT, LEFT_OUT
 from scripts.engines.scan_evaluator import Outcome, ScanEvaluator, recorded, report_outcomes
 from scripts.transforms.saving import Derivatives
-from scripts.utils.atomic import usable_folder
+from scripts.utils.atomic import writable_folder
 from scripts.utils.distributed import rank
 
 __all__ = ["run_scans"]
@@ -35,12 +35,12 @@ def run_scans(
         scans: items of all processes. By default those of the evaluator.
 
     Raises:
-        OSError: when there cannot be such a folder.
+        OSError: when there cannot be such a folder, or it cannot be written to.
         KeyboardInterrupt: after Ctrl-C, when the summary is written.
     """
     if evaluator is None:
         return
-    usable_folder(output_dir)
+    writable_folder(output_dir)
     with _one_interrupt():
         try:
             evaluator.run()

@@ -31,7 +31,7 @@ from scripts.metrics import (
     ssim_own_maximum,
 )
 from scripts.physics.output import acquisition_in
-from scripts.utils.atomic import usable_folder
+from scripts.utils.atomic import usable_folder, writable_folder
 
 __all__ = ["ComparisonTableHandler", "comparison_metrics"]
 
@@ -124,6 +124,7 @@ class ComparisonTableHandler:
     def attach(self, engine: Engine) -> None:
         if self.costs is not None:
             self.costs.attach(engine)
+        engine.add_event_handler(Events.STARTED, lambda _: writable_folder(self.output_dir))
         engine.add_event_handler(Events.EPOCH_STARTED, lambda _: self.subjects.clear())
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._remember_subjects)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
@@ -159,7 +160,7 @@ class ComparisonTableHandler:
         rows = [["method", *(METRICS[name][2] for name in measured)], ["---"] * (len(measured) + 1)]
         for method, title in self.methods.items():
             cells = [_mean_and_deviation(details[f"{method}_{name}"], METRICS[name][3]) for name in measured]
-            rows.append([title, *cells])
+            rows.append([title.replace("|", r"\|"), *cells])
         table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
         return table + "\n\n" + "\n".join(f"- {title}: {value}" for title, value in notes.items()) + "\n"
 

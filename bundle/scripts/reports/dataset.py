@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import csv
+import itertools
+import json
+import math
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from ignite.engine import Engine, Events
 from monai.config import PathLike
 from monai.utils import ImageMetaKey, string_list_all_gather
 
-from scripts.metrics.quality import psnr
+from scripts.metrics.quality import masked_psnr, psnr
 from scripts.reports.pages import INDEX, REPORT, Row, never_fatal, write_index
-from scripts.reports.scan import INTERPOLATION, REFERENCE, RESULT, error_map, scan_images, write_scan_page
+from scripts.reports.scan import INTERPOLATION, REFERENCE, RESULT, error_map, scan_images, shows, write_scan_page
 from scripts.transforms.interpolate import ASSUMED
 from scripts.transforms.naming import EXTENSION, DerivativeLayout, stem_of
 from scripts.transforms.saving import RECORD
 from scripts.utils.distributed import rank
 
 __all__ = ["EvaluationPages", "ScanPages", "page_names"]
+
+Pair: TypeAlias = tuple[str, str]  # the files of an evaluated scan: its HR scan and its image
 
 
 class ScanPages:
@@ -31,6 +35,9 @@ class ScanPages:
         output_dir: folder of the results. The pages go to its folder ``report``.
         dataset_dir: see :class:`scripts.transforms.naming.DerivativeLayout`.
         detail: x, y, z in mm: the middle of a cube that each page also shows at full resolution.
+
+    Raises:
+        ValueError: when ``detail`` is not three numbers.
 
     Example:
         >>> ScanPages("results").path("scan.nii.gz").as_posix()
@@ -42,7 +49,7 @@ class ScanPages:
     ) -> None:
         self.layout = DerivativeLayout(output_dir, dataset_dir)
         self.folder = self.layout.output_dir / REPORT
-        self.detail = detail
+        self.detail = _checked(detail)
 
     def path(self, source: PathLike) -> Path:
         """The page of a scan."""
@@ -82,30 +89,41 @@ class ScanPages:
             outcomes: see :class:`scripts.engines.scan_evaluator.Outcome`.
         """
         with never_fatal(str(self.folder)):
-            rows = []
+            rows, outcomes = [], list(outcomes)
+            uses = Counter(self.path(one.scan).stem for one in outcomes)
             for one in outcomes:
-                agreement = one.consistency_psnr
+                path, agreement = self.path(one.scan), one.consistency_psnr
+                made = one.result in ("done", "kept")
+                page = path if made and shows(path, self._record(one.scan)) else None
                 facts = {
                     "result": one.result,
                     "agreement with the scan": agreement and f"{agreement:.1f} dB",
                     "acquisition": one.assumed.removeprefix("assumed: "),
+                    "page": made and page is None and "none of this result; --overwrite True makes both again",
                 }
                 remarks = one.remarks.replace(one.scan, Path(one.scan).name)  # folders may name the subject
                 if one.result == "left out":
                     facts["reason"], remarks = remarks, ""
-                rows.append(Row(self.path(one.scan).stem, self.path(one.scan), facts, remarks))
+                inner = path.relative_to(self.folder).with_suffix("").as_posix()
+                rows.append(Row(path.stem if uses[path.stem] == 1 else inner, page, facts, remarks))
             write_index(self.folder, "Super-resolved scans", rows)
+
+    def _record(self, source: PathLike) -> dict[str, Any]:
+        """The record beside a scan's result; empty without one."""
+        result = self.layout.filename(source)
+        sidecar = result.with_name(result.name.removesuffix(EXTENSION) + ".json")
+        return json.loads(sidecar.read_text(encoding="utf-8")) if sidecar.is_file() else {}
 
 
 class EvaluationPages:
     """Write a page for each subject of an evaluation, and an index with the scores. An error of a page is logged.
 
-    It belongs after :class:`scripts.handlers.tables.ComparisonTableHandler`, whose tables the index shows.
+    It belongs after :class:`scripts.handlers.tables.ComparisonTableHandler`, whose summary the index shows.
 
     Args:
         output_dir: folder of the tables. The pages go to its folder ``report``.
         methods: titles of the methods by their key, for the index.
-        scans: all scans of the evaluation, whose ``label`` is a file. It names their pages.
+        scans: all scans of the evaluation, whose ``label`` and ``image`` are files. They name the pages.
         notes: how the results were made, by title.
         detail: see :class:`ScanPages`.
     """
@@ -120,10 +138,10 @@ class EvaluationPages:
     ) -> None:
         self.output_dir = Path(output_dir)
         self.methods = dict(methods)
-        self.names = page_names([str(item["label"]) for item in scans])
+        self.names = page_names([_pair(item["label"], item["image"]) for item in scans])
         self.notes = dict(notes or {})
-        self.detail = detail
-        self.warnings: dict[str, list[str]] = {}  # by the name of the page, in the order of the tables
+        self.detail = _checked(detail)
+        self.rows: dict[str, dict[str, Any]] = {}  # by the name of the page: warnings, scores, and whether it exists
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
@@ -131,62 +149,100 @@ class EvaluationPages:
 
     def __call__(self, engine: Engine) -> None:
         for item in engine.state.output:
-            file = str(item["label"].meta[ImageMetaKey.FILENAME_OR_OBJ])
-            name = self.names.get(file, stem_of(Path(file).name))
-            self.warnings[name] = item["image"].meta.get("warnings", "").splitlines()
-            with never_fatal(name):
-                self._write(item, name)
+            label, image = (item[key].meta[ImageMetaKey.FILENAME_OR_OBJ] for key in ("label", "image"))
+            with never_fatal(str(label)):
+                self._write(item, self.names[_pair(label, image)])
 
     def _path(self, name: str) -> Path:
         return self.output_dir / REPORT / f"{name}.html"
 
     def _write(self, item: Mapping[str, Any], name: str) -> None:
+        """Write the page of a subject, and remember its row of the index."""
+        row = {"warnings": item["image"].meta.get("warnings", "").splitlines(), "scores": {}, "written": False}
+        self.rows[name] = row
+        for key, title in self.methods.items():
+            deep = float(masked_psnr(item[key], item["deep_label"]))
+            row["scores"][title] = None if math.isnan(deep) else f"{deep:.2f} dB"
         images = scan_images(item)
         images[REFERENCE] = item["label"].cpu()
         label = images[REFERENCE].as_tensor()
         scores = {title: float(psnr(images[title].as_tensor(), label)) for title in (INTERPOLATION, RESULT)}
         if (loss := scores[INTERPOLATION] - scores[RESULT]) > 0:
-            self.warnings[name].append(f"The result is {loss:.2f} dB farther from the HR scan than its interpolation.")
+            row["warnings"].append(f"The result is {loss:.2f} dB farther from the HR scan than its interpolation.")
         facts = {
             "name": name,
-            "warnings": self.warnings[name],
+            "warnings": row["warnings"],
             "assumed": item["image"].meta.get(ASSUMED, ""),
             "numbers": {f"PSNR of the {title}": f"{value:.2f} dB" for title, value in scores.items()},
             "record": self.notes,
-            "index": INDEX,
+            "index": "../" * name.count("/") + INDEX,
         }
         write_scan_page(self._path(name), images, facts, self.detail)
+        row["written"] = True
 
     def write_index(self) -> None:
         """List all subjects with their scores, below the summary."""
-        warnings = [" ".join(own) for own in self.warnings.values()]
-        names, warnings = (string_list_all_gather(own) for own in (list(self.warnings), warnings))
+        gathered = string_list_all_gather([json.dumps([name, row]) for name, row in self.rows.items()])
         if rank() > 0:
             return
         with never_fatal(str(self.output_dir)):
-            with open(self.output_dir / "subjects.csv", newline="", encoding="utf-8") as file:
-                scores = [(self.methods[row["method"]], row["psnr_deep"]) for row in csv.DictReader(file)]
             rows = []
-            for number, (name, warning) in enumerate(zip(names, warnings, strict=True)):
-                own = scores[number * len(self.methods) :][: len(self.methods)]
-                facts = {title: value and f"{float(value):.2f} dB" for title, value in own}
-                rows.append(Row(name, self._path(name), facts, warning))
+            for name, row in map(json.loads, filter(None, gathered)):
+                page = self._path(name) if row["written"] else None
+                rows.append(Row(name, page, row["scores"], " ".join(row["warnings"])))
             summary = (self.output_dir / "summary.md").read_text(encoding="utf-8")
             write_index(self.output_dir / REPORT, "Evaluation", rows, summary, "PSNR in deep tissue")
 
 
-def page_names(files: Sequence[str]) -> dict[str, str]:
-    """Name the page of each file: by its own name, and by its folders where files share a name.
+def page_names(scans: Sequence[Pair]) -> dict[Pair, str]:
+    """Name the page of each scan, every one differently, also for file systems that ignore case.
+
+    The name is the first of these that no other scan has: the HR scan's own name, with its folders, with its ending as
+    well, or with the name of the image. What is left is numbered.
+
+    Args:
+        scans: the files of each: its HR scan and its image.
 
     Example:
-        >>> list(page_names(["a/1/T1w.nii.gz", "a/2/T1w.nii.gz", "a/2/T2w.nii.gz"]).values())
-        ['1_T1w', '2_T1w', 'T2w']
+        >>> names = page_names([(file, file) for file in ("a/1/T1w.nii.gz", "a/2/T1w.nii.gz", "a/2/T2w.nii.gz")])
+        >>> list(names.values())
+        ['1/T1w', '2/T1w', 'T2w']
     """
-    own = [stem_of(Path(file).name) for file in files]
-    uses = Counter(map(str.casefold, own))
-    root = os.path.commonpath([os.path.abspath(file) for file in files]) if files else ""
-    folders = [Path(os.path.relpath(file, root)).parent.parts for file in files]
-    return {
-        file: name if uses[name.casefold()] == 1 else "_".join([*parts, name])
-        for file, name, parts in zip(files, own, folders, strict=True)
-    }
+    scans = list(dict.fromkeys(scans))
+    files = [Path(os.path.abspath(label)) for label, _ in scans]
+    root = os.path.commonpath([file.parent for file in files]) if files else ""
+    inner, stems = [file.relative_to(root) for file in files], [stem_of(file.name) for file in files]
+    levels = [
+        stems,
+        [path.with_name(stem).as_posix() for path, stem in zip(inner, stems, strict=True)],
+        [path.as_posix() for path in inner],
+        [f"{stem}_{stem_of(Path(image).name)}" for stem, (_, image) in zip(stems, scans, strict=True)],
+    ]
+    names: dict[Pair, str] = {}
+    taken = {Path(INDEX).stem}
+    for level in levels:
+        uses = Counter(map(str.casefold, level))
+        for scan, name in zip(scans, level, strict=True):
+            if scan not in names and uses[name.casefold()] == 1 and name.casefold() not in taken:
+                names[scan] = name
+                taken.add(name.casefold())
+    for scan, stem in zip(scans, stems, strict=True):
+        if scan not in names:
+            numbered = (f"{stem}_{number}" for number in itertools.count(1))
+            names[scan] = next(name for name in numbered if name.casefold() not in taken)
+            taken.add(names[scan].casefold())
+    return {scan: names[scan] for scan in scans}
+
+
+def _pair(label: PathLike, image: PathLike) -> Pair:
+    """The key of an evaluated scan."""
+    return os.path.abspath(Path(label).expanduser()), os.path.abspath(Path(image).expanduser())
+
+
+def _checked(detail: Sequence[float] | None) -> Sequence[float] | None:
+    """Refuse a place that is not three numbers before a scan is restored."""
+    if detail is None or (
+        isinstance(detail, Sequence) and len(detail) == 3 and all(isinstance(mm, (int, float)) for mm in detail)
+    ):
+        return detail
+    raise ValueError(f'detail must be x, y, z in mm, such as "[10.0,-20.0,35.0]", got {detail}. Correct --detail.')

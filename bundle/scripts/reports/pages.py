@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -78,13 +79,13 @@ class Row(NamedTuple):
 
     Args:
         name: of the scan.
-        page: its file, which may be missing.
+        page: its file, which may be missing; None for no page of this result.
         facts: cells by their title.
         warning: what the reader must know first; empty for nothing.
     """
 
     name: str
-    page: Path
+    page: Path | None
     facts: Mapping[str, str | None]
     warning: str = ""
 
@@ -109,8 +110,9 @@ def write_index(folder: PathLike, title: str, rows: Sequence[Row], summary: str 
     """
     path = Path(folder) / INDEX
     cards = []
-    for row in sorted(rows, key=lambda row: (not row.warning, row.page.is_file() is bool(row.warning))):
-        link = Path(os.path.relpath(row.page, folder)).as_posix() if row.page.is_file() else None
+    linked = {row.page for row in rows if row.page is not None and row.page.is_file()}
+    for row in sorted(rows, key=lambda row: (not row.warning, (row.page in linked) is bool(row.warning))):
+        link = Path(os.path.relpath(row.page, folder)).as_posix() if row.page in linked else None
         still = link and f"{link.removesuffix('.html')}.jpg"
         cards.append({"link": link and quote(link), "still": still and quote(still), **row._asdict()})
     write_page(path, "index.html", title=title, cards=cards, tables=tables_of(summary), scores=scores)
@@ -128,7 +130,8 @@ def tables_of(markdown: str) -> list[list[list[str]]]:
     tables: list[list[list[str]]] = [[]]
     for line in markdown.splitlines():
         if line.startswith("|") and not set(line) <= set("|- "):
-            tables[-1].append([cell.strip() for cell in line.strip("|").split("|")])
+            cells = re.split(r"(?<!\\)\|", line.strip("|"))
+            tables[-1].append([cell.strip().replace(r"\|", "|") for cell in cells])
         elif line.startswith("- "):
             tables[-1].append(line[2:].split(": ", 1))
         elif not line.strip():

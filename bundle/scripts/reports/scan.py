@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -20,12 +21,12 @@ from scripts.physics.kspace import zero_fill
 from scripts.physics.output import ACQUISITION
 from scripts.reports.figures import QUALITY, as_uri, axis_name, spectra, stills
 from scripts.reports.pages import write_page
-from scripts.reports.volumes import LEVELS, Frames, cube, fitted, frames_of, whole
+from scripts.reports.volumes import DARKEST, LEVELS, Frames, cube, fitted, frames_of, whole
 from scripts.transforms.interpolate import acquisition_of
 from scripts.transforms.utils import axis_names, plain
 from scripts.utils.atomic import write_atomically
 
-__all__ = ["INPUT", "INTERPOLATION", "REFERENCE", "RESULT", "error_map", "scan_images", "write_scan_page"]
+__all__ = ["INPUT", "INTERPOLATION", "REFERENCE", "RESULT", "error_map", "scan_images", "shows", "write_scan_page"]
 
 INPUT, INTERPOLATION, RESULT, REFERENCE = "input", "interpolation", "super-resolution", "high resolution"
 LARGEST = 11_000_000  # characters of the volumes; with the viewer and the figures a page stays below 15 MB
@@ -118,6 +119,7 @@ def write_scan_page(
         path,
         "scan.html",
         **{**facts, "warnings": [*facts["warnings"], *warnings], "record": _as_text(facts["record"])},
+        result=_digest(facts["record"]),
         sets=sets,
         encodings=encodings,
         slices=acquisition is not None and any(isinstance(one, SliceSelection) for one in acquisition.encodings),
@@ -149,7 +151,7 @@ def _volumes(images: Images, measured: Images, box: Sequence[slice], limit: int)
     The viewer subtracts images itself. The file of the maps begins with the measured ones, and has an empty place for
     each difference.
     """
-    white = foreground_percentile(plain(images[INPUT])) or 1.0
+    white = abs(foreground_percentile(plain(images[INPUT]))) or 1.0
     frames = frames_of(images, images[RESULT], box)
     maps, levels = [], []
     for place, (title, volume) in enumerate(measured.items()):
@@ -162,6 +164,8 @@ def _volumes(images: Images, measured: Images, box: Sequence[slice], limit: int)
     (shown, _), files = fitted([frames, Frames(("",) * len(values), values, frames.affine, 0.0, float(LEVELS))], limit)
     result = shown.values[frames.titles.index(RESULT)]
     brightest = float(np.percentile(result[result > result.mean()], 99.9)) if result.any() else float(LEVELS)
+    step = (frames.high - frames.low) / LEVELS
+    darkest = frames.low + step * float(np.percentile(result, DARKEST))
     cursor = [PLANES[axis][0] * (size - 1) for axis, size in enumerate(result.shape)]
     return shown, {
         "images": files[0],
@@ -169,7 +173,7 @@ def _volumes(images: Images, measured: Images, box: Sequence[slice], limit: int)
         "titles": frames.titles,
         "legend": maps,
         "range": [frames.low, frames.high],
-        "window": [max(frames.low, 0.0), frames.low + brightest / LEVELS * (frames.high - frames.low)],
+        "window": [min(darkest, 0.0), frames.low + step * brightest],
         "cursor": (shown.affine @ [*cursor, 1.0])[:3].tolist(),
     }
 
@@ -193,6 +197,24 @@ def _differences(frames: Frames, per_cent: float, place: int) -> list[dict[str, 
         one["frames"] = {title: place + number for number, title in enumerate(one["minus"])}
         place += len(one["minus"])
     return maps
+
+
+def shows(page: PathLike, record: Mapping[str, Any]) -> bool:
+    """Whether a page exists and shows the result that has this record, instead of an earlier one.
+
+    Example:
+        >>> shows("missing.html", {"WeightsSHA256": None})
+        False
+    """
+    if not Path(page).is_file():
+        return False
+    with open(page, encoding="utf-8") as file:
+        return f'name="result" content="{_digest(record)}"' in file.read(4096)  # it is in the first lines
+
+
+def _digest(record: Mapping[str, Any]) -> str:
+    """The start of the SHA-256 of a record, as it is in its JSON file."""
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _as_text(record: Mapping[str, Any]) -> dict[str, str]:

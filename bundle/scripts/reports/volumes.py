@@ -20,12 +20,13 @@ from scripts.physics.kspace import by_parts, truncate
 from scripts.physics.separable import along_axes
 from scripts.utils.compression import GzipFile
 
-__all__ = ["LEVELS", "Frames", "cube", "fitted", "frames_of", "whole"]
+__all__ = ["DARKEST", "LEVELS", "Frames", "cube", "fitted", "frames_of", "whole"]
 
 
 LEVELS = 255
 LEVEL = 3  # of gzip, which ISA-L packs as tightly as zlib
 ENDS = (0.1, 99.95)  # percentiles of the last image; the levels reach a little further
+DARKEST = 2  # percentile below which few voxels are tissue
 MARGIN = 8.0  # mm around the foreground
 MOST_VOXELS = 5_000_000  # per image; more never fit, and compressing them would only take time
 MOST_OF_CUBE = 96  # voxels of its side, so that it fits at full resolution
@@ -69,9 +70,18 @@ def whole(grid: MetaTensor) -> tuple[slice, ...]:
 
     Args:
         grid: an image, ``(1, X, Y, Z)``, whose axes point to the right, to anterior and to superior.
+
+    Raises:
+        ValueError: when the image is constant.
     """
+    values = grid[0, ::2, ::2, ::2].numpy()  # every other voxel is enough
+    if values.min() == values.max():
+        raise ValueError(
+            f"expected an image with something to show, got {values.min():g} everywhere. Look at the scan."
+        )
+    values = values - min(0.0, float(np.percentile(values, DARKEST)))  # tissue may be negative
     margin = MARGIN / min(affine_to_spacing(grid.affine).tolist())
-    box = foreground(grid[0, ::2, ::2, ::2].numpy(), round(margin / 2))  # every other voxel is enough
+    box = foreground(values, round(margin / 2))
     return tuple(slice(2 * part.start, 2 * part.stop) for part in box)
 
 
@@ -91,8 +101,6 @@ def cube(grid: MetaTensor, centre: Sequence[float], side: float = 48.0) -> tuple
         (slice(45, 56, None), slice(45, 56, None), slice(0, 8, None))
     """
     fault = ValueError(f"detail must be a place inside the scan, x, y, z in mm, got {list(centre)}.")
-    if len(centre) != 3:
-        raise fault
     middle = (torch.linalg.inv(grid.affine.double()) @ torch.tensor([*centre, 1.0], dtype=torch.float64))[:3].tolist()
     if not all(0 <= place < size for place, size in zip(middle, grid.shape[1:], strict=True)):
         raise fault
@@ -119,7 +127,8 @@ def frames_of(
     """
     if ends is None:
         darkest, brightest = np.percentile(_part(list(images.values())[-1], grid, box)[::2, ::2, ::2].numpy(), ENDS)
-        ends = min(0.0, float(darkest)), 1.15 * float(brightest)
+        low = min(0.0, float(darkest))
+        ends = low, float(brightest) + 0.15 * (float(brightest) - low)
     low, high = (float(end) for end in ends)
     high = high if high > low else low + 1.0
     levels, matrix = [], ()

@@ -151,7 +151,9 @@ def named_path(path: Path) -> Path:
 def _name(path: Path) -> str:
     """The number and the description of a file's series, in letters that are legal in file names."""
     header = _header(path)
-    words = f"series-{header.get('SeriesNumber', '')}_{header.get('SeriesDescription', '')}"
+    given = [header.get(key) for key in ("SeriesNumber", "SeriesDescription")]  # None where the value is empty
+    number, description = ("" if value is None else str(value) for value in given)
+    words = f"series-{number}".rstrip("-") + f"_{description}"
     return re.sub(r"[^\w-]+", "-", words, flags=re.A).strip("-_")[:80]
 
 

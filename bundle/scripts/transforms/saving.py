@@ -14,10 +14,9 @@ import torch
 from monai.config import KeysCollection, PathLike
 from monai.data import ImageWriter, NibabelWriter
 from monai.data.utils import affine_to_spacing
-from monai.inferers import Inferer
 from monai.transforms import SaveImaged
 from monai.utils import ImageMetaKey, MetaKeys, convert_to_numpy
-from torch import Tensor, nn
+from torch import Tensor
 
 from scripts.physics.output import ACQUISITION
 from scripts.transforms.errors import ERROR_BARS
@@ -40,8 +39,6 @@ __all__ = [
     "AtomicNibabelWriter",
     "Derivatives",
     "SaveImageDerivatived",
-    "describe_inferer",
-    "describe_network",
     "describe_weights",
 ]
 
@@ -49,6 +46,14 @@ logger = logging.getLogger(__name__)
 
 
 RECORD = "record"  # key of a result's record in its metadata
+MEASURES = {  # entries of the record about the volume, by their key in its metadata
+    "consistency_psnr": "ConsistencyPSNR",
+    "data_consistency": "DataConsistencyDone",
+    ASSUMED: "Assumed",
+    TISSUE_SHARE: "TissueShare",
+    ERROR_BARS: "ErrorBars",
+}
+ABOUT_VOLUME = {"SourceSpacing", "Spacing", "Warnings", "Acquisition", *MEASURES.values()}
 
 
 class AtomicNibabelWriter(NibabelWriter):
@@ -151,7 +156,18 @@ class Derivatives:
             record = json.loads(sidecar.read_text(encoding="utf-8"))
         except ValueError:
             return None
-        return record if isinstance(record, dict) and self.origin(source).items() <= record.items() else None
+        if not isinstance(record, dict):
+            return None
+        origin = {key: value for key, value in record.items() if key not in ABOUT_VOLUME}
+        return record if origin == self.origin(source) else None  # MONAI leaves out an option that becomes None
+
+    def remove_error_bars(self, source: PathLike) -> None:
+        """Remove the error bars of an earlier result of a scan, because they do not belong to the new result."""
+        bars = DerivativeLayout(self.layout.output_dir, self.layout.dataset_dir, "srerror").filename(source)
+        if bars.exists():
+            bars.unlink()
+            logger.info("Removed %s, the error bars of an earlier result. The new result has none.", bars)
+        self.sidecar(bars).unlink(missing_ok=True)
 
     @cached_property
     def _weights_hash(self) -> str | None:
@@ -224,7 +240,7 @@ class SaveImageDerivatived(SaveImaged):
         )
         self.set_options(write_kwargs={"compression": compression})
         self.derivatives = derivatives
-        self.title = DESCRIPTIONS[description]
+        self.description = description
 
     def __call__(self, data: Mapping[Hashable, Tensor]) -> dict[Hashable, Tensor]:
         for key in self.key_iterator(dict(data)):
@@ -233,7 +249,7 @@ class SaveImageDerivatived(SaveImaged):
         for key in self.key_iterator(d):
             meta = d[key].meta
             origin = self.derivatives.origin(meta[ImageMetaKey.FILENAME_OR_OBJ])
-            meta[RECORD] = {**origin, "Description": self.title, **_measured(meta)}
+            meta[RECORD] = {**origin, "Description": DESCRIPTIONS[self.description], **_measured(meta)}
             path = Path(meta[MetaKeys.SAVED_TO])
             if self.derivatives.layout.output_dir in path.parents[1:]:
                 describe_dataset(self.derivatives.layout.output_dir, meta[ImageMetaKey.FILENAME_OR_OBJ])
@@ -242,7 +258,7 @@ class SaveImageDerivatived(SaveImaged):
         return d
 
     def _prepare(self, volume: Tensor) -> None:
-        """Refuse a volume that is not finite, set its shape, and remove the record of an earlier result."""
+        """Refuse a volume that is not finite, set its shape, and remove what described an earlier result."""
         source = volume.meta[ImageMetaKey.FILENAME_OR_OBJ]
         if not torch.isfinite(torch.stack(torch.aminmax(volume.as_tensor()))).all():  # without a second volume
             bad = int((~torch.isfinite(volume.as_tensor())).sum())
@@ -253,6 +269,8 @@ class SaveImageDerivatived(SaveImaged):
         # SaveImage takes a shape of four axes (a series of one volume) for a volume without a channel
         volume.meta[MetaKeys.SPATIAL_SHAPE] = np.asarray(volume.shape[1:])
         self.derivatives.sidecar(self.saver.folder_layout.filename(source)).unlink(missing_ok=True)
+        if self.description == "sr" and ERROR_BARS not in volume.meta:
+            self.derivatives.remove_error_bars(source)
 
 
 def _measured(meta: Mapping[str, Any]) -> dict[str, Any]:
@@ -260,38 +278,7 @@ def _measured(meta: Mapping[str, Any]) -> dict[str, Any]:
     spacings = [affine_to_spacing(meta[key]) for key in (MetaKeys.ORIGINAL_AFFINE, MetaKeys.AFFINE)]
     low_res, high_res = [np.round(np.asarray(spacing, dtype=float), 6).tolist() for spacing in spacings]
     record = {"SourceSpacing": low_res, "Spacing": high_res, "Warnings": meta.get("warnings", "").splitlines()}
-    measures = {"consistency_psnr": "ConsistencyPSNR", "data_consistency": "DataConsistencyDone"}
-    measures |= {ASSUMED: "Assumed", TISSUE_SHARE: "TissueShare", ERROR_BARS: "ErrorBars"}
-    record |= {name: meta[key] for key, name in measures.items() if key in meta}
+    record |= {name: meta[key] for key, name in MEASURES.items() if key in meta}
     if ACQUISITION in meta:
         record["Acquisition"] = json.loads(meta[ACQUISITION])
     return record
-
-
-def describe_network(network: nn.Module) -> dict[str, Any]:
-    """A network's class, its number of parameters and its plain settings, for the record.
-
-    Example:
-        >>> describe_network(nn.ReLU())
-        {'Class': 'ReLU', 'Parameters': 0, 'inplace': False}
-    """
-    settings = {k: v for k, v in vars(network).items() if isinstance(v, (bool, int, float, str)) and k[0] != "_"}
-    settings.pop("training")
-    return {"Class": type(network).__name__, "Parameters": sum(p.numel() for p in network.parameters()), **settings}
-
-
-def describe_inferer(inferer: Inferer) -> dict[str, Any]:
-    """An inferer's class and its plain settings, including those of an inferer inside it, for the record.
-
-    Example:
-        >>> from monai.inferers import SimpleInferer
-        >>> describe_inferer(SimpleInferer())
-        {'Class': 'SimpleInferer'}
-    """
-    described: dict[str, Any] = {"Class": type(inferer).__name__}
-    for name, value in vars(inferer).items():
-        if isinstance(value, Inferer):
-            described[name] = describe_inferer(value)
-        elif isinstance(value, (bool, int, float, str, list, tuple)) and name not in ("progress", "sw_batch_size"):
-            described[name] = value
-    return described

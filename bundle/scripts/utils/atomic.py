@@ -6,11 +6,12 @@ import glob
 import hashlib
 import os
 import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["usable_folder", "write_atomically", "write_text_atomically"]
+__all__ = ["usable_folder", "writable_folder", "write_atomically", "write_text_atomically"]
 
 LONGEST_NAME = 255 - len(".unfinished_4194304_")  # bytes of a file's name, less what the hidden name adds
 PYTORCH_WRITER = "inline_container.cc"  # PyTorch's writer reports a full disk as a RuntimeError that names this file
@@ -66,10 +67,37 @@ def usable_folder(path: str | os.PathLike) -> Path:
         'of_today'
     """
     path = Path(path)
-    existing = next(one for one in (path.absolute(), *path.absolute().parents) if one.exists())
-    if not existing.is_dir():
-        raise OSError(f"{path}: expected a folder for the results, but {existing} is a file. Set another --output_dir.")
+    if not _existing(path).is_dir():
+        raise OSError(
+            f"{path}: expected a folder for the results, but {_existing(path)} is a file. Set another --output_dir."
+        )
     return path
+
+
+def writable_folder(path: str | os.PathLike) -> Path:
+    """The folder of coming results, if a file can be written there or in the folder in which it will be made.
+
+    Raises:
+        OSError: when there cannot be a folder, or it cannot be written to.
+
+    Example:
+        >>> writable_folder(tempfile.mkdtemp()).is_dir()
+        True
+    """
+    path = usable_folder(path)
+    try:
+        tempfile.TemporaryFile(dir=_existing(path)).close()
+    except OSError as error:
+        raise OSError(
+            f"{path}: expected a folder that can be written to, but could not write ({_reason(error, path)}). Check "
+            "its permissions, or set another --output_dir."
+        ) from error
+    return path
+
+
+def _existing(path: Path) -> Path:
+    """The path, or the nearest folder above it that exists."""
+    return next(one for one in (path.absolute(), *path.absolute().parents) if one.exists())
 
 
 def write_text_atomically(path: str | os.PathLike, text: str) -> None:
