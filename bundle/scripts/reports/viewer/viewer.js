@@ -3,7 +3,7 @@
 (async () => {
   const element = (id) => document.getElementById(id);
   if (!document.createElement("canvas").getContext("webgl2")) return;  // the still pictures stay
-  document.body.classList.remove("no-webgl");
+  document.body.classList.replace("no-webgl", "loading");
   element("stills").open = false;
   const sets = JSON.parse(element("volumes").textContent);
   const names = Object.keys(sets);
@@ -170,9 +170,11 @@
     swap();
   });
   await show(names[0]);
+  document.body.classList.remove("loading");
   window.viewer = { panes, place, value };
   document.body.dataset.ready = "true";
 })().catch((error) => {
+  document.body.classList.remove("loading");
   document.body.classList.add("no-webgl");
   document.getElementById("stills").open = true;
   console.error(error);
