@@ -137,7 +137,7 @@ def test_a_result_without_bars_removes_those_of_an_earlier_one(weights, tmp_path
     assert record(out)["ErrorBarsOption"] is True
     with caplog.at_level("INFO"):
         infer(weights, scan, out, error_bars=False)
-    assert "the error bars of an earlier result" in caplog.text
+    assert "The new result has no error bars." in caplog.text
     assert record(out)["ErrorBarsOption"] is False
     assert [path.name for path in sorted(out.iterdir())] == ["scan_desc-sr.json", "scan_desc-sr.nii.gz", "summary.csv"]
     infer(weights, scan, out)

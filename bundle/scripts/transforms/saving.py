@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from collections.abc import Hashable, Mapping
 from functools import cached_property
 from pathlib import Path
@@ -164,10 +165,10 @@ class Derivatives:
     def remove_error_bars(self, source: PathLike) -> None:
         """Remove the error bars of an earlier result of a scan, because they do not belong to the new result."""
         bars = DerivativeLayout(self.layout.output_dir, self.layout.dataset_dir, "srerror").filename(source)
-        if bars.exists():
-            bars.unlink()
-            logger.info("Removed %s, the error bars of an earlier result. The new result has none.", bars)
-        self.sidecar(bars).unlink(missing_ok=True)
+        for file in (bars, self.sidecar(bars)):
+            if os.path.exists(file):  # False also for a name that is too long for a file
+                file.unlink()
+                logger.info("Removed %s of an earlier result. The new result has no error bars.", file)
 
     @cached_property
     def _weights_hash(self) -> str | None:
