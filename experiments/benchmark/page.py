@@ -182,11 +182,8 @@ def results_page() -> str:
 
 def _other_matrix(name: str) -> list[str]:
     """A section for another matrix of the project, if its report is there."""
-    matrix, folder, place = (
-        read_matrix(MATRICES / f"{name}.yaml"),
-        FOLDER / name,
-        f"../experiments/results/benchmark/{name}/",
-    )
+    matrix, folder = read_matrix(MATRICES / f"{name}.yaml"), FOLDER / name
+    place = f"../experiments/results/benchmark/{name}/"
     if not folder.is_dir():
         return []
     return [

@@ -102,12 +102,17 @@ def _validation(results: Results) -> list[str]:
     return sentences
 
 
+def _most_lost(results: Results, name: str) -> tuple[int, float]:
+    """The axis along which the true degradation loses most at half the Nyquist frequency, and what it passes there."""
+    true = [results.at_half_nyquist(name, axis)[1] for axis in range(3)]
+    return true.index(min(true)), min(true)
+
+
 def adaptation_table(results: Results) -> str:
     """For each row with a degradation: how far it moved, and what moved it, as a table."""
     rows = [row for row in results.first if results.transfer(row["name"], 0)]
-    true = [results.at_half_nyquist(rows[0]["name"], axis)[1] for axis in range(3)]
-    axis = min(range(3), key=true.__getitem__)
-    header = ["system", "network", f"amplitude at half the Nyquist frequency (true {true[axis]:.2f})"]
+    axis, true = _most_lost(results, rows[0]["name"])
+    header = ["system", "network", f"amplitude at half the Nyquist frequency (true {true:.2f})"]
     header += ["discriminator's loss", "gradient of its term, median", "validation gain (dB): largest, last"]
     lines = []
     for row in rows:
@@ -125,11 +130,10 @@ def _adaptation(results: Results) -> list[str]:
     rows = [row for row in results.first if results.transfer(row["name"], 0)]
     if not rows:
         return []
-    true = {axis: results.at_half_nyquist(rows[0]["name"], axis)[1] for axis in range(3)}
-    axis = min(true, key=true.__getitem__)
+    axis, true = _most_lost(results, rows[0]["name"])
     learned = [f"{results.at_half_nyquist(row['name'], axis)[0]:.2f} ({label(results, [row])})" for row in rows]
     sentences = [
-        f"At half the Nyquist frequency the true degradation passes {true[axis]:.2f} of the amplitude along axis "
+        f"At half the Nyquist frequency the true degradation passes {true:.2f} of the amplitude along axis "
         f"{axis + 1}, where it loses most. The learned degradations pass {', '.join(learned)}."
     ]
     blind = [f"{end[1]:.2f} ({label(results, [row])})" for row in rows if (end := results.ends(row["name"], MADE_PAIR))]

@@ -17,22 +17,13 @@ from matplotlib.patches import Rectangle
 from monai.config import PathLike
 from monai.data import MetaTensor
 from monai.data.utils import affine_to_spacing
-from monai.utils import ImageMetaKey, MetaKeys, convert_to_tensor
-from nibabel.orientations import axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
+from monai.transforms import Orientation
+from monai.utils import ImageMetaKey, convert_to_tensor
 from torch import Tensor
 
 from scripts.metrics.quality import psnr
 
-__all__ = [
-    "PLANES",
-    "ComparisonPictureHandler",
-    "as_blocks",
-    "foreground",
-    "plane",
-    "save_comparison",
-    "turned",
-    "upright",
-]
+__all__ = ["PLANES", "ComparisonPictureHandler", "as_blocks", "foreground", "plane", "save_comparison", "upright"]
 
 
 # axis that the plane cuts: its place between the ends of the anatomy, its name
@@ -222,32 +213,14 @@ class ComparisonPictureHandler:
 def upright(volume: Tensor, affine: Tensor) -> MetaTensor:
     """The volume on the CPU with axes that point to the right, to anterior and to superior.
 
+    It is a copy only where an axis is flipped.
+
     Example:
         >>> upright(torch.zeros(1, 3, 4, 5), torch.diag(torch.tensor([-1.0, 1, 1, 1]))).affine[0, 0].item()
         1.0
     """
-    return turned(MetaTensor(convert_to_tensor(volume).detach().cpu(), affine=affine.cpu()), "RAS")
-
-
-def turned(volume: MetaTensor, codes: str) -> MetaTensor:
-    """The volume with axes of other directions, as by ``Orientation``. It is a copy only where an axis is flipped.
-
-    Args:
-        volume: ``(C, X, Y, Z)``.
-        codes: the directions.
-
-    Example:
-        >>> turned(MetaTensor(torch.zeros(1, 3, 4, 5), affine=torch.eye(4)), "ASR").shape
-        torch.Size([1, 4, 5, 3])
-    """
-    affine = volume.affine.double().numpy()
-    change = ornt_transform(io_orientation(affine), axcodes2ornt(codes))
-    flipped = [axis + 1 for axis, (_, direction) in enumerate(change) if direction < 0]
-    values = volume.as_tensor().flip(flipped) if flipped else volume.as_tensor()
-    order = [0, *(int(axis) + 1 for axis in np.argsort(change[:, 0]))]
-    made = affine @ inv_ornt_aff(change, volume.shape[1:])
-    kept = {key: value for key, value in volume.meta.items() if key != MetaKeys.AFFINE}
-    return MetaTensor(values.permute(order), affine=torch.from_numpy(made), meta=kept)
+    placed = MetaTensor(convert_to_tensor(volume).detach().cpu(), affine=affine.cpu())
+    return Orientation("RAS", labels=None)(placed)
 
 
 def as_blocks(low_res: MetaTensor, reference: MetaTensor, box: Sequence[slice] = (slice(None),) * 3) -> Tensor:

@@ -19,7 +19,7 @@ from scripts.metrics.quality import masked_psnr, psnr
 from scripts.reports.pages import INDEX, REPORT, Row, never_fatal, write_index
 from scripts.reports.scan import INTERPOLATION, REFERENCE, RESULT, error_map, scan_images, shows, write_scan_page
 from scripts.transforms.interpolate import ASSUMED
-from scripts.transforms.naming import EXTENSION, DerivativeLayout, stem_of
+from scripts.transforms.naming import DerivativeLayout, beside, stem_of
 from scripts.transforms.saving import RECORD
 from scripts.utils.distributed import rank
 
@@ -54,7 +54,7 @@ class ScanPages:
     def path(self, source: PathLike) -> Path:
         """The page of a scan."""
         result = self.layout.filename(source).relative_to(self.layout.output_dir)
-        return self.folder / result.with_name(result.name.removesuffix(EXTENSION) + ".html")
+        return self.folder / beside(result, ".html")
 
     def __call__(self, item: Mapping[str, Any]) -> None:
         """Write the page of a scan.
@@ -111,7 +111,7 @@ class ScanPages:
     def _record(self, source: PathLike) -> dict[str, Any]:
         """The record beside a scan's result; empty without one."""
         result = self.layout.filename(source)
-        sidecar = result.with_name(result.name.removesuffix(EXTENSION) + ".json")
+        sidecar = beside(result, ".json")
         return json.loads(sidecar.read_text(encoding="utf-8")) if sidecar.is_file() else {}
 
 

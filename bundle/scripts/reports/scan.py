@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from monai.config import PathLike
 from monai.data import MetaTensor
+from monai.transforms import Orientation
 
-from scripts.handlers.pictures import PLANES, turned, upright
+from scripts.handlers.pictures import PLANES, upright
 from scripts.metrics.monitors import acquired_again
 from scripts.metrics.quality import foreground_percentile
 from scripts.physics.encoding import SliceSelection
@@ -58,7 +59,7 @@ def scan_images(item: Mapping[str, Any], scale: float = 1.0) -> Images:
     """
     image, pred = item["image"], item["pred"]
     if isinstance(pred, MetaTensor):
-        pred = turned(pred.cpu(), "".join(axis_names(image)))
+        pred = Orientation("".join(axis_names(image)), labels=None)(pred)
     interpolated = acquisition_of(image) is not None
     scan = item.get("acquired_scan", item.get("acquired")) if interpolated else image
     low_res = plain(scan).cpu() * scale
@@ -77,7 +78,7 @@ def error_map(item: Mapping[str, Any]) -> MetaTensor | None:
     """The error bars of a restored scan in the network's frame, if it has some; see :func:`scan_images`."""
     if "error" not in item:
         return None
-    error = turned(item["error"].cpu(), "".join(axis_names(item["image"])))
+    error = Orientation("".join(axis_names(item["image"])), labels=None)(item["error"])
     return MetaTensor(plain(error).cpu(), affine=item["image"].affine.cpu())
 
 

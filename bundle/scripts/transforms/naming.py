@@ -21,6 +21,7 @@ __all__ = [
     "METADATA",
     "SERIES_ENDINGS",
     "DerivativeLayout",
+    "beside",
     "bids_root",
     "bundle_metadata",
     "derivative_name",
@@ -117,6 +118,17 @@ def derivative_name(name: str, description: str = "sr") -> str:
     entities, suffix = match["entities"], match["suffix"]
     described = re.sub(r"(_desc-[a-zA-Z0-9+]+)", rf"\g<1>{description}", entities)
     return f"{described}_{suffix}" if described != entities else f"{entities}_desc-{description}_{suffix}"
+
+
+def beside(result: PathLike, ending: str) -> Path:
+    """The file of a result's name with another ending, such as its record.
+
+    Example:
+        >>> beside("out/scan_desc-sr.nii.gz", ".json").as_posix()
+        'out/scan_desc-sr.json'
+    """
+    result = Path(result)
+    return result.with_name(result.name.removesuffix(EXTENSION) + ending)
 
 
 class DerivativeLayout(FolderLayoutBase):

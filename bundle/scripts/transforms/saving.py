@@ -24,7 +24,7 @@ from scripts.transforms.errors import ERROR_BARS
 from scripts.transforms.evidence import sidecar_of
 from scripts.transforms.interpolate import ASSUMED
 from scripts.transforms.masks import TISSUE_SHARE
-from scripts.transforms.naming import DESCRIPTIONS, EXTENSION, METADATA, DerivativeLayout, bundle_metadata
+from scripts.transforms.naming import DESCRIPTIONS, METADATA, DerivativeLayout, beside, bundle_metadata
 from scripts.transforms.sources import (
     describe_dataset,
     generated_by,
@@ -129,8 +129,7 @@ class Derivatives:
 
     def sidecar(self, path: PathLike) -> Path:
         """The file of the record of a result."""
-        path = Path(path)
-        return path.with_name(path.name.removesuffix(EXTENSION) + ".json")
+        return beside(path, ".json")
 
     def origin(self, source: PathLike) -> dict[str, Any]:
         """The part of the record that determines the result: equal origins mean equal results."""

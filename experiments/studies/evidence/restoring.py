@@ -53,6 +53,12 @@ def weights_of_run() -> str:
 
 
 @cache
+def code_of_run() -> str:
+    """Hash of the config and of the bundle's code."""
+    return sha256([BUNDLE / "configs" / "evaluate.yaml", *sorted((BUNDLE / "scripts").rglob("*.py"))])
+
+
+@cache
 def _evaluation(texts: Sequence[str]) -> tuple[Any, ...]:
     """What a scan passes through in an evaluation, with the shipped weights."""
     options = {"acquisition": list(texts), "device": "cpu", "pictures": False, "report": False}
@@ -97,6 +103,5 @@ def restored(
             found[f"{name}_shift"] = shift.numpy()
         return found
 
-    code = sha256([BUNDLE / "configs" / "evaluate.yaml", *sorted((BUNDLE / "scripts").rglob("*.py"))])
-    about = (volume, affine, texts, [(one.start, one.stop) for one in box], weights_of_run(), code)
+    about = (volume, affine, texts, [(one.start, one.stop) for one in box], weights_of_run(), code_of_run())
     return kept(output_dir / "restored", make, *about)
