@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
-from scripts.physics.description import acquisition_vector
+from scripts.physics.description import acquisition_vector, kind_of
 from scripts.physics.encoding import FrequencyEncoding, SliceSelection
 
 
@@ -22,3 +23,11 @@ def test_only_ratios_to_the_output_voxel_count():
 def test_gap_and_overlap_have_opposite_signs():
     gap, overlap = (acquisition_vector([SliceSelection(4.0, t)], 1.0)[2] for t in (3.0, 5.0))
     assert gap == -overlap == -0.125
+
+
+@pytest.mark.parametrize(
+    ("spacings", "kind"), [((2, 2, 1), "in_plane"), ((2, 2, 2), "isotropic"), ((1.1, 1.1, 1.1), "isotropic")]
+)
+def test_in_plane_is_where_some_axes_have_nothing_to_restore(spacings, kind):
+    assert kind_of([FrequencyEncoding(float(spacing)) for spacing in spacings], 1.0) == kind
+    assert kind_of([SliceSelection(4.0, 4.0), *map(FrequencyEncoding, spacings[1:])], 1.0) == "slices"

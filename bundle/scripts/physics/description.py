@@ -53,7 +53,7 @@ def kind_of(encodings: Sequence[Encoding], voxel: float | Sequence[float]) -> st
         voxel: spacing of the output grid in mm, one number or one per axis.
 
     Returns:
-        ``slices``; or ``in_plane`` where an axis is as fine as the output; or ``isotropic``.
+        ``slices``; or ``in_plane`` where some axes, not all, are as fine as the output; or ``isotropic``.
 
     Example:
         >>> from scripts.physics.encoding import FrequencyEncoding
@@ -63,5 +63,5 @@ def kind_of(encodings: Sequence[Encoding], voxel: float | Sequence[float]) -> st
     if any(isinstance(one, SliceSelection) for one in encodings):
         return "slices"
     voxels = [voxel] * len(encodings) if isinstance(voxel, (int, float)) else voxel
-    fine = any(one.spacing < FINE * size for one, size in zip(encodings, voxels, strict=True))
-    return "in_plane" if fine else "isotropic"
+    fine = [one.spacing < FINE * size for one, size in zip(encodings, voxels, strict=True)]
+    return "in_plane" if any(fine) and not all(fine) else "isotropic"
