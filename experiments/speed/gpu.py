@@ -89,8 +89,11 @@ def inference_lines(folder: Path, edge: int, heads: int, small: dict[str, Any]) 
     yield line("one head: ours, TF32", one, FLOAT32, tf32=True)
     yield line("one head: ours, float32", one, FLOAT32)
     yield line("one head: ours, channels first", one, CHANNELS_FIRST)
+
+
+def compiled_line(folder: Path, small: dict[str, Any]) -> Iterator[Line]:
     settings = {**small, "skip_air": False}
-    yield Line("one head: torch.compile, air as well", lambda: compiled(one, folder / "out", settings))
+    yield Line("one head: torch.compile, air as well", lambda: compiled(folder / "one", folder / "out", settings))
 
 
 def training_lines(folder: Path, iterations: int, small: dict[str, Any]) -> Iterator[Line]:
@@ -156,6 +159,7 @@ def main(minutes: float, edge: int, heads: int, iterations: int, tiny: bool) -> 
         measure(inference_lines(Path(folder), edge, heads, small), ends, record)
         trained = {**TINY, "architecture::discriminator_features": 4} if tiny else {}
         measure(training_lines(Path(folder), iterations, trained), ends, record)
+        measure(compiled_line(Path(folder), small), ends, record)
 
 
 if __name__ == "__main__":
