@@ -7,17 +7,14 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from statistics import mean
-from typing import TYPE_CHECKING
 
 from experiments import RESULTS
 from experiments.bundle import BUNDLE
+from experiments.gains import METRICS, Gains
 from experiments.speed.common import table
 from experiments.studies.evidence.measures import MEASURES
 from experiments.studies.evidence.restoring import METHODS
 from experiments.studies.evidence.table import Line, brief, lines_of
-
-if TYPE_CHECKING:
-    from experiments.pages import Gains
 
 __all__ = ["against_removed", "evidence_brief", "limits", "training_range"]
 
@@ -33,7 +30,6 @@ QUANTITIES = {  # of the record: what it is, its unit
 }
 SMALL = 0.1  # dB of PSNR, below which a mean gain is named
 NAMED = (("kept", "radius 1.5 mm"), ("beyond", "radius 4 mm"))  # lines of the evidence
-SCORES = {"psnr": ("PSNR (dB)", "+.2f"), "psnr_deep": ("in deep tissue (dB)", "+.2f"), "ssim": ("SSIM", "+.4f")}
 
 
 def training_range(path: Path = RECORD) -> str:
@@ -63,11 +59,11 @@ def against_removed(shipped: Iterable[Gains], removed: Iterable[Gains]) -> str:
     """
     ours = {(one.scans, one.acquisition): one for one in shipped}
     header = ["scans", "acquisition", "n"]
-    header += [f"{title}, {weights}" for title, _ in SCORES.values() for weights in ("removed", "shipped")]
+    header += [f"{title}, {weights}" for title, _ in METRICS.values() for weights in ("removed", "shipped")]
     lines = []
     for one in removed:
         pair = (one, ours[one.scans, one.acquisition])
-        cells = [f"{mean(gains.values[key]):{form}}" for key, (_, form) in SCORES.items() for gains in pair]
+        cells = [f"{mean(gains.values[key]):+{form}}" for key, (_, form) in METRICS.items() for gains in pair]
         lines.append([one.scans, one.acquisition, len(one.values["psnr"]), *cells])
     return table(header, lines).strip()
 

@@ -22,7 +22,7 @@ from scripts import objectives
 from scripts.physics.kspace import zero_fill
 from scripts.transforms import InterpolateAcquiredd, LoadImageStrictd
 
-from experiments import pages
+from experiments import gains
 
 
 def read(name: str) -> str:
@@ -165,7 +165,7 @@ def test_the_gains_of_the_shipped_weights_are_a_table(tmp_path):
     rows += [f"more,slices,c,{name},28,28,0.9" for name in ("zero_filling", "windowed_sinc", "tricubic")]
     rows += ["more,slices,c,linear_inverse,30,28,0.9", "more,slices,c,pred,31,29,0.91"]
     (tmp_path / "test.csv").write_text("\n".join(rows))
-    assert pages.gains_table(tmp_path / "test.csv").splitlines()[2:] == [
+    assert gains.gains_table(tmp_path / "test.csv").splitlines()[2:] == [
         "| heads | 2x2x2 | zero-filling | 2 | +0.25 ± 1.06 (1 of 2) | +0.50 ± 2.12 (1 of 2) "
         "| +0.0025 ± 0.0106 (1 of 2) |",
         "| more | slices | linear inverse | 1 | +1.00 (1 of 1) | +1.00 (1 of 1) | +0.0100 (1 of 1) |",

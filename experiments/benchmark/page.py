@@ -19,7 +19,7 @@ from experiments.benchmark.reading import adaptation_table, answers, missing, re
 from experiments.benchmark.results import Results, collect, read_results
 from experiments.benchmark.runner import output_folder
 from experiments.benchmark.significance import FEWEST_SUBJECTS
-from experiments.pages import REFERENCES, gains_table, read_gains
+from experiments.gains import REFERENCES, gains_table, read_gains
 
 __all__ = ["report", "report_folder", "results_page"]
 

@@ -61,7 +61,7 @@ def _smaller(x: Tensor) -> Tensor:
     return truncate(x, [int(SOFTER * n) for n in x.shape[1:]], DIM)
 
 
-def rows(scan: Path, subject: str) -> Iterator[dict[str, Any]]:
+def rows(scan: Path, name: str) -> Iterator[dict[str, Any]]:
     """For each case the PSNR of every mode, and the report of ``auto``."""
     network = trained_network(device="cpu")
     options = {"device": "cpu", "inferer::inferer::progress": False}
@@ -72,7 +72,7 @@ def rows(scan: Path, subject: str) -> Iterator[dict[str, Any]]:
             return inferer(image[None], network)[0].as_tensor()
 
     def row(case: str, item: Mapping[str, Tensor], pred: Tensor) -> dict[str, Any]:
-        return {"subject": subject, "case": case, **_compared(pred, item)}
+        return {"scan": name, "case": case, **_compared(pred, item)}
 
     plain: list[Any] = []
     for case, acquisition in ACQUISITIONS.items():
@@ -100,7 +100,7 @@ def _compared(pred: Tensor, item: Mapping[str, Tensor]) -> dict[str, str]:
 
 
 def summary(results: Sequence[dict[str, Any]]) -> str:
-    """Mean over the subjects for each case: PSNR without data consistency, and the gain of each mode."""
+    """Mean over the scans for each case: PSNR without data consistency, and the gain of each mode."""
     lines = [
         "| acquisition | off (dB) | hard | soft | auto | auto, least of all |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -111,8 +111,8 @@ def summary(results: Sequence[dict[str, Any]]) -> str:
         off = sum(float(row["off"]) for row in same) / len(same)
         cells = [f"{sum(gains[mode]) / len(same):+.2f}" for mode in MODES[1:]]
         lines.append(f"| {case} | {off:.2f} | {' | '.join(cells)} | {min(gains['auto']):+.3f} |")
-    subjects = dict.fromkeys(row["subject"] for row in results)
-    notes = ["- PSNR in deep tissue", f"- subjects: {', '.join(subjects)}", f"- weights: {describe_weights(WEIGHTS)}"]
+    scans = dict.fromkeys(row["scan"] for row in results)
+    notes = ["- PSNR in deep tissue", f"- scans: {', '.join(scans)}", f"- weights: {describe_weights(WEIGHTS)}"]
     return "\n".join([*lines, "", *notes]) + "\n"
 
 
@@ -121,7 +121,7 @@ def main(name: str, scans: Sequence[Path]) -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, Any]] = []
     for scan in scans:
-        for row in rows(scan, scan.name.partition("_")[0]):
+        for row in rows(scan, scan.name.partition(".")[0]):
             print(row, flush=True)
             results.append(row)
     with open(FOLDER / f"{name}.csv", "w", newline="", encoding="utf-8") as file:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from experiments import briefs
-from experiments.pages import REFERENCES, Gains
+from experiments.gains import REFERENCES, Gains
 
 
 def gains(psnr: list[float], acquisition: str = "2x2x2") -> Gains:
