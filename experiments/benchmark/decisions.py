@@ -10,11 +10,25 @@ from experiments.benchmark.results import Results
 from experiments.benchmark.significance import LEVEL, holm, sign_test, signed_rank_test
 from experiments.benchmark.tables import FEWEST_SEEDS, TELLING, markdown
 
-__all__ = ["UNDECIDED", "Decision", "contrastive_by_seed", "decisions", "decisions_table"]
+__all__ = [
+    "UNDECIDED",
+    "Decision",
+    "contrastive_by_seed",
+    "decisions",
+    "decisions_table",
+    "differences",
+    "scales_table",
+]
 
 METRIC = "psnr_deep"
 SUBJECTS = 16  # 13 of them on one side are significant by a two-sided sign test
 UNDECIDED = "not decided"  # rows or seeds are missing
+SCALES = {  # of the differences, beside that of the decisions
+    METRIC: "in deep tissue",
+    "psnr_corrected_deep": "shift and gain corrected",
+    "psnr": "in the whole volume",
+    "psnr_own_maximum": "on the papers' scale",
+}
 ABSENT = 1.0  # p-value of a decision that has not been run, in Holm's adjustment
 
 
@@ -23,6 +37,7 @@ class Decision(NamedTuple):
 
     Args:
         claim: the statement to decide.
+        seeds: number of them.
         subjects: number of test subjects.
         mean: mean difference over subjects; None where a row is missing.
         above: number of subjects with a positive difference.
@@ -31,6 +46,7 @@ class Decision(NamedTuple):
     """
 
     claim: str
+    seeds: int
     subjects: int
     mean: float | None
     above: int
@@ -46,14 +62,8 @@ def decisions(results: Results) -> list[Decision]:
     3. It is above the same model without its loss, by Wilcoxon's signed-rank test and by 0.1 dB on average. At least
        three seeds must have one sign.
     """
-    contrastive = _names(results, "contrastive")
-    ours = results.by_subject(contrastive.values(), METRIC)
-    above_base = results.gains(contrastive.values())
-    inverse = results.by_subject(_names(results, "linear_inverse_estimated").values(), METRIC)
-    above_inverse = _minus(ours, inverse)
-    by_seed = contrastive_by_seed(results)
-    subjects = sorted(set.intersection(*map(set, by_seed.values()))) if by_seed else []
-    above_without = {subject: mean(change[subject] for change in by_seed.values()) for subject in subjects}
+    above_base, above_inverse, above_without = differences(results)
+    by_seed, seeds = contrastive_by_seed(results), len(_names(results, "contrastive"))
     one_sign = len(by_seed) >= FEWEST_SEEDS and all(mean(change.values()) > 0 for change in by_seed.values())
     complete = [_is_complete(above_base), _is_complete(above_inverse)]
     complete.append(_is_complete(above_without) and len(by_seed) >= FEWEST_SEEDS)
@@ -64,13 +74,43 @@ def decisions(results: Results) -> list[Decision]:
             signed_rank_test(above_without.values()) if complete[2] else ABSENT,
         ]
     )
-    first = _decision("The papers' method beats zero-filling", above_base, p_values[0], complete[0])
+    first = _decision("The papers' method beats zero-filling", seeds, above_base, p_values[0], complete[0])
     also = first.verdict == "yes"
     return [
         first,
-        _decision("Unpaired adversarial learning helps", above_inverse, p_values[1], complete[1], also),
-        _decision("The contrastive loss helps", above_without, p_values[2], complete[2], one_sign),
+        _decision("Unpaired adversarial learning helps", seeds, above_inverse, p_values[1], complete[1], also),
+        _decision("The contrastive loss helps", len(by_seed), above_without, p_values[2], complete[2], one_sign),
     ]
+
+
+def differences(results: Results, metric: str = METRIC) -> list[dict[str, float]]:
+    """What each decision compares, by subject.
+
+    The contrastive model minus zero-filling, minus the inverse, and minus the same model without its loss.
+
+    Args:
+        results: of the matrix.
+        metric: a column of the scores.
+    """
+    contrastive = _names(results, "contrastive").values()
+    inverse = results.by_subject(_names(results, "linear_inverse_estimated").values(), metric)
+    by_seed = contrastive_by_seed(results, metric)
+    subjects = sorted(set.intersection(*map(set, by_seed.values()))) if by_seed else []
+    return [
+        results.gains(contrastive, metric),
+        _minus(results.by_subject(contrastive, metric), inverse),
+        {subject: mean(change[subject] for change in by_seed.values()) for subject in subjects},
+    ]
+
+
+def scales_table(results: Results) -> str:
+    """The differences of the decisions on other scales, for pages."""
+    lines = [[one.claim] for one in decisions(results)]
+    for metric in SCALES:
+        for line, change in zip(lines, differences(results, metric), strict=True):
+            above = sum(value > 0 for value in change.values())
+            line.append(f"{mean(change.values()):+.2f} ({above} of {len(change)})" if change else "-")
+    return markdown(["difference (dB), subjects above", *SCALES.values()], lines)
 
 
 def decisions_table(results: Results) -> str:
@@ -79,9 +119,9 @@ def decisions_table(results: Results) -> str:
     for number, one in enumerate(decisions(results), start=1):
         difference = "-" if one.mean is None else f"{one.mean:+.3f}"
         p_value = "-" if one.p_value is None else f"{one.p_value:.2g}"
-        counts = [str(one.subjects), difference, str(one.above) if one.subjects else "-", p_value]
+        counts = [str(one.seeds), str(one.subjects), difference, str(one.above) if one.subjects else "-", p_value]
         lines.append([f"{number}. {one.claim}", *counts, f"**{one.verdict}**"])
-    return markdown(["decision", "subjects", "difference (dB)", "subjects above", "p", "verdict"], lines)
+    return markdown(["decision", "seeds", "subjects", "difference (dB)", "subjects above", "p", "verdict"], lines)
 
 
 def _names(results: Results, system: str) -> dict[int, str]:
@@ -98,11 +138,11 @@ def _minus(ours: Mapping[str, float], base: Mapping[str, float]) -> dict[str, fl
     return {subject: ours[subject] - base[subject] for subject in ours if subject in base}
 
 
-def contrastive_by_seed(results: Results) -> dict[int, dict[str, float]]:
-    """PSNR in deep tissue with the contrastive loss above that without it, by seed and subject."""
+def contrastive_by_seed(results: Results, metric: str = METRIC) -> dict[int, dict[str, float]]:
+    """PSNR with the contrastive loss above that without it, by seed and subject."""
     ours, base = _names(results, "contrastive"), _names(results, "without_contrastive")
     return {
-        seed: _minus(*(results.by_subject([names[seed]], METRIC) for names in (ours, base)))
+        seed: _minus(*(results.by_subject([names[seed]], metric) for names in (ours, base)))
         for seed in sorted(ours.keys() & base.keys())
     }
 
@@ -112,13 +152,13 @@ def _is_complete(change: Mapping[str, float]) -> bool:
 
 
 def _decision(
-    claim: str, change: Mapping[str, float], p_value: float, complete: bool, condition: bool = True
+    claim: str, seeds: int, change: Mapping[str, float], p_value: float, complete: bool, condition: bool = True
 ) -> Decision:
     """The verdict is yes for a significant mean difference of at least 0.1 dB that also meets ``condition``."""
     average = mean(change.values()) if change else None
     above = sum(value > 0 for value in change.values())
     if not complete:
-        return Decision(claim, len(change), average, above, None, UNDECIDED)
+        return Decision(claim, seeds, len(change), average, above, None, UNDECIDED)
     holds = condition and 2 * above > len(change) and average >= TELLING and p_value < LEVEL
     verdict = "yes" if holds else "no"
-    return Decision(claim, len(change), average, above, p_value, verdict)
+    return Decision(claim, seeds, len(change), average, above, p_value, verdict)

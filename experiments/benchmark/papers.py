@@ -56,7 +56,7 @@ def tricubic(folder: Path) -> str:
         "MATLAB's `imresize3` assumes a grid half a voxel off.",
         "Its cubic interpolation therefore loses what the table shows.",
         f"Zero-filling gains {min(ours):+.2f} dB or more over it on the papers' scale, without any training.",
-        f"The papers' best unpaired row gains {best:+.2f} dB over their Tricubic.",
+        f"The papers' best unpaired row gains at most {best:+.2f} dB over their Tricubic.",
         *(f"On BraTS at {one} every unpaired row of theirs is below their Tricubic in PSNR." for one in below),
     ]
     if min(ours) >= best:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import mean, median
 
-from experiments.benchmark.all_rows import MADE_PAIR, TOLERATED, kind_words, label
-from experiments.benchmark.decisions import UNDECIDED, Decision, contrastive_by_seed, decisions
+from experiments.benchmark.all_rows import MADE_PAIR, kind_words, label
+from experiments.benchmark.decisions import UNDECIDED, Decision, contrastive_by_seed, decisions, differences
 from experiments.benchmark.results import INTERPOLATIONS, Results
 from experiments.benchmark.significance import FEWEST_SUBJECTS, LEVEL, signed_rank_test
 from experiments.benchmark.tables import FEWEST_SEEDS
@@ -19,9 +19,11 @@ THEIRS = ("contrastive", "without_contrastive", "udean", "cyclegan", "dasr", "ps
 WORDS = {
     "linear_inverse_estimated": "Wiener inverse of the estimated degradation",
     "linear_inverse_true": "Wiener inverse of the true degradation",
+    "spectral": "spectral (supervised on the estimated degradation, ours)",
     "supervised_oracle": "oracle (supervised on the true degradation)",
 }
 VERDICTS = {"yes": "Yes, at this budget", "no": "No, not at this budget", UNDECIDED: "Not yet known"}
+OTHER_SCALES = ("psnr_corrected_deep", "psnr_own_maximum")
 ADAPTATION = "gradient_image_adaptation"
 VALIDATION = "psnr_gain"
 
@@ -41,19 +43,17 @@ def answers(results: Results, ours: str) -> list[str]:
         ours: what the shipped weights gain.
     """
     first, second, third = decisions(results)
-    names = _names(results)
-    corrected = results.by_subject(names.get("contrastive", []), "psnr_corrected_deep")
-    inverse = results.by_subject(names.get("linear_inverse_estimated", []), "psnr_corrected_deep")
-    above_base = results.gains(names.get("contrastive", []), "psnr_corrected_deep")
-    above_inverse = {subject: corrected[subject] - inverse[subject] for subject in corrected if subject in inverse}
-    seeds = len(contrastive_by_seed(results))
-    beats = _answer(first, "contrastive minus zero-filling") + _corrected(first, above_base)
-    helps = _answer(second, "contrastive minus that inverse") + _corrected(second, above_inverse)
-    loss = _answer(third, "with it minus without")
+    elsewhere = [
+        _elsewhere(*changes) for changes in zip(*(differences(results, one) for one in OTHER_SCALES), strict=True)
+    ]
+    beats = _answer(first, "contrastive minus zero-filling") + elsewhere[0]
+    helps = _answer(second, "contrastive minus that inverse") + elsewhere[1]
+    loss = _answer(third, "with it minus without") + elsewhere[2]
+    seeds = f"That is {third.seeds} of {FEWEST_SEEDS} seeds."
     return [
         f"**Do the papers' losses beat zero-filling?** {beats}",
         f"**Does unpaired learning help beyond a linear inverse of the estimated degradation?** {helps}",
-        f"**Does the contrastive loss help?** {loss} That is {seeds} of {FEWEST_SEEDS} seeds.",
+        f"**Does the contrastive loss help?** {loss} {seeds}",
         f"**What does ours gain?** {ours}",
         f"**What remains unknown?** {missing(results).partition(':')[0]}, see below. One scanner does not speak for "
         "others. Only the papers' own experiment, below, can settle what their budget gives.",
@@ -66,12 +66,16 @@ def _answer(one: Decision, difference: str) -> str:
     return f"{VERDICTS[one.verdict]}: {difference} is {one.mean:+.2f} dB, {one.above} of {one.subjects} subjects above."
 
 
-def _corrected(one: Decision, change: dict[str, float]) -> str:
-    """The same with shift and gain corrected, where that matters."""
-    if one.mean is None or mean(change.values()) - one.mean <= TOLERATED:
+def _elsewhere(corrected: dict[str, float], own: dict[str, float]) -> str:
+    """The same difference after a correction, and on the papers' scale."""
+    if not corrected:
         return ""
-    above = sum(value > 0 for value in change.values())
-    return f" With shift and gain corrected: {mean(change.values()):+.2f} dB, {above} of {len(change)}."
+    means = [mean(one.values()) for one in (corrected, own)]
+    above = [f"{sum(value > 0 for value in one.values())} of {len(one)}" for one in (corrected, own)]
+    return (
+        f" With shift and gain corrected it is {means[0]:+.2f} dB ({above[0]}). On the papers' scale it is "
+        f"{means[1]:+.2f} dB ({above[1]})."
+    )
 
 
 def missing(results: Results) -> str:
@@ -96,8 +100,8 @@ def _validation(results: Results) -> list[str]:
             step, largest = max(points, key=lambda point: point[1])
             share, last = step / points[-1][0], points[-1][1]
             sentences.append(
-                f"On the validation subjects {label(results, [row])} is at most {largest:+.2f} dB above zero-filling, "
-                f"after {share:.0%} of its iterations, and {last:+.2f} dB at the end."
+                f"In the whole volume of the validation subjects {label(results, [row])} is at most {largest:+.2f} dB "
+                f"above zero-filling, after {share:.0%} of its iterations, and {last:+.2f} dB at the end."
             )
     return sentences
 
@@ -113,7 +117,11 @@ def adaptation_table(results: Results) -> str:
     rows = [row for row in results.first if results.transfer(row["name"], 0)]
     axis, true = _most_lost(results, rows[0]["name"])
     header = ["system", "network", f"amplitude at half the Nyquist frequency (true {true:.2f})"]
-    header += ["discriminator's loss", "gradient of its term, median", "validation gain (dB): largest, last"]
+    header += [
+        "discriminator's loss",
+        "gradient of its term, median",
+        "validation gain in the whole volume (dB): largest, last",
+    ]
     lines = []
     for row in rows:
         name = row["name"]
@@ -182,7 +190,8 @@ def _gains(results: Results) -> list[str]:
             subjects |= set(gains)
     intro = (
         f"A gain is PSNR in deep tissue above zero-filling, as a mean over {len(subjects)} test subjects. The value in "
-        "brackets follows a correction of shift and gain. The simulated acquisition is that of the matrix."
+        "brackets follows a correction of shift and gain. The whole volume fits the correction, so that bright air can "
+        "make it worse than none. The simulated acquisition is that of the matrix."
     )
     sentences = [f"{place}: {', '.join(parts)}." for place, parts in found.items() if parts]
     return [intro, *sentences] if sentences else []
@@ -191,31 +200,43 @@ def _gains(results: Results) -> list[str]:
 def _oracle(results: Results) -> str | None:
     """The gain of a perfect estimate of the degradation over ``spectral``."""
     names = _names(results)
-    oracle, ours = (results.by_subject(names.get(one, []), "psnr_deep") for one in ("supervised_oracle", "spectral"))
-    lost = [oracle[subject] - ours[subject] for subject in oracle if subject in ours]
+    lost, corrected = (
+        [above - ours[subject] for subject, above in oracle.items() if subject in ours]
+        for oracle, ours in (
+            (results.by_subject(names.get(one, []), metric) for one in ("supervised_oracle", "spectral"))
+            for metric in ("psnr_deep", "psnr_corrected_deep")
+        )
+    )
     if not lost:
         return None
     return (
         "The oracle is the system spectral with the true degradation instead of the estimated one. It bounds spectral "
-        f"and lies {_range(lost)} above it."
+        f"and lies {_range(lost)} above it, corrected {_range(corrected)}."
     )
 
 
 def _ours(results: Results) -> str | None:
     """Our systems against the best of the papers' systems, subject by subject."""
-    scores = {system: results.by_subject(names, "psnr_deep") for system, names in _names(results).items()}
-    theirs = [scores[system] for system in THEIRS if system in scores]
-    parts = []
-    for system in OURS if theirs else ():
-        ours = scores.get(system, {})
-        others = {subject: [other[subject] for other in theirs if subject in other] for subject in ours}
-        above = [ours[subject] - max(values) for subject, values in others.items() if values]
-        if above:
-            count = sum(value > 0 for value in above)
-            parts.append(f"{system.replace('_', ' ')} on {count} of {len(above)}, by {_range(above)}")
+    plain, corrected = (_above_theirs(results, metric) for metric in ("psnr_deep", "psnr_corrected_deep"))
+    parts = [
+        f"{system.replace('_', ' ')} on {sum(value > 0 for value in above)} of {len(above)}, by {_range(above)}, "
+        f"corrected {_range(corrected[system])}"
+        for system, above in plain.items()
+    ]
     if not parts:
         return None
     return f"Test subjects on which our systems are above the best of the papers' systems: {'; '.join(parts)}."
+
+
+def _above_theirs(results: Results, metric: str) -> dict[str, list[float]]:
+    """How far each of our systems is above the best of theirs, for each subject that both have."""
+    scores = {system: results.by_subject(names, metric) for system, names in _names(results).items()}
+    theirs = [scores[system] for system in THEIRS if system in scores]
+    found = {}
+    for system in (system for system in OURS if system in scores):
+        others = {subject: [other[subject] for other in theirs if subject in other] for subject in scores[system]}
+        found[system] = [scores[system][subject] - max(values) for subject, values in others.items() if values]
+    return {system: above for system, above in found.items() if above}
 
 
 def _contrastive_loss(results: Results) -> str | None:

@@ -11,6 +11,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
 
+from scripts.transforms.naming import stem_of
+
 from experiments.benchmark.matrix import Matrix
 from experiments.benchmark.runner import read_record
 
@@ -177,7 +179,7 @@ def collect(matrix: Matrix, output: Path, results_dir: Path) -> None:
         rows[-1]["record"] = {key: value for key, value in record.items() if key != "row"}
         rows[-1]["record"]["costs"] = notes(folder / "evaluation")
         found = [score for score in _read_csv(folder / "evaluation" / "subjects.csv") if score["method"] in METHODS]
-        scores += [{"row": row.name, **score} for score in found]
+        scores += [{"row": row.name, **score, "subject": stem_of(score["subject"])} for score in found]
         kept = [point for point in _read_csv(folder / "curves.csv") if CURVES.fullmatch(point["tag"])]
         curves += [{"row": row.name, **point} for point in _in_blocks(kept)]
         if (folder / TRANSFER).is_file():

@@ -12,7 +12,7 @@ from PIL import Image
 from scipy.stats import wilcoxon
 
 from experiments.benchmark import all_rows, error_maps, page, papers, reading, tables
-from experiments.benchmark.decisions import decisions, decisions_table
+from experiments.benchmark.decisions import decisions, decisions_table, scales_table
 from experiments.benchmark.figures import draw_figures
 from experiments.benchmark.results import Results, collect, read_results
 from experiments.benchmark.significance import best_two, holm, paired_tests, sign_test, signed_rank_test
@@ -212,7 +212,9 @@ def test_a_table_is_in_deep_tissue_then_in_the_whole_volume_then_in_the_papers_n
 def test_the_oracle_bounds_spectral_and_an_alarm_fires_where_it_does_not():
     values = {"supervised_oracle_seed0": [31.0, 31.0], "spectral_seed0": [30.8, 30.6], "udean_seed0": [33.0, 33.0]}
     (said,) = [sentence for sentence in reading.reading(results(values)) if "oracle is the system" in sentence]
-    assert said.endswith("It bounds spectral and lies +0.30 dB (+0.20 to +0.40) above it.")
+    assert said.endswith(
+        "It bounds spectral and lies +0.30 dB (+0.20 to +0.40) above it, corrected +0.30 dB (+0.20 to +0.40)."
+    )
     assert all_rows.alarms(results(values)) == []
     (alarm,) = all_rows.alarms(results({**values, "spectral_seed0": [31.5, 31.5], "spectral_seed1": [32.0, 32.0]}))
     assert alarm.startswith("spectral_seed0 is 0.50 dB above supervised_oracle_seed0, which knows the true degradation")
@@ -284,7 +286,7 @@ def test_ours_are_compared_with_the_best_of_the_papers_on_each_subject():
     known.rows.append(other)
     known.scores.extend({**score, "row": "in_plane", "psnr_deep": "40"} for score in known.scores[-6:])
     (said,) = [sentence for sentence in reading.reading(known) if "our systems are above" in sentence]
-    assert said.endswith("spectral on 1 of 2, by +0.00 dB (-0.50 to +0.50).")
+    assert said.endswith("spectral on 1 of 2, by +0.00 dB (-0.50 to +0.50), corrected +0.00 dB (-0.50 to +0.50).")
 
 
 @pytest.mark.parametrize(("seeds", "verdict"), [(3, "support a difference"), (2, "supports no claim")])
@@ -362,7 +364,7 @@ def test_thirteen_subjects_above_zero_filling_decide_if_the_mean_is_a_tenth():
     assert decisions(decided([twelve], []))[0].verdict == "no"
     assert decisions(decided([[0.09] * 16], []))[0].verdict == "no"
     assert decisions(decided([[-0.5] * 16], []))[0].verdict == "no"
-    assert decisions(decided([UP[:15]], []))[0][1:] == (15, pytest.approx(0.27), 15, None, "not decided")
+    assert decisions(decided([UP[:15]], []))[0][1:] == (1, 15, pytest.approx(0.27), 15, None, "not decided")
 
 
 def test_all_three_decisions_of_a_pair_of_three_seeds():
@@ -373,9 +375,9 @@ def test_all_three_decisions_of_a_pair_of_three_seeds():
     assert [decision.p_value for decision in found[1:]] == pytest.approx([4 / 2**16] * 2)  # by Holm
     assert found[2].mean == pytest.approx(0.165)
     assert decisions_table(decided([UP] * 3, without)).splitlines()[2:] == [
-        "| 1. The papers' method beats zero-filling | 16 | +0.275 | 16 | 3.1e-05 | **yes** |",
-        "| 2. Unpaired adversarial learning helps | 0 | - | - | - | **not decided** |",
-        "| 3. The contrastive loss helps | 16 | +0.165 | 16 | 6.1e-05 | **yes** |",
+        "| 1. The papers' method beats zero-filling | 3 | 16 | +0.275 | 16 | 3.1e-05 | **yes** |",
+        "| 2. Unpaired adversarial learning helps | 3 | 0 | - | - | - | **not decided** |",
+        "| 3. The contrastive loss helps | 3 | 16 | +0.165 | 16 | 6.1e-05 | **yes** |",
     ]
 
 
@@ -426,17 +428,19 @@ def test_the_page_opens_with_five_answers():
     ]
     assert "Yes, at this budget: contrastive minus zero-filling is +0.27 dB, 16 of 16 subjects above." in lines[0]
     assert "No, not at this budget: contrastive minus that inverse is -0.20 dB, 0 of 16 subjects above." in lines[1]
-    assert (
-        "Not yet known: with it minus without is +0.15 dB, 16 of 16 subjects above. That is 1 of 3 seeds." in lines[2]
-    )
+    assert "Not yet known: with it minus without is +0.15 dB, 16 of 16 subjects above." in lines[2]
+    assert lines[2].endswith(" That is 1 of 3 seeds.")
 
 
-def test_a_wrong_gain_is_named_where_it_decides():
+def test_each_answer_also_has_the_corrected_and_the_papers_scale():
     known = decided([[-value for value in UP]], [])
     for score in known.scores:
-        corrected = float(score["psnr_deep"]) + (1.0 if score["method"] == "pred" else 0.0)
-        score["psnr_corrected_deep"] = str(corrected)
-    assert "With shift and gain corrected: +0.73 dB, 16 of 16." in reading.answers(known, "")[0]
+        for metric, more in (("psnr_corrected_deep", 1.0), ("psnr_own_maximum", -1.0)):
+            score[metric] = str(float(score["psnr_deep"]) + (more if score["method"] == "pred" else 0.0))
+    assert reading.answers(known, "")[0].endswith(
+        "With shift and gain corrected it is +0.73 dB (16 of 16). On the papers' scale it is -1.27 dB (0 of 16)."
+    )
+    assert "| -0.27 (0 of 16) | +0.73 (16 of 16) |" in scales_table(known)
 
 
 def test_how_far_the_degradation_moved_is_said_with_its_gradients():

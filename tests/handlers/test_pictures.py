@@ -9,8 +9,11 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from monai.data import MetaTensor
 from monai.transforms import Orientation
+from scripts.data.names import ScanNames
 from scripts.handlers import pictures
 from scripts.handlers.pictures import ComparisonPictureHandler, save_comparison
+
+NAMES = ScanNames([{"label": "in/sub-01_T1w.nii.gz", "image": "in/sub-01_T1w.nii.gz"}])
 
 
 def ball(shape=(40, 48, 44)):
@@ -104,12 +107,12 @@ def test_the_handler_turns_volumes_upright_and_names_pages_by_subject(saved, tmp
         "image": MetaTensor(
             label[:, ::2, ::2, ::2],
             affine=asr,
-            meta={"low_res_affine": asr @ torch.diag(torch.tensor([2.0, 2, 2, 1]).double())},
+            meta={**meta, "low_res_affine": asr @ torch.diag(torch.tensor([2.0, 2, 2, 1]).double())},
         ),
         "label": MetaTensor(label, affine=asr, meta=meta),
         "pred": MetaTensor(label, affine=asr),
     }
-    handler = ComparisonPictureHandler(tmp_path, {"pred": "super-resolution"})
+    handler = ComparisonPictureHandler(tmp_path, {"pred": "super-resolution"}, NAMES)
     handler(SimpleNamespace(state=SimpleNamespace(output=[item])))
     titles = [axes.get_title() for axes in saved[0].axes[:3]]
     assert titles[0] == "low resolution\n2 × 2 × 2 mm"
@@ -129,12 +132,12 @@ def test_thick_slices_are_drawn_at_their_places(saved, tmp_path, spacing, start)
     inside = torch.arange(start, int(places[-1]) + 1)
     assert (blocks[0, 0, 0, inside] - inside).abs().max() <= spacing / 2 + 1e-5  # its value is its place
     item = {
-        "image": MetaTensor(label, affine=torch.eye(4).double()),
+        "image": MetaTensor(label, affine=torch.eye(4).double(), meta={"filename_or_obj": "in/sub-01_T1w.nii.gz"}),
         "acquired_scan": scan,
         "label": MetaTensor(label, affine=torch.eye(4).double(), meta={"filename_or_obj": "in/sub-01_T1w.nii.gz"}),
         "pred": MetaTensor(label, affine=torch.eye(4).double()),
     }
-    ComparisonPictureHandler(tmp_path, {"pred": "super-resolution"})(
+    ComparisonPictureHandler(tmp_path, {"pred": "super-resolution"}, NAMES)(
         SimpleNamespace(state=SimpleNamespace(output=[item]))
     )
     assert saved[0].axes[0].get_title() == f"low resolution\n1 × 1 × {spacing:g} mm"
@@ -151,3 +154,17 @@ def test_a_volume_is_turned_upright_and_copied_only_to_flip_an_axis(codes):
     torch.testing.assert_close(volume.affine, own)
     shared = made.untyped_storage().data_ptr() == volume.untyped_storage().data_ptr()
     assert shared == (codes in ("RAS", "ASR"))
+
+
+def test_scans_of_one_name_have_a_picture_each(saved, tmp_path):
+    files = [f"in/{patient}/T1w.nii.gz" for patient in (1, 2)]
+    handler = ComparisonPictureHandler(
+        tmp_path, {"pred": "ours"}, ScanNames([{"label": file, "image": file} for file in files])
+    )
+    eye = torch.eye(4).double()
+    for file in files:
+        meta = {"filename_or_obj": file, "low_res_affine": eye}
+        volume = MetaTensor(torch.from_numpy(ball())[None], affine=eye, meta=meta)
+        item = {"image": volume, "label": volume, "pred": volume}
+        handler(SimpleNamespace(state=SimpleNamespace(output=[item])))
+    assert [figure.texts[0].get_text() for figure in saved] == ["1/T1w", "2/T1w"]

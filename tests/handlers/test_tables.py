@@ -8,12 +8,14 @@ import torch
 from conftest import BUNDLE
 from ignite.engine import Engine
 from monai.data import MetaTensor
+from scripts.data.names import ScanNames
 from scripts.handlers.tables import METRICS, ComparisonTableHandler, comparison_metrics
 from scripts.metrics import psnr
 from scripts.physics.kspace import truncate
 from scripts.transforms import saving
 
 METHODS = {"tricubic": "tricubic interpolation", "pred": "ours"}
+NAMES = ScanNames([{"label": f"in/sub-{seed}.nii.gz", "image": f"in/sub-{seed}.nii.gz"} for seed in (1, 2)])
 
 
 def evaluate(output_dir, volumes):
@@ -22,14 +24,14 @@ def evaluate(output_dir, volumes):
     engine.state.metric_details = {}
     for name, metric in comparison_metrics(METHODS).items():
         metric.attach(engine, name)
-    ComparisonTableHandler(output_dir, METHODS, notes={"weights": "model.pt"}).attach(engine)
+    ComparisonTableHandler(output_dir, METHODS, NAMES, notes={"weights": "model.pt"}).attach(engine)
     engine.run([[item] for item in volumes])
 
 
 def subject(seed):
     label = torch.rand(1, 16, 18, 20, generator=torch.Generator().manual_seed(seed))
     return {
-        "image": truncate(label, [8, 9, 10], (1, 2, 3)),
+        "image": MetaTensor(truncate(label, [8, 9, 10], (1, 2, 3)), meta={"filename_or_obj": f"in/sub-{seed}.nii.gz"}),
         "label": MetaTensor(label, meta={"filename_or_obj": f"in/sub-{seed}.nii.gz"}),
         "pred": 0.9 * label,
         "tricubic": 0.8 * label,
@@ -49,10 +51,10 @@ def test_the_csv_has_a_row_per_subject_and_method(tmp_path):
     evaluate(tmp_path, volumes)
     rows = list(csv.DictReader((tmp_path / "subjects.csv").read_text(encoding="utf-8").splitlines()))
     assert [(row["subject"], row["method"]) for row in rows] == [
-        ("sub-1.nii.gz", "tricubic"),
-        ("sub-1.nii.gz", "pred"),
-        ("sub-2.nii.gz", "tricubic"),
-        ("sub-2.nii.gz", "pred"),
+        ("sub-1", "tricubic"),
+        ("sub-1", "pred"),
+        ("sub-2", "tricubic"),
+        ("sub-2", "pred"),
     ]
     expected = psnr(volumes[1]["pred"], volumes[1]["label"].as_tensor()).item()
     assert float(rows[3]["psnr"]) == pytest.approx(expected, abs=1e-3)
@@ -87,7 +89,7 @@ def test_a_single_subject_has_no_deviation(tmp_path):
 
 
 def test_subjects_of_an_earlier_evaluation_are_forgotten(tmp_path):
-    handler = ComparisonTableHandler(tmp_path, METHODS)
+    handler = ComparisonTableHandler(tmp_path, METHODS, NAMES)
     engine = Engine(lambda _, batch: batch)
     engine.state.metric_details = {}
     for name, metric in comparison_metrics(METHODS).items():
@@ -95,7 +97,7 @@ def test_subjects_of_an_earlier_evaluation_are_forgotten(tmp_path):
     handler.attach(engine)
     for _ in range(2):
         engine.run([[subject(1)]])
-    assert handler.subjects == ["sub-1.nii.gz"]
+    assert handler.subjects == ["sub-1"]
 
 
 def test_weights_are_named_by_their_place_and_hash(tmp_path):

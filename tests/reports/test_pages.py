@@ -18,6 +18,7 @@ from conftest import BUNDLE, head_phantom, write_scan
 from monai.bundle import ConfigWorkflow
 from monai.data import MetaTensor
 from monai.transforms import Orientation
+from scripts.data.names import ScanNames
 from scripts.engines.scan_evaluator import Outcome
 from scripts.physics.encoding import FrequencyEncoding, SliceSelection
 from scripts.physics.kspace import zero_fill
@@ -298,7 +299,7 @@ def evaluate(
         "| method | PSNR (dB) |\n| --- | --- |\n| super-\\|resolution | 30.12 |\n\n- subjects: 1\n"
     )
     scans = [dict(zip(("label", "image"), pair, strict=True)) for pair in files]
-    pages = dataset.EvaluationPages(folder, {"pred": "super-|resolution"}, scans, {"network": "<FoldedNet>"})
+    pages = dataset.EvaluationPages(folder, {"pred": "super-|resolution"}, ScanNames(scans), {"network": "<FoldedNet>"})
     for (label, image), gain in zip(files, gains, strict=True):
         own = {**item, "acquired_scan": item["acquired"], "pred": item["pred"] * gain}
         own["image"] = MetaTensor(item["image"], meta={**item["image"].meta, "filename_or_obj": image})
@@ -345,25 +346,6 @@ def test_an_evaluation_does_not_link_a_page_of_an_earlier_one(item, tmp_path, mo
     monkeypatch.setattr(dataset, "write_scan_page", lambda *_: 1 / 0)
     evaluate(item, tmp_path, files, [0.5])
     assert "href" not in cards(tmp_path)["a"]
-
-
-@pytest.mark.parametrize(
-    ("files", "expected"),
-    [
-        (["r/a/b/T1w.nii", "r/a_b/T1w.nii"], ["a/b/T1w", "a_b/T1w"]),
-        (["r/x.nii", "r/x.nii.gz"], ["x.nii", "x.nii.gz"]),
-        (["r/T1w.nii", "r/2/t1w.nii"], ["T1w", "2/t1w"]),
-        (["r/x.nii", "r/y.nii"], ["x", "y"]),
-    ],
-)
-def test_the_names_of_pages_differ(files, expected):
-    assert list(dataset.page_names([(file, file) for file in files]).values()) == expected
-
-
-def test_pairs_that_share_a_file_have_names_of_their_own():
-    pairs = [("hr/a.nii", "lr/x.nii"), ("hr/a.nii", "lr/y.nii"), ("hr/b.nii", "lr/x.nii"), ("hr/a.nii", "z/y.nii")]
-    assert list(dataset.page_names(pairs).values()) == ["a_x", "a_1", "b", "a_2"]
-    assert dataset.page_names([]) == {}
 
 
 # What a page must not hide

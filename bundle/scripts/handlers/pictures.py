@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from monai.config import PathLike
 from monai.data import MetaTensor
 from monai.data.utils import affine_to_spacing
 from monai.transforms import Orientation
-from monai.utils import ImageMetaKey, convert_to_tensor
+from monai.utils import convert_to_tensor
 from torch import Tensor
 
 from scripts.metrics.quality import psnr
@@ -177,36 +177,45 @@ class ComparisonPictureHandler:
     """Save a picture of every subject of an evaluation, see :func:`save_comparison`.
 
     Args:
-        output_dir: folder for the files ``<subject>_comparison.png``.
+        output_dir: folder for the files ``<name>_comparison.png``.
+        names: gives the name of an evaluated scan, see :class:`scripts.data.names.ScanNames`.
         methods: titles of the methods by their key in the evaluator's output, in the order of the columns.
     """
 
-    def __init__(self, output_dir: PathLike, methods: Mapping[str, str]) -> None:
+    def __init__(
+        self, output_dir: PathLike, methods: Mapping[str, str], names: Callable[[Mapping[str, Any]], str]
+    ) -> None:
         self.output_dir = Path(output_dir)
         self.methods = dict(methods)
+        self.names = names
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        self.output_dir.mkdir(parents=True, exist_ok=True)
         for item in engine.state.output:
             image = item["image"]
             scan = item.get("acquired_scan")  # of an interpolated image
             acquired = upright(image, image.meta["low_res_affine"]) if scan is None else upright(scan, scan.affine)
-            self._save(acquired, item["label"], {title: item[key] for key, title in self.methods.items()})
+            methods = {title: item[key] for key, title in self.methods.items()}
+            self._save(self.names(item), acquired, item["label"], methods)
 
-    def _save(self, acquired: MetaTensor, label: MetaTensor, methods: Mapping[str, Tensor]) -> None:
+    def _save(self, name: str, acquired: MetaTensor, label: MetaTensor, methods: Mapping[str, Tensor]) -> None:
         reference = upright(label, label.affine)
         low_res = f"low resolution\n{_in_mm(affine_to_spacing(acquired.affine).tolist())}"
-        volumes = {name: upright(volume, label.affine) for name, volume in methods.items()}
-        subject = re.sub(r"\.nii(\.gz)?$", "", Path(label.meta[ImageMetaKey.FILENAME_OR_OBJ]).name)
+        volumes = {low_res: as_blocks(acquired, reference)}
+        volumes |= {title: upright(volume, label.affine) for title, volume in methods.items()}
+        path = self.output_dir / f"{name}_comparison.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
         save_comparison(
-            self.output_dir / f"{subject}_comparison.png",
-            {name: volume[0].numpy() for name, volume in {low_res: as_blocks(acquired, reference), **volumes}.items()},
+            path,
+            {
+                title: volume[0].numpy()
+                for title, volume in {low_res: as_blocks(acquired, reference), **volumes}.items()
+            },
             reference[0].numpy(),
             affine_to_spacing(reference.affine).tolist(),
-            title=subject,
+            title=name,
         )
 
 

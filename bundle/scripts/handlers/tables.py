@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import ignite.distributed as idist
@@ -13,7 +12,7 @@ import torch
 from ignite.engine import Engine, Events
 from monai.config import PathLike
 from monai.handlers import IgniteMetricHandler, from_engine
-from monai.utils import CommonKeys, ImageMetaKey, convert_to_tensor, string_list_all_gather
+from monai.utils import CommonKeys, convert_to_tensor, string_list_all_gather
 from torch import Tensor, nn
 
 from scripts.handlers.costs import InferenceCosts
@@ -104,6 +103,7 @@ class ComparisonTableHandler:
     Args:
         output_dir: folder to write to.
         methods: titles of the methods by their key. The metrics are those of :func:`comparison_metrics`.
+        names: gives the name of an evaluated scan, see :class:`scripts.data.names.ScanNames`.
         notes: lines of the summary about the evaluated data and network, by title.
         network: the network whose costs are measured and noted. None leaves the costs out.
     """
@@ -112,11 +112,13 @@ class ComparisonTableHandler:
         self,
         output_dir: PathLike,
         methods: Mapping[str, str],
+        names: Callable[[Mapping[str, Any]], str],
         notes: Mapping[str, object] | None = None,
         network: nn.Module | None = None,
     ) -> None:
         self.output_dir = usable_folder(output_dir)
         self.methods = dict(methods)
+        self.names = names
         self.notes = dict(notes or {})
         self.costs = None if network is None else InferenceCosts(network)
         self.subjects: list[str] = []
@@ -130,7 +132,7 @@ class ComparisonTableHandler:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
     def _remember_subjects(self, engine: Engine) -> None:
-        self.subjects += [Path(item["label"].meta[ImageMetaKey.FILENAME_OR_OBJ]).name for item in engine.state.output]
+        self.subjects += [self.names(item) for item in engine.state.output]
 
     def __call__(self, engine: Engine) -> None:
         details = {name: values.flatten() for name, values in engine.state.metric_details.items()}

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from ignite.engine import Engine, Events
 from monai.config import PathLike
 from monai.utils import ImageMetaKey, string_list_all_gather
 
+from scripts.data.names import ScanNames
 from scripts.metrics.quality import masked_psnr, psnr
 from scripts.reports.pages import INDEX, REPORT, Row, never_fatal, write_index
 from scripts.reports.scan import INTERPOLATION, REFERENCE, RESULT, error_map, scan_images, shows, write_scan_page
 from scripts.transforms.interpolate import ASSUMED
-from scripts.transforms.naming import DerivativeLayout, beside, stem_of
+from scripts.transforms.naming import DerivativeLayout, beside
 from scripts.transforms.saving import RECORD
 from scripts.utils.distributed import rank
 
-__all__ = ["EvaluationPages", "ScanPages", "page_names"]
-
-Pair: TypeAlias = tuple[str, str]  # the files of an evaluated scan: its HR scan and its image
+__all__ = ["EvaluationPages", "ScanPages"]
 
 
 class ScanPages:
@@ -123,7 +120,7 @@ class EvaluationPages:
     Args:
         output_dir: folder of the tables. The pages go to its folder ``report``.
         methods: titles of the methods by their key, for the index.
-        scans: all scans of the evaluation, whose ``label`` and ``image`` are files. They name the pages.
+        names: of all scans of the evaluation.
         notes: how the results were made, by title.
         detail: see :class:`ScanPages`.
     """
@@ -132,13 +129,13 @@ class EvaluationPages:
         self,
         output_dir: PathLike,
         methods: Mapping[str, str],
-        scans: Sequence[Mapping[str, Any]],
+        names: ScanNames,
         notes: Mapping[str, Any] | None = None,
         detail: Sequence[float] | None = None,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.methods = dict(methods)
-        self.names = page_names([_pair(item["label"], item["image"]) for item in scans])
+        self.names = names
         self.notes = dict(notes or {})
         self.detail = _checked(detail)
         self.rows: dict[str, dict[str, Any]] = {}  # by the name of the page: warnings, scores, and whether it exists
@@ -149,9 +146,8 @@ class EvaluationPages:
 
     def __call__(self, engine: Engine) -> None:
         for item in engine.state.output:
-            label, image = (item[key].meta[ImageMetaKey.FILENAME_OR_OBJ] for key in ("label", "image"))
-            with never_fatal(str(label)):
-                self._write(item, self.names[_pair(label, image)])
+            with never_fatal(str(item["label"].meta[ImageMetaKey.FILENAME_OR_OBJ])):
+                self._write(item, self.names(item))
 
     def _path(self, name: str) -> Path:
         return self.output_dir / REPORT / f"{name}.html"
@@ -192,51 +188,6 @@ class EvaluationPages:
                 rows.append(Row(name, page, row["scores"], " ".join(row["warnings"])))
             summary = (self.output_dir / "summary.md").read_text(encoding="utf-8")
             write_index(self.output_dir / REPORT, "Evaluation", rows, summary, "PSNR in deep tissue")
-
-
-def page_names(scans: Sequence[Pair]) -> dict[Pair, str]:
-    """Name the page of each scan, every one differently, also for file systems that ignore case.
-
-    The name is the first of these that no other scan has: the HR scan's own name, with its folders, with its ending as
-    well, or with the name of the image. What is left is numbered.
-
-    Args:
-        scans: the files of each: its HR scan and its image.
-
-    Example:
-        >>> names = page_names([(file, file) for file in ("a/1/T1w.nii.gz", "a/2/T1w.nii.gz", "a/2/T2w.nii.gz")])
-        >>> list(names.values())
-        ['1/T1w', '2/T1w', 'T2w']
-    """
-    scans = list(dict.fromkeys(scans))
-    files = [Path(os.path.abspath(label)) for label, _ in scans]
-    root = os.path.commonpath([file.parent for file in files]) if files else ""
-    inner, stems = [file.relative_to(root) for file in files], [stem_of(file.name) for file in files]
-    levels = [
-        stems,
-        [path.with_name(stem).as_posix() for path, stem in zip(inner, stems, strict=True)],
-        [path.as_posix() for path in inner],
-        [f"{stem}_{stem_of(Path(image).name)}" for stem, (_, image) in zip(stems, scans, strict=True)],
-    ]
-    names: dict[Pair, str] = {}
-    taken = {Path(INDEX).stem}
-    for level in levels:
-        uses = Counter(map(str.casefold, level))
-        for scan, name in zip(scans, level, strict=True):
-            if scan not in names and uses[name.casefold()] == 1 and name.casefold() not in taken:
-                names[scan] = name
-                taken.add(name.casefold())
-    for scan, stem in zip(scans, stems, strict=True):
-        if scan not in names:
-            numbered = (f"{stem}_{number}" for number in itertools.count(1))
-            names[scan] = next(name for name in numbered if name.casefold() not in taken)
-            taken.add(names[scan].casefold())
-    return {scan: names[scan] for scan in scans}
-
-
-def _pair(label: PathLike, image: PathLike) -> Pair:
-    """The key of an evaluated scan."""
-    return os.path.abspath(Path(label).expanduser()), os.path.abspath(Path(image).expanduser())
 
 
 def _checked(detail: Sequence[float] | None) -> Sequence[float] | None:
