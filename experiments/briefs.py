@@ -16,7 +16,7 @@ from experiments.studies.evidence.measures import MEASURES
 from experiments.studies.evidence.restoring import METHODS
 from experiments.studies.evidence.table import Line, brief, lines_of
 
-__all__ = ["against_removed", "evidence_brief", "limits", "training_range"]
+__all__ = ["against_removed", "coverage_by_source", "evidence_brief", "limits", "training_range"]
 
 RECORD = BUNDLE / "models" / "model.json"
 EVIDENCE = RESULTS / "evidence" / "test.csv"
@@ -65,6 +65,19 @@ def against_removed(shipped: Iterable[Gains], removed: Iterable[Gains]) -> str:
         pair = (one, ours[one.scans, one.acquisition])
         cells = [f"{mean(gains.values[key]):+{form}}" for key, (_, form) in METRICS.items() for gains in pair]
         lines.append([one.scans, one.acquisition, len(one.values["psnr"]), *cells])
+    return table(header, lines).strip()
+
+
+def coverage_by_source(path: Path = BARS) -> str:
+    """A table of the coverage of the error bars in each acquisition of each dataset."""
+    found: dict[tuple[str, str], list[float]] = {}
+    for row in _rows(path):
+        found.setdefault((row["acquisition"], row["scan"].partition("/")[0]), []).append(100 * float(row["coverage"]))
+    header = ["acquisition", "dataset", "scans", "coverage (%)", "of each scan"]
+    lines = [
+        [*case, str(len(shares)), f"{mean(shares):.1f}", f"{min(shares):.1f} to {max(shares):.1f}"]
+        for case, shares in sorted(found.items(), key=lambda one: mean(one[1]))
+    ]
     return table(header, lines).strip()
 
 

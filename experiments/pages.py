@@ -58,6 +58,7 @@ BRIEFS: dict[str, Callable[[], str]] = {
     "configs/SHIPPED": shipped_training,
     "acquisitions/test.csv": gains_table,
     "acquisitions/removed.csv": lambda: briefs.against_removed(read_gains(), read_gains(REMOVED)),
+    "error_bars/test.csv": briefs.coverage_by_source,
     "evidence/test.csv": briefs.evidence_brief,
     "models/model.json": briefs.training_range,
     "LIMITS": lambda: briefs.limits(read_gains(), REFERENCES),

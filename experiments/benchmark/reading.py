@@ -19,7 +19,7 @@ THEIRS = ("contrastive", "without_contrastive", "udean", "cyclegan", "dasr", "ps
 WORDS = {
     "linear_inverse_estimated": "Wiener inverse of the estimated degradation",
     "linear_inverse_true": "Wiener inverse of the true degradation",
-    "spectral": "spectral (supervised on the estimated degradation, ours)",
+    "spectral": "spectral (ours)",
     "supervised_oracle": "oracle (supervised on the true degradation)",
 }
 VERDICTS = {"yes": "Yes, at this budget", "no": "No, not at this budget", UNDECIDED: "Not yet known"}
@@ -210,8 +210,8 @@ def _oracle(results: Results) -> str | None:
     if not lost:
         return None
     return (
-        "The oracle is the system spectral with the true degradation instead of the estimated one. It bounds spectral "
-        f"and lies {_range(lost)} above it, corrected {_range(corrected)}."
+        "Ours, the system spectral, is supervised on the estimated degradation. The oracle is the same system with the "
+        f"true degradation. It bounds spectral and lies {_range(lost)} above it, corrected {_range(corrected)}."
     )
 
 

@@ -211,7 +211,7 @@ def test_a_table_is_in_deep_tissue_then_in_the_whole_volume_then_in_the_papers_n
 
 def test_the_oracle_bounds_spectral_and_an_alarm_fires_where_it_does_not():
     values = {"supervised_oracle_seed0": [31.0, 31.0], "spectral_seed0": [30.8, 30.6], "udean_seed0": [33.0, 33.0]}
-    (said,) = [sentence for sentence in reading.reading(results(values)) if "oracle is the system" in sentence]
+    (said,) = [sentence for sentence in reading.reading(results(values)) if "The oracle is the same system" in sentence]
     assert said.endswith(
         "It bounds spectral and lies +0.30 dB (+0.20 to +0.40) above it, corrected +0.30 dB (+0.20 to +0.40)."
     )

@@ -30,6 +30,15 @@ def test_other_weights_stand_beside_the_shipped_ones_where_both_were_measured():
     ]
 
 
+def test_the_coverage_of_each_dataset_is_its_own_line_and_the_least_is_first(tmp_path):
+    lines = ["acquisition,scan,coverage", "2x2x1,a/1.nii,0.93", "2x2x1,b/1.nii,0.78", "2x2x1,b/2.nii,0.82"]
+    (tmp_path / "test.csv").write_text("\n".join(lines))
+    assert briefs.coverage_by_source(tmp_path / "test.csv").splitlines()[2:] == [
+        "| 2x2x1 | b | 2 | 80.0 | 78.0 to 82.0 |",
+        "| 2x2x1 | a | 1 | 93.0 | 93.0 to 93.0 |",
+    ]
+
+
 def test_limits_name_small_gains_harm_and_coverage():
     found = briefs.limits([gains([1.0, 0.5]), gains([-0.1, 0.1], "slices of 2")], REFERENCES).splitlines()
     assert found[0] == "- slices of 2: +0.00 dB PSNR above zero-filling, 1 of 2 scans gain."

@@ -66,6 +66,17 @@ def test_without_other_sources_the_one_coarse_axis_has_slices(stored, slices):
     assert all(one.spacing == mm for one, mm in zip(found.encodings, stored, strict=True))
 
 
+def test_an_axis_that_the_spectrum_shows_as_interpolated_has_no_slices():
+    spectrum = Evidence("spectrum", acquired=(None, None, 2.0))
+    found = assume_acquisition((1.0, 1.0, 1.0), evidence=[spectrum])
+    assert found == (
+        (FrequencyEncoding(1.0), FrequencyEncoding(1.0), FrequencyEncoding(2.0)),
+        ("spacings",) * 2 + ("spectrum",),
+    )
+    found = assume_acquisition((1.0, 1.0, 5.0), evidence=[Evidence("spectrum", acquired=(2.0, None, None))])
+    assert found.encodings == (FrequencyEncoding(2.0), FrequencyEncoding(1.0), SliceSelection(5.0, 5.0))
+
+
 def test_the_sources_count_in_their_order():
     stored = (1.0, 1.0, 4.0)
     header = Evidence("header", "2D", 2, 3.0, (1.2, None, None))

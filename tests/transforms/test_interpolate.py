@@ -124,12 +124,28 @@ def test_a_3d_volume_that_a_converter_turned_has_its_directions_from_the_sidecar
     assert found.through is None
 
 
-@pytest.mark.parametrize("content", ["[1, 2]", "{", '{"SliceThickness": "n/a", "MRAcquisitionType": null}'])
-def test_an_unusable_sidecar_says_nothing(tmp_path, content):
+@pytest.mark.parametrize(
+    ("content", "remarks"),
+    [
+        (b"[1, 2]", 1),
+        (b"{", 1),
+        (b'{"InstitutionName": "Universit\xe4t"}', 1),
+        (b'{"SliceThickness": "n/a", "MRAcquisitionType": null}', 0),
+    ],
+)
+def test_an_unusable_sidecar_says_nothing_and_a_broken_one_is_named(tmp_path, content, remarks):
     path = write_nifti(tmp_path / "scan.nii", {})
-    path.with_suffix(".json").write_text(content, encoding="utf-8")
-    data = InterpolateAcquiredd()({"image": loaded(path)})
-    assert acquisition_of(data["image"]).encodings[2] == SliceSelection(4.0, 4.0)
+    path.with_suffix(".json").write_bytes(content)
+    image = InterpolateAcquiredd()({"image": loaded(path)})["image"]
+    assert acquisition_of(image).encodings[2] == SliceSelection(4.0, 4.0)
+    assert image.meta.get("warnings", "").count("scan.json: expected a JSON object") == remarks
+
+
+def test_a_sidecar_with_a_byte_order_mark_is_read(tmp_path):
+    path = write_nifti(tmp_path / "scan.nii", {})
+    path.with_suffix(".json").write_text('{"MRAcquisitionType": "2D", "SliceThickness": 3}', encoding="utf-8-sig")
+    image = InterpolateAcquiredd()({"image": loaded(path)})["image"]
+    assert acquisition_of(image).encodings[2] == SliceSelection(4.0, 3.0)
 
 
 def test_the_header_outweighs_the_sidecar(tmp_path):

@@ -14,6 +14,7 @@ from monai.data import MetaTensor
 from scripts.physics.separable import receive
 from scripts.transforms import MeasureConsistencyd, SimulateAcquiredd
 from scripts.transforms.interpolate import acquisition_of
+from scripts.transforms.saving import Derivatives, SaveImageDerivatived
 from torch import Tensor
 
 SIZE = 64
@@ -66,3 +67,9 @@ def test_what_fits_gets_no_remark_and_what_contradicts_gets_one(acquisition, snr
         assert remarks(acquisition, snr, scan, make) == "", name
     for name, make in WRONG.items():
         assert "it contradicts the measurement" in remarks(acquisition, snr, scan, make), name
+
+
+@pytest.mark.parametrize("level", [4, 9, -1, 1.5, "1"])
+def test_a_level_of_compression_that_the_library_lacks_is_refused_before_any_scan(tmp_path, level):
+    with pytest.raises(ValueError, match="compression must be a whole number from 0 to 3, got"):
+        SaveImageDerivatived("pred", Derivatives(tmp_path), compression=level)

@@ -14,7 +14,14 @@ from conftest import BUNDLE, CONFIGS, head_phantom, write_scan
 from hypothesis import given
 from hypothesis import strategies as st
 from monai.bundle import ConfigParser
-from scripts.utils.arguments import PATHS, check_booleans, check_scale_factor, typed_options, use_typed_paths
+from scripts.utils.arguments import (
+    PATHS,
+    check_axcodes,
+    check_booleans,
+    check_scale_factor,
+    typed_options,
+    use_typed_paths,
+)
 
 PROGRAM = "lib/monai/bundle/__main__.py"
 # rewritten by python-fire, by MONAI, or by nobody
@@ -141,6 +148,17 @@ def test_a_scale_factor_is_three_whole_numbers(value):
 @pytest.mark.parametrize("value", [[2, 2, 1], (1, 1, 3), "$[2, 2, 2]", "@other"])
 def test_a_right_scale_factor_passes(value):
     check_scale_factor(value)
+
+
+@pytest.mark.parametrize("value", ["AAR", "XYZ", "AS", "asr", 3, ["A", "P", "R"], "ASRL"])
+def test_a_frame_names_one_end_of_each_axis(value):
+    with pytest.raises(ValueError, match=r"axcodes must be three letters, .*, got .*--axcodes ASR"):
+        check_axcodes(value)
+
+
+@pytest.mark.parametrize("value", ["ASR", "RAS", "LPI", ["S", "L", "P"], None, "$'RAS'", "@other"])
+def test_a_right_frame_passes(value):
+    check_axcodes(value)
 
 
 def command(folder: Path, *words: str) -> subprocess.CompletedProcess:

@@ -123,6 +123,9 @@ def test_a_second_run_keeps_the_bars_unless_their_calibration_changed(weights, t
     made = (out / "scan_desc-srerror.nii.gz").stat().st_mtime_ns
     infer(weights, scan, out)
     assert (out / "scan_desc-srerror.nii.gz").stat().st_mtime_ns == made
+    (out / "scan_desc-srerror.nii.gz").unlink()
+    infer(weights, scan, out)
+    assert (out / "scan_desc-srerror.nii.gz").is_file()
     statistics = weights.with_suffix(".json")
     content = json.loads(statistics.read_text(encoding="utf-8"))
     content["error_bars"]["kinds"]["isotropic"]["factor"] = [4.0, 4.0]

@@ -156,7 +156,7 @@ def assume_acquisition(
     if calls := [one.source for one in evidence if one.localiser]:
         raise ValueError(f"expected a volume of the head, got a localiser ({calls[0]}). Leave it out.")
     found = [_acquired(axis, stored[axis], option[axis], evidence, names[axis]) for axis in range(3)]
-    through, why = _slice_axis([spacing for spacing, _ in found], option, evidence)
+    through, why = _slice_axis(stored, [spacing for spacing, _ in found], option, evidence)
     encodings: list[Encoding] = []
     sources: list[str] = []
     for axis, given in enumerate(option):
@@ -202,7 +202,7 @@ def _acquired(
 
 
 def _slice_axis(
-    acquired: Sequence[float], option: Sequence[Encoding | None], evidence: Sequence[Evidence]
+    stored: Sequence[float], acquired: Sequence[float], option: Sequence[Encoding | None], evidence: Sequence[Evidence]
 ) -> tuple[int | None, str]:
     """The axis across 2-D slices, None if there is none, and the source of the answer."""
     if any(_has_slices(one) for one in option):
@@ -213,7 +213,12 @@ def _slice_axis(
     named = next((one.through for one in evidence if one.through is not None), None)
     if kind == "2D" and named is not None:
         return named, source
-    coarse = [a for a in range(3) if all(acquired[a] >= SLICE_RATIO * acquired[b] for b in range(3) if b != a)]
+    coarse = [
+        a
+        for a in range(3)
+        if acquired[a] < INTERPOLATED * stored[a]  # no scanner interpolates 2-D slices
+        and all(acquired[a] >= SLICE_RATIO * acquired[b] for b in range(3) if b != a)
+    ]
     if kind == "2D" and not coarse:
         return None, SPACINGS
     return (coarse[0] if coarse else None), source

@@ -21,7 +21,7 @@ from torch import Tensor
 from scripts.physics.acquisition import filled_band
 from scripts.physics.protocol import Evidence
 from scripts.transforms.naming import stem_of
-from scripts.transforms.utils import plain, spacing
+from scripts.transforms.utils import plain, spacing, warn
 
 __all__ = ["PROTOCOL", "evidence_of", "sidecar_of", "spectrum_evidence"]
 
@@ -72,7 +72,7 @@ def evidence_of(img: MetaTensor) -> list[Evidence]:
         found.append(_evidence("header", _of_header(json.loads(img.meta[PROTOCOL])), img))
     sidecar = sidecar_of(str(img.meta.get(ImageMetaKey.FILENAME_OR_OBJ, "")))
     if sidecar is not None:
-        found.append(_evidence("sidecar", _of_sidecar(sidecar), img))
+        found.append(_evidence("sidecar", _of_sidecar(sidecar, img), img))
     return found
 
 
@@ -104,12 +104,16 @@ def _of_header(header: Mapping[str, Any]) -> dict[str, Any]:
     return facts
 
 
-def _of_sidecar(path: Path) -> dict[str, Any]:
+def _of_sidecar(path: Path, img: MetaTensor) -> dict[str, Any]:
+    """The entries of a sidecar. The scan gets a remark where the file cannot be read."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        content = error
+    if not isinstance(content, dict):
+        reason = content if isinstance(content, Exception) else f"it holds a {type(content).__name__}"
+        warn(img, f"{path.name}: expected a JSON object, got none ({reason}). The sidecar was ignored. Correct it.")
         return {}
-    content = content if isinstance(content, dict) else {}
     facts = {name: content.get(keys[0]) for name, keys in SIDECAR_KEYS.items()}
     steps = [number for key in SIDECAR_KEYS["PhaseSteps"] if (number := _number(content.get(key)))]
     facts["PhaseSteps"] = max(steps, default=None)

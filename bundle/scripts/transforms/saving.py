@@ -54,6 +54,7 @@ MEASURES = {  # entries of the record about the volume, by their key in its meta
     TISSUE_SHARE: "TissueShare",
     ERROR_BARS: "ErrorBars",
 }
+LEVELS = range(4)  # of ISA-L
 ABOUT_VOLUME = {"SourceSpacing", "Spacing", "Warnings", "Acquisition", *MEASURES.values()}
 
 
@@ -76,7 +77,7 @@ class AtomicNibabelWriter(NibabelWriter):
         Args:
             filename: the file to write, whose name ends with ``.nii.gz``.
             verbose: log the name.
-            compression: level of gzip, from 1, which is fast, to 3, which may be smaller.
+            compression: level of gzip, from 0, which stores, and 1, which is fast, to 3, which may be smaller.
             obj_kwargs: see the base class.
         """
         ImageWriter.write(self, filename, verbose=verbose)
@@ -133,12 +134,13 @@ class Derivatives:
 
     def origin(self, source: PathLike) -> dict[str, Any]:
         """The part of the record that determines the result: equal origins mean equal results."""
+        sidecar = sidecar_of(source)
         record = {
             "Description": DESCRIPTIONS["sr"],
             "IntendedUse": bundle_metadata()["intended_use"],
             "Sources": [source_name(source)],
             "SourceSHA256": sha256(source_files(source)),
-            "SidecarSHA256": sha256(list(filter(None, [sidecar_of(source)]))),
+            "SidecarSHA256": sidecar and sha256([sidecar]),
             "SkullStripped": skull_stripped(source),
             "GeneratedBy": generated_by(),
             "WeightsSHA256": self._weights_hash,
@@ -156,14 +158,18 @@ class Derivatives:
             record = json.loads(sidecar.read_text(encoding="utf-8"))
         except ValueError:
             return None
-        if not isinstance(record, dict):
+        if not isinstance(record, dict) or (MEASURES[ERROR_BARS] in record and not self.error_bars(source).is_file()):
             return None
         origin = {key: value for key, value in record.items() if key not in ABOUT_VOLUME}
         return record if origin == self.origin(source) else None  # MONAI leaves out an option that becomes None
 
+    def error_bars(self, source: PathLike) -> Path:
+        """The file of the error bars of a scan."""
+        return Path(DerivativeLayout(self.layout.output_dir, self.layout.dataset_dir, "srerror").filename(source))
+
     def remove_error_bars(self, source: PathLike) -> None:
         """Remove the error bars of an earlier result of a scan, because they do not belong to the new result."""
-        bars = DerivativeLayout(self.layout.output_dir, self.layout.dataset_dir, "srerror").filename(source)
+        bars = self.error_bars(source)
         for file in (bars, self.sidecar(bars)):
             if os.path.exists(file):  # False also for a name that is too long for a file
                 file.unlink()
@@ -206,7 +212,7 @@ class SaveImageDerivatived(SaveImaged):
         allow_missing_keys: whether a volume may be absent.
 
     Raises:
-        ValueError: when called with a volume that is not finite.
+        ValueError: when there is no such level, or when called with a volume that is not finite.
 
     Example:
         >>> import tempfile
@@ -229,6 +235,8 @@ class SaveImageDerivatived(SaveImaged):
         compression: int = 1,
         allow_missing_keys: bool = False,
     ) -> None:
+        if compression not in LEVELS:
+            raise ValueError(f"compression must be a whole number from 0 to {LEVELS[-1]}, got {compression!r}.")
         layout = derivatives.layout
         super().__init__(
             keys,

@@ -16,11 +16,12 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-__all__ = ["check_booleans", "check_scale_factor", "path_of", "typed_options", "use_typed_paths"]
+__all__ = ["check_axcodes", "check_booleans", "check_scale_factor", "path_of", "typed_options", "use_typed_paths"]
 
 PATHS = ("dataset_dir", "output_dir", "ckpt_path", "init_weights", "resume", "degradation")
 FOLDERS = PATHS[:2]
 SIGNS = {"$": "a Python expression", "@": "a reference", "%": "a macro"}  # of MONAI's configs
+CODES = {code: axis for axis in ("LR", "AP", "SI") for code in axis}
 PROGRAM = ("monai", "bundle", "__main__.py")
 FLAG = re.compile(r"--|-[a-zA-Z]")
 REFERENCE = re.compile(r"[@%](\w+)")
@@ -125,6 +126,25 @@ def check_booleans(config: Mapping[str, Any], parent: str = "") -> None:
             check_booleans(value, f"{parent}{key}::")
         elif isinstance(value, str) and value.casefold() in ("true", "false"):
             raise ValueError(f"{parent}{key} must be True or False, got the text {value!r}. Write it with a capital.")
+
+
+def check_axcodes(value: Any) -> None:
+    """Refuse a frame that does not name one end of each axis of the anatomy. An expression passes, and so does None.
+
+    Raises:
+        ValueError: when it is something else, such as AAR.
+
+    Example:
+        >>> check_axcodes("ASR")
+    """
+    if value is None or (isinstance(value, str) and value[:1] in SIGNS and value):
+        return
+    letters = value if isinstance(value, (str, list, tuple)) else ()
+    if sorted(str(CODES.get(letter)) for letter in letters) != ["AP", "LR", "SI"]:
+        raise ValueError(
+            "axcodes must be three letters, one of L and R, one of P and A, and one of I and S, in any order, "
+            f"got {value!r}. Set for instance --axcodes ASR."
+        )
 
 
 def check_scale_factor(value: Any) -> None:

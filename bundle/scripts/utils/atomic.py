@@ -6,6 +6,7 @@ import glob
 import hashlib
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,15 +14,16 @@ from typing import Any
 
 __all__ = ["usable_folder", "writable_folder", "write_atomically", "write_text_atomically"]
 
-LONGEST_NAME = 255 - len(".unfinished_4194304_")  # bytes of a file's name, less what the hidden name adds
+HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+LONGEST_NAME = 255 - len(f".unfinished_{HOST}_4194304_")  # bytes of a file's name, less what the hidden name adds
 PYTORCH_WRITER = "inline_container.cc"  # PyTorch's writer reports a full disk as a RuntimeError that names this file
 
 
 def write_atomically(path: str | os.PathLike, write: Callable[[Path], Any]) -> None:
     """Write a hidden file in the same folder, then rename it to ``path``.
 
-    The hidden name holds the process's number, so that two processes do not mix their bytes. Hidden files of processes
-    that no longer run are removed.
+    The hidden name holds the host and the process's number, so that two processes do not mix their bytes, not even in
+    two containers. Hidden files of this host's processes that no longer run are removed.
 
     Args:
         path: the file to write. Its folder is made where it is missing.
@@ -36,7 +38,7 @@ def write_atomically(path: str | os.PathLike, write: Callable[[Path], Any]) -> N
     """
     path = Path(path)
     hidden = _short(path.name)
-    unfinished = path.with_name(f".unfinished_{os.getpid()}_{hidden}")
+    unfinished = path.with_name(f".unfinished_{HOST}_{os.getpid()}_{hidden}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path.with_name(hidden))
@@ -120,8 +122,8 @@ def _reason(error: Exception, folder: Path) -> str:
 
 
 def _remove_leftovers(path: Path) -> None:
-    for leftover in path.parent.glob(f".unfinished_*_{glob.escape(path.name)}"):
-        process = leftover.name.split("_")[1]
+    for leftover in path.parent.glob(f".unfinished_{HOST}_*_{glob.escape(path.name)}"):
+        process = leftover.name.split("_")[2]
         if process.isdigit() and not _is_running(int(process)):
             leftover.unlink(missing_ok=True)
 

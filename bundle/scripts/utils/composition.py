@@ -17,7 +17,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from scripts.utils.arguments import check_booleans, check_scale_factor, use_typed_paths
+from scripts.utils.arguments import check_axcodes, check_booleans, check_scale_factor, use_typed_paths
 
 __all__ = ["check_composition", "check_options", "check_order", "option_names"]
 
@@ -61,6 +61,7 @@ def check_composition(composition: Sequence[str], config_dir: str) -> None:
                 ) from None
         raise
     check_booleans(config)
+    check_axcodes(config.get("axcodes"))
     check_scale_factor(config.get("scale_factor", [1, 1, 1]))
     use_typed_paths(parser)
 
