@@ -26,7 +26,8 @@ logger = logging.getLogger(__name__)
 def result_name(series: DICOMSeries) -> str:
     """The name of the results of a series, without extension."""
     words = re.sub(r"[^A-Za-z0-9]+", "-", series.SeriesDescription or "").strip("-")
-    return f"series-{series.SeriesNumber}" + (f"_{words}" if words else "") + "_desc-sr"
+    number = "" if series.SeriesNumber is None else f"-{series.SeriesNumber}"
+    return f"series{number}" + (f"_{words}" if words else "") + "_desc-sr"
 
 
 class _WriterOperator(Operator):

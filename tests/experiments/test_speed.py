@@ -10,7 +10,7 @@ import pytest
 from scripts.networks import FoldedNet
 from torch import nn
 
-from experiments.speed import common, devices, folder, gpu, growth, inference, iteration, training
+from experiments.speed import common, folder, gpu, growth, inference, iteration, training
 from experiments.speed.workflows import super_resolve, write_scan
 
 
@@ -136,14 +136,6 @@ def test_a_cube_of_twice_the_edge_is_extrapolated_by_its_voxels():
     }
     larger = growth.extrapolated(run, 20)
     assert (larger["seconds"], larger["peak memory"], larger["output (GiB)"]) == (16.0, 5.0, 4.0)
-
-
-def test_on_paper_one_gpu_sends_nothing_and_more_send_two_copies_of_the_gradients():
-    paper = devices.on_paper({"tflop": 1.0, "gradients (MB)": 100.0, "embeddings (MB)": 0.0})
-    assert paper[0]["communicating (MB)"] == 0
-    assert paper[0]["efficiency"] == 1
-    assert [row["communicating (MB)"] for row in paper[1:3]] == [100, 175]
-    assert paper[-1]["communicating (MB)"] == pytest.approx(200, rel=0.02)
 
 
 def test_results_are_saved_for_programs_and_for_the_page(tmp_path, monkeypatch):

@@ -180,7 +180,7 @@ class DataConsistencyd(MapTransform):
         except _AssumptionError as error:
             return pred, f"off: {error}", f"Data consistency is off: {error}"
         values, share = soft_data_consistency(pred[0], scan[0], *transfer, kspaces, acquisition, self.in_place)
-        done = f"{share:.2f} of the acquired k-space"
+        done = f"puts back {100 * share:.0f} % of the acquired k-space"
         if not remark:
             return values[None], done, ""
         return (
