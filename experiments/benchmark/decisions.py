@@ -23,11 +23,13 @@ __all__ = [
 METRIC = "psnr_deep"
 SUBJECTS = 16  # 13 of them on one side are significant by a two-sided sign test
 UNDECIDED = "not decided"  # rows or seeds are missing
-SCALES = {  # of the differences, beside that of the decisions
-    METRIC: "in deep tissue",
-    "psnr_corrected_deep": "shift and gain corrected",
-    "psnr": "in the whole volume",
-    "psnr_own_maximum": "on the papers' scale",
+SCALES = {  # of the differences, beside that of the decisions: title and decimals
+    METRIC: ("PSNR in deep tissue (dB)", 2),
+    "psnr_corrected_deep": ("shift and gain corrected (dB)", 2),
+    "psnr": ("in the whole volume (dB)", 2),
+    "psnr_own_maximum": ("on the papers' scale (dB)", 2),
+    "ssim_deep": ("SSIM in deep tissue", 3),
+    "ssim_own_maximum": ("SSIM on the papers' scale", 3),
 }
 ABSENT = 1.0  # p-value of a decision that has not been run, in Holm's adjustment
 
@@ -106,11 +108,11 @@ def differences(results: Results, metric: str = METRIC) -> list[dict[str, float]
 def scales_table(results: Results) -> str:
     """The differences of the decisions on other scales, for pages."""
     lines = [[one.claim] for one in decisions(results)]
-    for metric in SCALES:
+    for metric, (_, decimals) in SCALES.items():
         for line, change in zip(lines, differences(results, metric), strict=True):
             above = sum(value > 0 for value in change.values())
-            line.append(f"{mean(change.values()):+.2f} ({above} of {len(change)})" if change else "-")
-    return markdown(["difference (dB), subjects above", *SCALES.values()], lines)
+            line.append(f"{mean(change.values()):+.{decimals}f} ({above} of {len(change)})" if change else "-")
+    return markdown(["difference, subjects above", *(title for title, _ in SCALES.values())], lines)
 
 
 def decisions_table(results: Results) -> str:
