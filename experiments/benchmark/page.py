@@ -50,11 +50,15 @@ SHIPPED = """No training and no choice has seen these subjects. Each scan is acq
 shipped weights restore it without data consistency. A cell has the mean gain above the best linear method, its
 standard deviation and how many scans gain. [acquisitions.md](acquisitions.md#what-it-gains) has every method
 beside."""
+WORDS = "[How to read the tables](#how-to-read-the-tables) explains the words."
 METHOD = f"""## How to read the tables
 
+- A *system* is a method. A *row* is one training and test of it, with one seed. *twenty* and *two* are its numbers of
+  source subjects. The *slab network* is the papers' network of thin slabs.
 - All scores are means over the test subjects ± their standard deviation. With several seeds, a subject's score is its
   mean over them.
 - PSNR and SSIM share one scale: the 99.9th percentile of the reference's voxels above its mean. Nothing is clipped.
+- *Shift and gain corrected*: each volume is first moved and multiplied so that it fits the reference best.
 - *Deep tissue* is the foreground (Otsu's threshold, largest component, holes filled) without the 4 mm at its edge.
 - SSIM is the mean over slices along the last axis, with a Gaussian window of 11 x 11 voxels and data range 1.
 - The full report also has the whole volume, and the papers' scale: each volume divided by its own maximum, clipped.
@@ -157,6 +161,7 @@ def results_page() -> str:
     parts = [
         "# Results",
         "\n".join(f"- {line}" for line in _headlines(results)),
+        WORDS,
         "## The shipped weights on subjects never seen",
         gains_table(),
         _prose(SHIPPED),
