@@ -67,7 +67,7 @@ def test_a_rehearsal_runs_every_part(dataset, phantom_dataset, tmp_path, monkeyp
 
     rows = read(tmp_path / "subjects.csv")
     assert {(row["network"], row["subject"]) for row in rows} == {
-        (method, "sub-08_T1w.nii.gz") for method in quarter_hour.METHODS
+        (method, "sub-08_T1w") for method in quarter_hour.METHODS
     }
     assert {"zero_filling", "pred"} <= {row["method"] for row in rows}
     record = json.loads((tmp_path / "record.json").read_text(encoding="utf-8"))
