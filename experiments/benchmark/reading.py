@@ -177,14 +177,14 @@ def _names(results: Results) -> dict[str, list[str]]:
 
 def _gains(results: Results) -> list[str]:
     """The gain of each system over zero-filling, without a network and with one. A wrong gain costs PSNR."""
-    found: dict[str, list[str]] = {"Without a network": [], "With a network": []}
-    without, with_network = found.values()
+    found: dict[str, list[str]] = {"Without a network": [], "The papers' methods": [], "Other networks": []}
+    without, theirs, others = found.values()
     subjects = set()
     for kind, rows in results.kinds().items():
         if results.is_usual(kind) and kind.system != "zero_filling":
             gains = results.gains([row["name"] for row in rows])
             words = WORDS.get(kind.system, label(results, rows))
-            place = without if kind.system in INTERPOLATIONS else with_network
+            place = without if kind.system in INTERPOLATIONS else theirs if kind.system in THEIRS else others
             corrected = results.gains([row["name"] for row in rows], "psnr_corrected_deep")
             place.append(f"{words} {mean(gains.values()):+.2f} dB ({mean(corrected.values()):+.2f} dB)")
             subjects |= set(gains)

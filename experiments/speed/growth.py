@@ -40,7 +40,7 @@ def settings() -> dict[str, tuple[int, int, dict[str, Any]]]:
 def extrapolated(run: dict[str, Any], edge: int) -> dict[str, Any]:
     """The cost of a larger cube, if all costs above the memory before the run grow with its voxels."""
     times = edge**3 / run["voxels"]
-    grown = {name: times * run[name] for name in ("seconds", "network", "voxels", "output (GiB)")}
+    grown = {name: times * run[name] for name in ("seconds", "wall seconds", "network", "voxels", "output (GiB)")}
     above = times * (run["peak memory"] - run["memory before"])
     memories = {"memory before": run["memory before"], "peak memory": run["memory before"] + above}
     return {**grown, **memories, "peak GPU memory": run["peak GPU memory"] and times * run["peak GPU memory"]}
@@ -55,9 +55,9 @@ def tables(record: Mapping[str, Any]) -> str:
     rows = [
         [
             title,
-            f"{run['seconds']:.1f}",
+            f"{run['wall seconds']:.1f}",
             f"{run['network'] / run['seconds']:.0%}".replace("%", " %"),
-            f"{1e6 * run['seconds'] / run['voxels']:.2f}",
+            f"{1e6 * run['wall seconds'] / run['voxels']:.2f}",
             memory(run),
             f"{run['peak memory'] - run['memory before']:.2f}",
             f"{run['output (GiB)']:.3f}",

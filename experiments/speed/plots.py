@@ -44,7 +44,7 @@ def draw_growth(axes: Axes) -> None:
     """Seconds, memory above the start and size of the output against the size of the volume."""
     runs = [run for title, run in read("growth")["runs"].items() if title.endswith("^3")]
     voxels = [run["voxels"] for run in runs]
-    axes.loglog(voxels, [run["seconds"] for run in runs], "o-", color="tab:blue", label="seconds")
+    axes.loglog(voxels, [run["wall seconds"] for run in runs], "o-", color="tab:blue", label="seconds")
     memory = [run["peak memory"] - run["memory before"] for run in runs]
     axes.loglog(voxels, memory, "s-", color="tab:orange", label="peak memory above the start (GiB)")
     axes.loglog(voxels, [run["output (GiB)"] for run in runs], "k--", label="output in float32 (GiB)")

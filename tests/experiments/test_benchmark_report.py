@@ -240,7 +240,7 @@ def test_the_text_states_the_gain_of_each_system():
     intro, without, with_network = reading.reading(results(scores))
     assert intro.startswith("A gain is PSNR in deep tissue above zero-filling, as a mean over 2 test subjects. ")
     assert without == "Without a network: tricubic +1.00 dB (+1.00 dB)."
-    assert with_network == "With a network: udean +1.00 dB (+1.00 dB)."
+    assert with_network == "The papers' methods: udean +1.00 dB (+1.00 dB)."
 
 
 def test_the_median_subject_has_the_median_gain_of_the_rows_with_a_network():
