@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from experiments.benchmark.results import Results
 from experiments.benchmark.significance import LEVEL, holm, sign_test, signed_rank_test
-from experiments.benchmark.tables import FEWEST_SEEDS, TELLING, markdown
+from experiments.benchmark.tables import DIFFERENCES, FEWEST_SEEDS, SCALES, TELLING, TITLES, markdown
 
 __all__ = [
     "UNDECIDED",
@@ -23,14 +23,7 @@ __all__ = [
 METRIC = "psnr_deep"
 SUBJECTS = 16  # 13 of them on one side are significant by a two-sided sign test
 UNDECIDED = "not decided"  # rows or seeds are missing
-SCALES = {  # of the differences, beside that of the decisions: title and decimals
-    METRIC: ("PSNR in deep tissue (dB)", 2),
-    "psnr_corrected_deep": ("shift and gain corrected (dB)", 2),
-    "psnr": ("in the whole volume (dB)", 2),
-    "psnr_own_maximum": ("on the papers' scale (dB)", 2),
-    "ssim_deep": ("SSIM in deep tissue", 3),
-    "ssim_own_maximum": ("SSIM on the papers' scale", 3),
-}
+CORRECTED = "psnr_corrected_deep"
 ABSENT = 1.0  # p-value of a decision that has not been run, in Holm's adjustment
 
 
@@ -107,12 +100,22 @@ def differences(results: Results, metric: str = METRIC) -> list[dict[str, float]
 
 def scales_table(results: Results) -> str:
     """The differences of the decisions on other scales, for pages."""
+    scales = {
+        metrics[name]: (f"{TITLES[name]} {title}", DIFFERENCES[name])
+        for name in ("psnr", "ssim")
+        for metrics, title in SCALES.values()
+    }
+    scales = {
+        METRIC: scales[METRIC],
+        CORRECTED: (f"{TITLES['psnr']}, shift and gain corrected", DIFFERENCES["psnr"]),
+        **scales,
+    }
     lines = [[one.claim] for one in decisions(results)]
-    for metric, (_, decimals) in SCALES.items():
+    for metric, (_, form) in scales.items():
         for line, change in zip(lines, differences(results, metric), strict=True):
             above = sum(value > 0 for value in change.values())
-            line.append(f"{mean(change.values()):+.{decimals}f} ({above} of {len(change)})" if change else "-")
-    return markdown(["difference, subjects above", *(title for title, _ in SCALES.values())], lines)
+            line.append(f"{mean(change.values()):{form}} ({above} of {len(change)})" if change else "-")
+    return markdown(["difference, subjects above", *(title for title, _ in scales.values())], lines)
 
 
 def decisions_table(results: Results) -> str:

@@ -32,7 +32,7 @@ def draw(matrix: str, dataset_dir: str | None = None, output_dir: str | None = N
     subject, names = median_subject(results), {row["name"] for row in results.first}
     for row in (row for row in plan.rows if row.name in names):
         datalist = json.loads((output / "datalists" / f"{row.fold or 'all'}.json").read_text(encoding="utf-8"))
-        (scan,) = (item["label"] for item in datalist["test"] if stem_of(Path(item["label"]).name) == stem_of(subject))
+        (scan,) = (item["label"] for item in datalist["test"] if stem_of(Path(item["label"]).name) == subject)
         with tempfile.TemporaryDirectory() as folder:
             made = Path(folder) / "evaluation"
             options = evaluation_options(row, output / "rows" / row.name, scan, made) | {"pictures": True}

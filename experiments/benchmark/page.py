@@ -41,9 +41,9 @@ DECISIONS = f"""The decisions were fixed before the run. They compare PSNR in de
 each averaged over seeds first. Decisions 1 and 2 use two-sided sign tests. Decision 3 uses Wilcoxon's signed-rank test
 and needs {tables.FEWEST_SEEDS} seeds of one sign. Holm's method adjusts 2 and 3. Each decision needs a mean difference
 of {tables.TELLING:g} dB. A verdict of one seed can change with the next ones."""
-SCALES = """The answer depends on the scale. The papers score the whole volume with its air. They divide each volume by
-its own maximum, which hides a wrong brightness. Here most of a reference is empty, because the brains were cut out. A
-network that empties the noisy air gains much on that scale, whatever it does to tissue."""
+SCALES_MATTER = """The answer depends on the scale. The papers score the whole volume with its air. They divide each
+volume by its own maximum, which hides a wrong brightness. Here most of a reference is empty, because the brains were
+cut out. A network that empties the noisy air gains much on that scale, whatever it does to tissue."""
 SOURCES = """PSNR (dB) in deep tissue above zero-filling by training scans, on the same test scans. Each cell holds the
 mean over seeds, with their range in brackets. The last column holds the mean of the other columns minus the first."""
 SHIPPED = """No training and no choice has seen these subjects. Each scan is acquired in each way by simulation. The
@@ -168,7 +168,7 @@ def results_page() -> str:
         f"## {matrix.content['title']}",
         _prose(CONDITIONS),
         f"{_prose(DECISIONS)}\n\n{decisions_table(results)}",
-        f"{_prose(SCALES)}\n\n{scales_table(results)}",
+        f"{_prose(SCALES_MATTER)}\n\n{scales_table(results)}",
         *(_table(shown[key]) for key in TABLES),
         _prose(missing(results)),
         "\n".join(fill(f"- {line}", WIDTH, subsequent_indent="  ") for line in reading(results)),

@@ -10,14 +10,13 @@ from typing import Any
 
 from experiments import RESULTS
 from experiments.benchmark.results import INTERPOLATIONS, read_results
-from experiments.benchmark.tables import PAPERS, PAPERS_FACTOR, SCALES, TITLES, markdown
+from experiments.benchmark.tables import DIFFERENCES, PAPERS, PAPERS_FACTOR, SCALES, TITLES, markdown
 from experiments.speed.common import PAPERS_TRAIN
 
 __all__ = ["OWN_EXPERIMENT", "own_experiment", "tricubic"]
 
 CENTRED = "tricubic_centred"
 MATRICES = {(2, 2, 2): "centred_ds000011", (2, 2, 1): "centred_ds002748"}  # that measure it, by scale factor
-FORMS = {"psnr": "+.2f", "ssim": "+.3f"}
 OWN_EXPERIMENT = {  # 30 epochs of 120 subjects; the weights, rates, batches and patches are those of the files
     "degrade_target": True,
     "split": [120, 120, 30, 30],
@@ -67,7 +66,7 @@ def tricubic(folder: Path) -> str:
 
 
 def _cell(gain: dict[str, float]) -> str:
-    return f"{gain['psnr']:{FORMS['psnr']}} dB, SSIM {gain['ssim']:{FORMS['ssim']}}"
+    return f"{gain['psnr']:{DIFFERENCES['psnr']}} dB, SSIM {gain['ssim']:{DIFFERENCES['ssim']}}"
 
 
 def _best_above_tricubic(table: str, factor: tuple[int, ...]) -> dict[str, float]:

@@ -43,17 +43,15 @@ def answers(results: Results, ours: str) -> list[str]:
         ours: what the shipped weights gain.
     """
     first, second, third = decisions(results)
-    elsewhere = [
-        _elsewhere(*changes) for changes in zip(*(differences(results, one) for one in OTHER_SCALES), strict=True)
-    ]
+    corrected, own = (differences(results, metric) for metric in OTHER_SCALES)
+    elsewhere = list(map(_elsewhere, corrected, own))
     beats = _answer(first, "contrastive minus zero-filling") + elsewhere[0]
     helps = _answer(second, "contrastive minus that inverse") + elsewhere[1]
     loss = _answer(third, "with it minus without") + elsewhere[2]
-    seeds = f"That is {third.seeds} of {FEWEST_SEEDS} seeds."
     return [
         f"**Do the papers' losses beat zero-filling?** {beats}",
         f"**Does unpaired learning help beyond a linear inverse of the estimated degradation?** {helps}",
-        f"**Does the contrastive loss help?** {loss} {seeds}",
+        f"**Does the contrastive loss help?** {loss} That is {third.seeds} of {FEWEST_SEEDS} seeds.",
         f"**What does ours gain?** {ours}",
         f"**What remains unknown?** {missing(results).partition(':')[0]}, see below. One scanner does not speak for "
         "others. Only the papers' own experiment, below, can settle what their budget gives.",
@@ -70,12 +68,11 @@ def _elsewhere(corrected: dict[str, float], own: dict[str, float]) -> str:
     """The same difference after a correction, and on the papers' scale."""
     if not corrected:
         return ""
-    means = [mean(one.values()) for one in (corrected, own)]
-    above = [f"{sum(value > 0 for value in one.values())} of {len(one)}" for one in (corrected, own)]
-    return (
-        f" With shift and gain corrected it is {means[0]:+.2f} dB ({above[0]}). On the papers' scale it is "
-        f"{means[1]:+.2f} dB ({above[1]})."
+    words = (
+        f"it is {mean(one.values()):+.2f} dB ({sum(value > 0 for value in one.values())} of {len(one)})."
+        for one in (corrected, own)
     )
+    return " With shift and gain corrected {} On the papers' scale {}".format(*words)
 
 
 def missing(results: Results) -> str:

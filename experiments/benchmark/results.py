@@ -179,7 +179,7 @@ def collect(matrix: Matrix, output: Path, results_dir: Path) -> None:
         rows[-1]["record"] = {key: value for key, value in record.items() if key != "row"}
         rows[-1]["record"]["costs"] = notes(folder / "evaluation")
         found = [score for score in _read_csv(folder / "evaluation" / "subjects.csv") if score["method"] in METHODS]
-        scores += [{"row": row.name, **score, "subject": stem_of(score["subject"])} for score in found]
+        scores += [{"row": row.name, **score} for score in found]
         kept = [point for point in _read_csv(folder / "curves.csv") if CURVES.fullmatch(point["tag"])]
         curves += [{"row": row.name, **point} for point in _in_blocks(kept)]
         if (folder / TRANSFER).is_file():
@@ -209,9 +209,10 @@ def _in_blocks(points: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
 
 
 def read_results(results_dir: Path) -> Results:
-    """Read the files of :func:`collect`."""
+    """Read the files of :func:`collect`. Rows of earlier versions name a subject by its whole file."""
     rows = json.loads((results_dir / "rows.json").read_text(encoding="utf-8"))
-    return Results(rows, *(_read_csv(results_dir / f"{name}.csv") for name in ("subjects", "curves", "transfers")))
+    scores, *others = (_read_csv(results_dir / f"{name}.csv") for name in ("subjects", "curves", "transfers"))
+    return Results(rows, [score | {"subject": stem_of(score["subject"])} for score in scores], *others)
 
 
 def _read_csv(path: Path) -> list[dict[str, str]]:

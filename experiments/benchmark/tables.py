@@ -15,6 +15,7 @@ from experiments.benchmark.results import INTERPOLATIONS, Results
 from experiments.benchmark.significance import best_two
 
 __all__ = [
+    "DIFFERENCES",
     "FEWEST_SEEDS",
     "NOT_RUN",
     "PAPERS",
@@ -40,6 +41,7 @@ SCALES = {  # by suffix of a table's name: the columns of both metrics, and thei
     ),
 }
 TITLES = {"ssim": "SSIM", "psnr": "PSNR (dB)"}
+DIFFERENCES = {"ssim": "+.3f", "psnr": "+.2f"}  # the forms of a difference
 NOT_RUN = "not run"
 FEWEST_SEEDS = 3  # of a learned system, for a claim about it
 TELLING = 0.1  # dB; a smaller difference counts as none

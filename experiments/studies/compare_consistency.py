@@ -25,6 +25,7 @@ from scripts.metrics import masked_psnr
 from scripts.physics.kspace import truncate, zero_fill
 from scripts.transforms import DataConsistencyd
 from scripts.transforms.interpolate import acquisition_of
+from scripts.transforms.naming import stem_of
 from scripts.transforms.saving import describe_weights
 from torch import Tensor
 
@@ -121,7 +122,7 @@ def main(name: str, scans: Sequence[Path]) -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     results: list[dict[str, Any]] = []
     for scan in scans:
-        for row in rows(scan, scan.name.partition(".")[0]):
+        for row in rows(scan, stem_of(scan.name)):
             print(row, flush=True)
             results.append(row)
     with open(FOLDER / f"{name}.csv", "w", newline="", encoding="utf-8") as file:

@@ -17,7 +17,7 @@ from scripts.transforms.naming import stem_of
 __all__ = ["ScanNames", "distinct_names"]
 
 Pair: TypeAlias = tuple[str, str]  # the files of an evaluated scan: its HR scan and its image
-RESERVED = "index"  # the page that lists the scans
+RESERVED = "index"  # the page that lists the scans has this name
 
 
 class ScanNames:
@@ -27,16 +27,15 @@ class ScanNames:
         scans: all of them. Their ``label`` and ``image`` are files.
 
     Example:
-        >>> names = ScanNames([{"label": f"in/{n}/T1w.nii.gz", "image": f"in/{n}/T1w.nii.gz"} for n in (1, 2)])
-        >>> names["in/2/T1w.nii.gz", "in/2/T1w.nii.gz"]
+        >>> from monai.data import MetaTensor
+        >>> files = [f"in/{number}/T1w.nii.gz" for number in (1, 2)]
+        >>> scan = MetaTensor([0.0], meta={"filename_or_obj": files[1]})
+        >>> ScanNames([{"label": file, "image": file} for file in files])({"label": scan, "image": scan})
         '2/T1w'
     """
 
     def __init__(self, scans: Sequence[Mapping[str, Any]]) -> None:
         self.names = distinct_names([_pair(item["label"], item["image"]) for item in scans])
-
-    def __getitem__(self, files: tuple[PathLike, PathLike]) -> str:
-        return self.names[_pair(*files)]
 
     def __call__(self, item: Mapping[str, Any]) -> str:
         """The name of a scan that was read.
@@ -44,8 +43,7 @@ class ScanNames:
         Args:
             item: holds ``label`` and ``image`` with their files in their metadata.
         """
-        label, image = (item[key].meta[ImageMetaKey.FILENAME_OR_OBJ] for key in ("label", "image"))
-        return self[label, image]
+        return self.names[_pair(*(item[key].meta[ImageMetaKey.FILENAME_OR_OBJ] for key in ("label", "image")))]
 
 
 def distinct_names(scans: Sequence[Pair]) -> dict[Pair, str]:

@@ -178,8 +178,8 @@ class ComparisonPictureHandler:
 
     Args:
         output_dir: folder for the files ``<name>_comparison.png``.
-        names: gives the name of an evaluated scan, see :class:`scripts.data.names.ScanNames`.
         methods: titles of the methods by their key in the evaluator's output, in the order of the columns.
+        names: gives the name of an evaluated scan, see :class:`scripts.data.names.ScanNames`.
     """
 
     def __init__(
@@ -209,10 +209,7 @@ class ComparisonPictureHandler:
         path.parent.mkdir(parents=True, exist_ok=True)
         save_comparison(
             path,
-            {
-                title: volume[0].numpy()
-                for title, volume in {low_res: as_blocks(acquired, reference), **volumes}.items()
-            },
+            {title: volume[0].numpy() for title, volume in volumes.items()},
             reference[0].numpy(),
             affine_to_spacing(reference.affine).tolist(),
             title=name,

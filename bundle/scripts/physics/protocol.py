@@ -216,7 +216,7 @@ def _slice_axis(
     coarse = [
         a
         for a in range(3)
-        if acquired[a] < INTERPOLATED * stored[a]  # no scanner interpolates 2-D slices
+        if acquired[a] < INTERPOLATED * stored[a]  # 2-D slices are not zero-filled
         and all(acquired[a] >= SLICE_RATIO * acquired[b] for b in range(3) if b != a)
     ]
     if kind == "2D" and not coarse:

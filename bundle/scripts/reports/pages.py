@@ -16,6 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from monai.config import PathLike
 
+from scripts.data.names import RESERVED
 from scripts.transforms.naming import bundle_metadata
 from scripts.utils.atomic import write_text_atomically
 from scripts.utils.errors import explain
@@ -24,7 +25,7 @@ __all__ = ["INDEX", "REPORT", "Row", "never_fatal", "tables_of", "write_index", 
 
 logger = logging.getLogger(__name__)
 
-REPORT, INDEX = "report", "index.html"  # the folder of all pages, and the page that lists them
+REPORT, INDEX = "report", f"{RESERVED}.html"  # the folder of all pages, and the page that lists them
 HERE = Path(__file__).parent
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 from scripts.physics.acquisition import filled_band
 from scripts.physics.protocol import Evidence
 from scripts.transforms.naming import stem_of
-from scripts.transforms.utils import plain, spacing, warn
+from scripts.transforms.utils import json_object, plain, spacing, warn
 
 __all__ = ["PROTOCOL", "evidence_of", "sidecar_of", "spectrum_evidence"]
 
@@ -107,12 +107,9 @@ def _of_header(header: Mapping[str, Any]) -> dict[str, Any]:
 def _of_sidecar(path: Path, img: MetaTensor) -> dict[str, Any]:
     """The entries of a sidecar. The scan gets a remark where the file cannot be read."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = json_object(path)
     except (OSError, ValueError) as error:
-        content = error
-    if not isinstance(content, dict):
-        reason = content if isinstance(content, Exception) else f"it holds a {type(content).__name__}"
-        warn(img, f"{path.name}: expected a JSON object, got none ({reason}). The sidecar was ignored. Correct it.")
+        warn(img, f"{path.name}: expected a JSON object, got none ({error}). The sidecar was ignored. Correct it.")
         return {}
     facts = {name: content.get(keys[0]) for name, keys in SIDECAR_KEYS.items()}
     steps = [number for key in SIDECAR_KEYS["PhaseSteps"] if (number := _number(content.get(key)))]

@@ -33,6 +33,7 @@ from scripts.transforms.sources import (
     source_files,
     source_name,
 )
+from scripts.transforms.utils import json_object
 from scripts.utils.atomic import write_atomically, write_text_atomically
 from scripts.utils.compression import GzipFile
 
@@ -155,10 +156,10 @@ class Derivatives:
         if self.overwrite or not (result.is_file() and sidecar.is_file()):
             return None
         try:
-            record = json.loads(sidecar.read_text(encoding="utf-8"))
+            record = json_object(sidecar)
         except ValueError:
             return None
-        if not isinstance(record, dict) or (MEASURES[ERROR_BARS] in record and not self.error_bars(source).is_file()):
+        if MEASURES[ERROR_BARS] in record and not self.error_bars(source).is_file():
             return None
         origin = {key: value for key, value in record.items() if key not in ABOUT_VOLUME}
         return record if origin == self.origin(source) else None  # MONAI leaves out an option that becomes None

@@ -15,6 +15,7 @@ from monai.config import PathLike
 from scripts.transforms.dicom import series_files
 from scripts.transforms.formats import HEADER_FILES, VOXEL_FILES, HeaderError, first_bytes, identify, partner
 from scripts.transforms.naming import bids_root, bundle_metadata, stem_of
+from scripts.transforms.utils import json_object
 from scripts.utils.atomic import write_text_atomically
 
 __all__ = ["describe_dataset", "generated_by", "sha256", "skull_stripped", "source_files", "source_name"]
@@ -113,7 +114,6 @@ def describe_dataset(output_dir: Path, source: PathLike) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return json_object(path)
     except (OSError, ValueError):
         return {}
-    return content if isinstance(content, dict) else {}

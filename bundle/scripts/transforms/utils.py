@@ -1,10 +1,13 @@
-"""Helpers of the transforms: names, spacing, factors per axis, and a grid that keeps its field of view."""
+"""Helpers of the transforms: names, JSON files, spacing, factors per axis, and a grid that keeps its field of view."""
 
 from __future__ import annotations
 
+import json
 import math
 import zlib
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,6 +37,19 @@ def axis_names(img: Tensor) -> tuple[str, ...]:
     if not isinstance(img, MetaTensor):
         return tuple(str(axis) for axis in range(img.ndim - 1))
     return tuple(map(str, aff2axcodes(np.asarray(img.affine))))
+
+
+def json_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file, with or without a byte order mark.
+
+    Raises:
+        OSError: when the file cannot be read.
+        ValueError: when it holds no JSON, or something else than an object.
+    """
+    content = json.loads(path.read_text(encoding="utf-8-sig"))
+    if not isinstance(content, dict):
+        raise ValueError(f"it holds a {type(content).__name__}")
+    return content
 
 
 def warn(img: MetaTensor, text: str) -> None:

@@ -137,7 +137,7 @@ def check_axcodes(value: Any) -> None:
     Example:
         >>> check_axcodes("ASR")
     """
-    if value is None or (isinstance(value, str) and value[:1] in SIGNS and value):
+    if _is_open(value):
         return
     letters = value if isinstance(value, (str, list, tuple)) else ()
     if sorted(str(CODES.get(letter)) for letter in letters) != ["AP", "LR", "SI"]:
@@ -156,7 +156,7 @@ def check_scale_factor(value: Any) -> None:
     Example:
         >>> check_scale_factor([2, 2, 1])
     """
-    if value is None or (isinstance(value, str) and value[:1] in SIGNS and value):
+    if _is_open(value):
         return
     listed = list(value) if isinstance(value, (list, tuple)) else [value] * 3
     whole = all(isinstance(factor, int) and not isinstance(factor, bool) and factor >= 1 for factor in listed)
@@ -166,6 +166,11 @@ def check_scale_factor(value: Any) -> None:
             "scale_factor must be three whole numbers of at least 1, one along each axis of axcodes, "
             f'got {value!r}. Set --scale_factor "{example}".'
         )
+
+
+def _is_open(value: Any) -> bool:
+    """Whether MONAI's parser resolves the value later, or there is none."""
+    return value is None or (isinstance(value, str) and value[:1] in SIGNS)
 
 
 def _unquoted(typed: str) -> str:
