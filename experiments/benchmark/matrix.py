@@ -21,6 +21,7 @@ from experiments.benchmark.stacks import (
     MISALIGNED,
     OWN_NETWORK,
     OWN_PAIRS,
+    SLAB_NETWORK,
     SLABS,
     TRAININGS,
     TRUNK,
@@ -92,7 +93,7 @@ class Row:
         others = self._backbone(SLABS)
         others += [MISALIGNED] if self.assignment == "misaligned" and self.system not in OWN_PAIRS else []
         return [
-            Stage(number, _stack(TRUNK, *stack, *others), share)
+            Stage(number, _stack(TRUNK, *others, *stack), share)
             for number, (stack, share) in enumerate(zip(stacks, _shares(stacks), strict=True), start=1)
         ]
 
@@ -174,7 +175,8 @@ def read_matrix(path: str | Path, dataset_dir: str | Path | None = None) -> Matr
 def _expand(path: Path, block: Mapping[str, Any], content: Mapping[str, Any]) -> list[Row]:
     """The rows of a block."""
     _check_keys(path, block, {*DIMENSIONS, *OPTIONS})
-    left_out = TUNINGS if block.get("network", OURS) == OURS else OWN_NETWORK
+    network = block.get("network", OURS)
+    left_out = [*(TUNINGS if network == OURS else OWN_NETWORK), *(SLAB_NETWORK if network != "slab_network" else ())]
     values = {name: _values(name, block[name], left_out) for name in DIMENSIONS if name in block}
     options: dict[str, Any] = {name: {**content.get(name, {}), **block.get(name, {})} for name in OPTIONS}
     rows = [
@@ -209,6 +211,8 @@ def _check_row(path: Path, row: Row, content: Mapping[str, Any]) -> None:
         raise ValueError(f"{path}: networks must be among {networks}, got {row.network}. Correct it.")
     if row.network != OURS and row.system in OWN_NETWORK:
         raise ValueError(f"{path}: {row.system} has a network of its own, got {row.network}. Leave network out.")
+    if row.network != "slab_network" and row.system in SLAB_NETWORK:
+        raise ValueError(f"{path}: {row.system} expects network: slab_network, got {row.network}. Set it.")
     if row.assignment == "misaligned" and row.system in UNPAIRED:
         raise ValueError(f"{path}: {row.system} expects unpaired groups, got misaligned ones. Correct assignment.")
     if row.assignment not in ASSIGNMENTS or not 0 < row.hr_fraction <= 1 or len(row.scale_factor) != 3:

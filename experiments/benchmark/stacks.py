@@ -17,6 +17,7 @@ __all__ = [
     "PAIRS",
     "SHIPPED",
     "SLABS",
+    "SLAB_NETWORK",
     "TRAININGS",
     "TRUNK",
     "TUNINGS",
@@ -33,11 +34,14 @@ CONTRASTIVE = "contrastive"  # train.yaml alone
 SPECTRAL = "methods/spectral.yaml"
 ANY_ACQUISITION = "methods/any_acquisition.yaml"
 PAIRS = (SPECTRAL, "methods/kspace_pairs.yaml")
+KERNEL = "networks/kernel_degradation.yaml"
 TRAININGS: dict[str, tuple[tuple[str, ...], ...]] = {
     CONTRASTIVE: ((),),
     "adaptation_hinge": (("methods/adaptation_hinge.yaml",),),
+    "adaptation_kernel": (("methods/without_contrastive.yaml", KERNEL),),
     "adaptation_spectrum": (("methods/adaptation_spectrum.yaml",),),
     "adaptation_weight": (("methods/adaptation_weight.yaml",),),
+    "adversarial_kernel": (("methods/adversarial_degradation.yaml", KERNEL),),
     "any_acquisition": ((ANY_ACQUISITION,),),
     "blind_sr": (("methods/blind_sr.yaml",),),
     "cyclegan": (("methods/cyclegan.yaml",),),
@@ -62,6 +66,7 @@ TRAININGS: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 TUNINGS = ("fine_tuning",)  # from the shipped weights
 OWN_NETWORK = (*TUNINGS, "any_acquisition", "distillation")  # these take no other backbone
+SLAB_NETWORK = ("adaptation_kernel", "adversarial_kernel")  # these take no backbone but slab_network
 # These make their own pairs, so that they take no data/misaligned.yaml.
 OWN_PAIRS = ("supervised_misaligned", "supervised_oracle", "supervised_registered", "supervised_shift")
 UNPAIRED = ("pooled",)  # without misaligned groups
@@ -83,7 +88,6 @@ SLABS = "networks/slabs.yaml"
 BACKBONES: dict[str, tuple[str, ...]] = {
     "paper_network": ("networks/paper_network.yaml",),
     "slab_network": ("networks/slab_network.yaml",),
-    "kernel_degradation": ("networks/slab_network.yaml", "networks/kernel_degradation.yaml"),
     "without_skip": ("networks/slab_network.yaml", "networks/without_skip.yaml"),
 }
 

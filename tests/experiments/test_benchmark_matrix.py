@@ -211,6 +211,7 @@ def every_stack() -> list[list[str]]:
     found = [[stacks.TRUNK, stacks.ESTIMATION], *([stacks.TRUNK, *stack] for stack in stacks.SHIPPED)]
     for system in {*stacks.TRAININGS, *stacks.EVALUATIONS}:
         networks = ["ours", *(stacks.BACKBONES if system not in stacks.OWN_NETWORK else ())]
+        networks = ["slab_network"] if system in stacks.SLAB_NETWORK else networks
         assignments = ["unpaired", *(["misaligned"] if system not in stacks.UNPAIRED else [])]
         for row in (Row(system, network=n, assignment=a) for n in networks for a in assignments):
             found += [*(list(stage.configs) for stage in row.stages()), row.evaluating()]

@@ -84,6 +84,10 @@ class KernelDegradationNet(SlabDegradation):
         """The LR slab as it is."""
         return low_res
 
+    def degrade(self, high_res: Tensor) -> Tensor:
+        """HR slab to LR slab, see :meth:`.SlabDegradation.degrade`. It needs no features."""
+        return self.add_noise(self.truncate(high_res))
+
     def forward(self, x: Tensor) -> Tensor:
         """HR volume ``(B, 1, s * H, s * W, s_z * D)`` to LR volume ``(B, 1, H, W, D)``.
 
@@ -91,4 +95,4 @@ class KernelDegradationNet(SlabDegradation):
             ValueError: when the sizes of the volume are not multiples of the scale factor.
         """
         self.check_volume(x)
-        return self.add_noise(self.truncate(x[:, 0].movedim(-1, 1))).movedim(1, -1).unsqueeze(1)
+        return self.degrade(x[:, 0].movedim(-1, 1)).movedim(1, -1).unsqueeze(1)

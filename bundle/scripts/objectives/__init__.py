@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .adversarial_degradation import AdversarialDegradation
 from .blind_sr import BlindSR
 from .cyclegan import CycleGAN
 from .dasr import DASR, DASRDegradation
@@ -15,6 +16,7 @@ from .udean import UDEAN
 __all__ = [
     "DASR",
     "UDEAN",
+    "AdversarialDegradation",
     "BlindSR",
     "CycleGAN",
     "DASRDegradation",
