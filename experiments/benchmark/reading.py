@@ -14,9 +14,10 @@ from experiments.speed.common import table
 
 __all__ = ["adaptation_table", "answers", "missing", "reading"]
 
-OURS = ("spectral", "spectral_contrastive", "patch_contrastive", "fine_tuning", "pooled")
+OURS = ("spectral", "adversarial_kernel", "spectral_contrastive", "patch_contrastive", "fine_tuning", "pooled")
 THEIRS = ("contrastive", "without_contrastive", "udean", "cyclegan", "dasr", "pseudo_sr", "blind_sr", "zssr")
 WORDS = {
+    "adversarial_kernel": "adversarial kernel (ours)",
     "linear_inverse_estimated": "Wiener inverse of the estimated degradation",
     "linear_inverse_true": "Wiener inverse of the true degradation",
     "spectral": "spectral (ours)",
@@ -113,7 +114,7 @@ def adaptation_table(results: Results) -> str:
     """For each row with a degradation: how far it moved, and what moved it, as a table."""
     rows = [row for row in results.first if results.transfer(row["name"], 0)]
     axis, true = _most_lost(results, rows[0]["name"])
-    header = ["system", "network", f"amplitude at half the Nyquist frequency (true {true:.2f})"]
+    header = ["system", f"amplitude at half the Nyquist frequency (true {true:.2f})"]
     header += [
         "discriminator's loss",
         "gradient of its term, median",
@@ -126,7 +127,7 @@ def adaptation_table(results: Results) -> str:
         norms, gains = ([value for _, value in results.points(name, tag)] for tag in (ADAPTATION, VALIDATION))
         cells = [f"{learned:.2f}", f"{loss[1]:.2f}" if loss else "-", f"{median(norms):.2f}" if norms else "-"]
         cells += [f"{max(gains):+.2f}, {gains[-1]:+.2f}" if gains else "-"]
-        lines.append([kind_words(results, [row]), row["setting"]["network"].replace("_", " "), *cells])
+        lines.append([kind_words(results, [row]), *cells])
     return table(header, lines).strip()
 
 
