@@ -47,7 +47,7 @@ def answers(results: Results, ours: str) -> list[str]:
     corrected, own = (differences(results, metric) for metric in OTHER_SCALES)
     elsewhere = list(map(_elsewhere, corrected, own))
     beats = _answer(first, "contrastive minus zero-filling") + elsewhere[0]
-    helps = _answer(second, "contrastive minus that inverse") + elsewhere[1]
+    helps = _answer(second, "contrastive minus that inverse") + elsewhere[1] + _adversarial_kernel(results)
     loss = _answer(third, "with it minus without") + elsewhere[2]
     return [
         f"**Do the papers' losses beat zero-filling?** {beats}",
@@ -74,6 +74,17 @@ def _elsewhere(corrected: dict[str, float], own: dict[str, float]) -> str:
         for one in (corrected, own)
     )
     return " With shift and gain corrected {} On the papers' scale {}".format(*words)
+
+
+def _adversarial_kernel(results: Results) -> str:
+    """How far our own unpaired system is above the inverse of the estimated degradation."""
+    ours, inverse = (_names(results).get(system, []) for system in ("adversarial_kernel", "linear_inverse_estimated"))
+    scores, base = results.by_subject(ours, "psnr_deep"), results.by_subject(inverse, "psnr_deep")
+    above = [scores[subject] - base[subject] for subject in scores if subject in base]
+    if not above:
+        return ""
+    count = f"{sum(value > 0 for value in above)} of {len(above)} subjects, {len(ours)} of {FEWEST_SEEDS} seeds"
+    return f" Our adversarial kernel, which is unpaired too, is {mean(above):+.2f} dB above it ({count})."
 
 
 def missing(results: Results) -> str:

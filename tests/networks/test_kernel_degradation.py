@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 from scripts.networks import KernelDegradationNet
-from scripts.networks.kernel_degradation import START_NOISE
+from scripts.networks.kernel_degradation import NOISE_RATE, START_NOISE
 
 
 def kernel(*taps: float, noise: float = 0.0) -> KernelDegradationNet:
@@ -37,7 +37,7 @@ def test_the_kernel_has_the_stated_modulation_transfer(u):
 
 def test_the_noise_is_that_of_a_magnitude():
     torch.manual_seed(0)
-    air = kernel(noise=1.0).add_noise(torch.zeros(1, 3, 64, 64))
+    air = kernel(noise=1 / NOISE_RATE).add_noise(torch.zeros(1, 3, 64, 64))
     assert float(air.detach().mean()) == pytest.approx(START_NOISE * math.e * math.sqrt(math.pi / 2), rel=0.02)
 
 

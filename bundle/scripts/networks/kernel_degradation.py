@@ -13,6 +13,7 @@ from .super_resolution import check_geometry
 from .ts_rcan import SlabEncoder
 
 START_NOISE = 0.01  # standard deviation before training; bright tissue is 1
+NOISE_RATE = 10.0  # how much faster its logarithm moves than a tap; otherwise the kernel makes up for the noise
 
 
 class KernelDegradationNet(SlabDegradation):
@@ -28,7 +29,7 @@ class KernelDegradationNet(SlabDegradation):
         slab_size: odd number of LR slices of a slab.
         num_features: width of the extractor.
         reach: number of $t_r$ along an axis.
-        rate: how much faster than other parameters the kernel and the logarithm of the noise move.
+        rate: how much faster than other parameters the kernel moves. The logarithm of the noise is ten times as fast.
         margin: see :class:`.DegradationNet`.
         seed: seed of the initialisation.
 
@@ -77,7 +78,8 @@ class KernelDegradationNet(SlabDegradation):
 
     def add_noise(self, low_res: Tensor) -> Tensor:
         """The magnitude of the LR slab with complex noise."""
-        noise = START_NOISE * (self.rate * self.noise).exp() * torch.randn((2, *low_res.shape), device=low_res.device)
+        level = START_NOISE * (NOISE_RATE * self.rate * self.noise).exp()
+        noise = level * torch.randn((2, *low_res.shape), device=low_res.device)
         return torch.hypot(low_res + noise[0], noise[1])
 
     def decode(self, features: Tensor, low_res: Tensor) -> Tensor:
