@@ -31,7 +31,7 @@ CONDITIONS = (
     "The simulated scanner also filters k-space, leaves its corners empty and adds noise. The full report has the "
     "plan. So these figures cannot be compared with those above, where k-space is truncated and nothing else."
 )
-ALTERNATIVES = "adaptation"  # that of its section on other adaptations
+OTHERS = ("ds000011", "adaptation")  # those of its further sections, if their reports are there
 HEADLINES = ("2x2x2", "2x2x1", "slices of 4")  # the acquisitions whose gains open the page
 WIDTH = 120  # characters of a line
 ABREAST = 4  # pictures in a row
@@ -139,7 +139,7 @@ def _tables(matrix: Matrix, results: Results) -> list[Table]:
 def full_report(matrix: Matrix, folder: Path) -> str:
     """All results of a matrix, for its own folder."""
     results = read_results(folder)
-    parts = [f"# {matrix.content['title']}", _prose(matrix.content["plan"]), _prose(matrix.content.get("limits", ""))]
+    parts = [f"# {matrix.content['title']}", _plan(matrix), _prose(matrix.content.get("limits", ""))]
     parts += [f"{_prose(DECISIONS)}\n\n{decisions_table(results)}"] if matrix.content.get("decisions") else []
     parts += [_prose(missing(results)), *(f"- {sentence}" for sentence in reading(results))]
     parts += [_table(table) for table in _tables(matrix, results)]
@@ -176,7 +176,7 @@ def results_page() -> str:
         *_error_maps(folder, place),
         _prose(matrix.content["limits"]),
         f"[The full report]({place}report.md) has the plan, all scales, curves, costs and machines.",
-        *_other_matrix(ALTERNATIVES),
+        *(part for name in OTHERS for part in _other_matrix(name)),
         "## The papers' Tricubic",
         _wrapped(tricubic(FOLDER)),
         "## The papers' own experiment",
@@ -190,16 +190,18 @@ def results_page() -> str:
 
 
 def _other_matrix(name: str) -> list[str]:
-    """A section for another matrix of the project, if its report is there."""
+    """A section for another matrix of the project, if its report is there: its table, or how far degradations moved."""
     matrix, folder = read_matrix(MATRICES / f"{name}.yaml"), FOLDER / name
     place = f"../experiments/results/benchmark/{name}/"
     if not folder.is_dir():
         return []
+    results = read_results(folder)
+    tables_of_it = [_table(table) for table in _tables(matrix, results) if table.suffix == ""]
     return [
         f"## {matrix.content['title']}",
-        _prose(matrix.content["plan"]),
-        adaptation_table(read_results(folder)),
-        _figure("degradation", place),
+        _plan(matrix),
+        *(tables_of_it or [adaptation_table(results), _figure("degradation", place)]),
+        _prose(missing(results)),
         _prose(f"{matrix.content['limits']} [The full report]({place}report.md)."),
     ]
 
@@ -271,6 +273,11 @@ def _provenance(results: Results) -> str:
         "rows that were interrupted and resumed": [str(sum(record["attempts"] > 1 for record in records))],
     }
     return "\n".join(f"- {name}: {'; '.join(values)}" for name, values in facts.items())
+
+
+def _plan(matrix: Matrix) -> str:
+    """The plan of a matrix. YAML folds the blank line between paragraphs to one newline."""
+    return _wrapped(matrix.content["plan"].replace("\n", "\n\n"))
 
 
 def _wrapped(text: str) -> str:
