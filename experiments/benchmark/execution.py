@@ -20,9 +20,10 @@ from scripts.utils.atomic import write_atomically, write_text_atomically
 from experiments.benchmark.matrix import CONFIGS, ROOT, Row, Stage
 from experiments.benchmark.provenance import code_version, machine, save_config
 from experiments.benchmark.stacks import ESTIMATION, TRUNK
+from experiments.bundle import read_configs
 from experiments.record import read_scalars
 
-__all__ = ["RECORD", "command", "evaluation_options", "execute", "training_options"]
+__all__ = ["ESTIMATING", "RECORD", "command", "estimation_options", "evaluation_options", "execute", "training_options"]
 
 logger = logging.getLogger(__name__)
 
@@ -110,8 +111,14 @@ def training_options(row: Row, stage: Stage, folder: Path, datalist: str) -> dic
 
 def _estimate(row: Row, folder: Path, datalist: str, lock: int) -> bool:
     """Estimate the degradation between the unpaired groups of the row."""
-    options = {**_data_options(row, folder, datalist), **row.training}
-    return command("estimating", ESTIMATING, options, folder, lock)
+    return command("estimating", ESTIMATING, estimation_options(row, folder, datalist), folder, lock)
+
+
+def estimation_options(row: Row, folder: Path, datalist: str) -> dict[str, Any]:
+    """The options of `run estimating`: those of the training but what only networks of thin slabs know."""
+    known = read_configs(*(ROOT / name for name in ESTIMATING))
+    used = {name: value for name, value in row.training.items() if name in known}
+    return {**_data_options(row, folder, datalist), **used}
 
 
 def _data_options(row: Row, folder: Path, datalist: str) -> dict[str, Any]:

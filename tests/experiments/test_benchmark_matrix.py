@@ -194,6 +194,8 @@ def test_the_bundle_accepts_every_command_of_the_matrices_of_the_project(path):
         folder = Path(row.name)
         for stage in row.stages():
             commands.append((names(stage.configs), execution.training_options(row, stage, folder, "all.json")))
+        if row.needs_estimate:
+            commands.append((names(execution.ESTIMATING), execution.estimation_options(row, folder, "all.json")))
         commands.append((names(row.evaluating()), execution.evaluation_options(row, folder, "all.json", folder)))
     for stack, options in {str((stack, list(options))): (stack, options) for stack, options in commands}.values():
         accept(stack)
