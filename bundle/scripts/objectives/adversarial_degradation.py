@@ -1,4 +1,4 @@
-"""A degradation that its discriminator alone moves, and a network that restores what it makes. Ours, not the papers'."""
+"""A degradation that its discriminator alone moves, and a network that restores what it makes. Ours alone."""
 
 from __future__ import annotations
 
