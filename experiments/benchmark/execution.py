@@ -19,7 +19,7 @@ from scripts.utils.atomic import write_atomically, write_text_atomically
 
 from experiments.benchmark.matrix import CONFIGS, ROOT, Row, Stage
 from experiments.benchmark.provenance import code_version, machine, save_config
-from experiments.benchmark.stacks import ESTIMATION, TRUNK
+from experiments.benchmark.stacks import BACKBONES, ESTIMATION, SLABS, TRUNK
 from experiments.bundle import read_configs
 from experiments.record import read_scalars
 
@@ -116,8 +116,8 @@ def _estimate(row: Row, folder: Path, datalist: str, lock: int) -> bool:
 
 def estimation_options(row: Row, folder: Path, datalist: str) -> dict[str, Any]:
     """The options of `run estimating`: those of the training but what only networks of thin slabs know."""
-    known = read_configs(*(ROOT / name for name in ESTIMATING))
-    used = {name: value for name, value in row.training.items() if name in known}
+    plain, slabs = read_configs(TRUNK, ESTIMATION), read_configs(TRUNK, SLABS, *BACKBONES["slab_network"])
+    used = {name: value for name, value in row.training.items() if name in plain or name not in slabs}
     return {**_data_options(row, folder, datalist), **used}
 
 

@@ -162,7 +162,7 @@ def gradients(results: Results) -> Figure | None:
     rows = [row for row in results.first if any(results.points(row["name"], tag) for tag in terms)]
     if not rows:
         return None
-    figure, axes = _page(1, len(rows), 1.0 + 4.0 * len(rows), 4.8)
+    figure, axes = _page(1, len(rows), 1.0 + 3.2 * len(rows), 4.8)
     for panel, row in zip(axes.flat, rows, strict=True):
         for number, (tag, term) in enumerate(terms.items()):
             if points := results.points(row["name"], tag):

@@ -175,8 +175,10 @@ def read_matrix(path: str | Path, dataset_dir: str | Path | None = None) -> Matr
 def _expand(path: Path, block: Mapping[str, Any], content: Mapping[str, Any]) -> list[Row]:
     """The rows of a block."""
     _check_keys(path, block, {*DIMENSIONS, *OPTIONS})
-    network = block.get("network", OURS)
-    left_out = [*(TUNINGS if network == OURS else OWN_NETWORK), *(SLAB_NETWORK if network != "slab_network" else ())]
+    left_out: list[str] = []
+    for network in _values("network", block.get("network", OURS), ()):
+        left_out += TUNINGS if network == OURS else OWN_NETWORK
+        left_out += SLAB_NETWORK if network != "slab_network" else ()
     values = {name: _values(name, block[name], left_out) for name in DIMENSIONS if name in block}
     options: dict[str, Any] = {name: {**content.get(name, {}), **block.get(name, {})} for name in OPTIONS}
     rows = [

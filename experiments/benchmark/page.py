@@ -36,7 +36,8 @@ HEADLINES = ("2x2x2", "2x2x1", "slices of 4")  # the acquisitions whose gains op
 WIDTH = 120  # characters of a line
 ABREAST = 4  # pictures in a row
 ON_PAGE = ("gains", "degradation", "discriminators", "gradients")  # the figures of docs/results.md
-TABLES = (("contrastive_1", ""), ("udean_2", "own_maximum"))  # and its tables: of a paper, on a scale
+PAPERS_SCALE = "own_maximum"
+TABLES = (("contrastive_1", ""), ("udean_2", PAPERS_SCALE))  # and its tables: of a paper, on a scale
 DECISIONS = f"""The decisions were fixed before the run. They compare PSNR in deep tissue on {SUBJECTS} test subjects,
 each averaged over seeds first. Decisions 1 and 2 use two-sided sign tests. Decision 3 uses Wilcoxon's signed-rank test
 and needs {tables.FEWEST_SEEDS} seeds of one sign. Holm's method adjusts 2 and 3. Each decision needs a mean difference
@@ -127,13 +128,16 @@ def write_tables(matrix: Matrix, folder: Path) -> None:
 
 
 def _tables(matrix: Matrix, results: Results) -> list[Table]:
-    """The tables of a matrix on each scale, for each of its backbones."""
-    return [
+    """The tables of a matrix on each scale, for each of its backbones. The papers' figures stand on their own scale."""
+    found = [
         Table(key, network, suffix, tables.paper_table(tables.PAPERS[key], results, network, metrics))
         for suffix, (metrics, _) in tables.SCALES.items()
         for key in matrix.content.get("tables", [])
         for network in results.networks or [OURS]
     ]
+    for line in (line for table in found if table.suffix != PAPERS_SCALE for line in table.lines):
+        line["printed"] = {}
+    return found
 
 
 def full_report(matrix: Matrix, folder: Path) -> str:

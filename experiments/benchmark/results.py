@@ -20,7 +20,7 @@ __all__ = ["INTERPOLATIONS", "Results", "collect", "notes", "read_results"]
 
 METHODS = ("pred", "consistent", "automatic", "zero_filling")  # of each evaluation, to keep
 BLOCKS = re.compile(r".*discriminator.*")  # curves of thousands of noisy points, kept as means of blocks
-CURVES = re.compile(rf"psnr_gain|degradation_.*|gradient_.*|feature_norm|{BLOCKS.pattern}")
+CURVES = re.compile(rf"psnr_gain|degradation_mtf_.*|gradient_.*|feature_norm|{BLOCKS.pattern}")
 FEWEST_POINTS = 40  # of a curve kept as means of blocks
 HALF_NYQUIST = 0.25  # cycles per LR voxel
 TRANSFER = "degradation_mtf.csv"  # from a training that learns a degradation

@@ -38,7 +38,7 @@ KERNEL = "networks/kernel_degradation.yaml"
 TRAININGS: dict[str, tuple[tuple[str, ...], ...]] = {
     CONTRASTIVE: ((),),
     "adaptation_hinge": (("methods/adaptation_hinge.yaml",),),
-    "adaptation_kernel": (("methods/without_contrastive.yaml", KERNEL),),
+    "adaptation_kernel": (("methods/adaptation_kernel.yaml", KERNEL),),
     "adaptation_spectrum": (("methods/adaptation_spectrum.yaml",),),
     "adaptation_weight": (("methods/adaptation_weight.yaml",),),
     "adversarial_kernel": (("methods/adversarial_degradation.yaml", KERNEL),),

@@ -427,7 +427,7 @@ def test_the_page_opens_with_five_answers():
     lines = reading.answers(decided([UP], [[value - 0.15 for value in UP]], [0.475] * 16), "+1.00 dB on 3 subjects.")
     assert [line.partition("?**")[0].removeprefix("**") for line in lines] == [
         "Do the papers' losses beat zero-filling",
-        "Does unpaired learning help beyond a linear inverse of the estimated degradation",
+        "Does the papers' unpaired learning help beyond a linear inverse of the estimated degradation",
         "Does the contrastive loss help",
         "What does ours gain",
         "What remains unknown",
@@ -441,7 +441,8 @@ def test_the_page_opens_with_five_answers():
 def test_the_second_answer_names_our_own_unpaired_system():
     known = decided([UP], [UP], [0.475] * 16, kernel=[0.5] * 13 + [0.4] * 3)
     assert reading.answers(known, "")[1].endswith(
-        " Our adversarial kernel, which is unpaired too, is +0.01 dB above it (13 of 16 subjects, 1 of 3 seeds)."
+        " Our adversarial kernel, unpaired too, minus that inverse is +0.01 dB in deep tissue (13 of 16 subjects above, "
+        "1 of 3 seeds)."
     )
 
 
