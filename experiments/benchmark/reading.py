@@ -84,7 +84,7 @@ def _adversarial_kernel(results: Results) -> str:
     if not above:
         return ""
     count = f"{sum(value > 0 for value in above)} of {len(above)} subjects above, {len(ours)} of {FEWEST_SEEDS} seeds"
-    return f" Our adversarial kernel, unpaired too, minus that inverse is {mean(above):+.2f} dB in deep tissue ({count})."
+    return f" Our adversarial kernel, unpaired too, minus that inverse: {mean(above):+.2f} dB in deep tissue ({count})."
 
 
 def missing(results: Results) -> str:
@@ -230,13 +230,12 @@ def _ours(results: Results) -> str | None:
     """Our systems against the best of the papers' systems, subject by subject."""
     plain, corrected = (_above_theirs(results, metric) for metric in ("psnr_deep", "psnr_corrected_deep"))
     parts = [
-        f"{system.replace('_', ' ')} on {sum(value > 0 for value in above)} of {len(above)}, by {_range(above)}, "
-        f"corrected {_range(corrected[system])}"
+        f"{system.replace('_', ' ').capitalize()} is above the best of the papers' systems on "
+        f"{sum(value > 0 for value in above)} of {len(above)} test subjects, by {_range(above)}, "
+        f"corrected {_range(corrected[system])}."
         for system, above in plain.items()
     ]
-    if not parts:
-        return None
-    return f"Test subjects on which our systems are above the best of the papers' systems: {'; '.join(parts)}."
+    return " ".join(parts) or None
 
 
 def _above_theirs(results: Results, metric: str) -> dict[str, list[float]]:
