@@ -16,7 +16,7 @@ class AdversarialDegradation(Objective):
 
     The source is ``reals`` and the target is ``image``. The degradation makes ``degraded`` of the source, which should
     look like the target. The network makes ``restored`` of that. It is supervised on these pairs, and its error does
-    not move the degradation. UDEAN's other terms would hold the degradation where it starts.
+    not move the degradation.
 
     The generators are ``network``, which inference keeps, and ``degradation``.
 
