@@ -17,6 +17,7 @@ __all__ = [
     "decisions",
     "decisions_table",
     "differences",
+    "minus",
     "scales_table",
 ]
 
@@ -93,7 +94,7 @@ def differences(results: Results, metric: str = METRIC) -> list[dict[str, float]
     subjects = sorted(set.intersection(*map(set, by_seed.values()))) if by_seed else []
     return [
         results.gains(contrastive, metric),
-        _minus(results.by_subject(contrastive, metric), inverse),
+        minus(results.by_subject(contrastive, metric), inverse),
         {subject: mean(change[subject] for change in by_seed.values()) for subject in subjects},
     ]
 
@@ -139,7 +140,8 @@ def _names(results: Results, system: str) -> dict[int, str]:
     }
 
 
-def _minus(ours: Mapping[str, float], base: Mapping[str, float]) -> dict[str, float]:
+def minus(ours: Mapping[str, float], base: Mapping[str, float]) -> dict[str, float]:
+    """The difference of two scores, for each subject that has both."""
     return {subject: ours[subject] - base[subject] for subject in ours if subject in base}
 
 
@@ -147,7 +149,7 @@ def contrastive_by_seed(results: Results, metric: str = METRIC) -> dict[int, dic
     """PSNR with the contrastive loss above that without it, by seed and subject."""
     ours, base = _names(results, "contrastive"), _names(results, "without_contrastive")
     return {
-        seed: _minus(*(results.by_subject([names[seed]], metric) for names in (ours, base)))
+        seed: minus(*(results.by_subject([names[seed]], metric) for names in (ours, base)))
         for seed in sorted(ours.keys() & base.keys())
     }
 

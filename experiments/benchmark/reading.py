@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import mean, median
 
 from experiments.benchmark.all_rows import MADE_PAIR, kind_words, label
-from experiments.benchmark.decisions import UNDECIDED, Decision, contrastive_by_seed, decisions, differences
+from experiments.benchmark.decisions import UNDECIDED, Decision, contrastive_by_seed, decisions, differences, minus
 from experiments.benchmark.results import INTERPOLATIONS, Results
 from experiments.benchmark.significance import FEWEST_SUBJECTS, LEVEL, signed_rank_test
 from experiments.benchmark.tables import FEWEST_SEEDS
@@ -80,13 +80,8 @@ def _adversarial_kernel(results: Results) -> str:
     """How far our own unpaired system is above the inverse of the estimated degradation."""
     ours, inverse = (_names(results).get(system, []) for system in ("adversarial_kernel", "linear_inverse_estimated"))
     above, *others = (
-        {
-            subject: score - base[subject]
-            for subject, score in results.by_subject(ours, metric).items()
-            if subject in base
-        }
+        minus(results.by_subject(ours, metric), results.by_subject(inverse, metric))
         for metric in ("psnr_deep", *OTHER_SCALES)
-        for base in [results.by_subject(inverse, metric)]
     )
     if not above:
         return ""
