@@ -51,6 +51,7 @@ MADE = {  # by each section, among others
         "noisy/summary.md",
     ],
     "Compare methods": ["cyclegan/evaluation/summary.md", "zssr/summary.md"],
+    "Thin slabs, as in the papers": ["slabs/evaluation/summary.md"],
     "2x2x1": ["two_two_one/super_resolved/one_desc-sr.nii.gz"],
     "Several GPUs": ["two_gpus/model.pt"],
     "Export": ["model.pt2", "model.ts", "model.onnx"],
