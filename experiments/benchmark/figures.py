@@ -8,7 +8,6 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -22,6 +21,7 @@ GRADIENT = re.compile(r"gradient_(.+)")  # a tag with the name of a term
 BLIND = 0.25  # least-squares loss of a discriminator that cannot tell a pair apart
 AXES = ("first axis", "second axis", "slab axis")
 RESOLUTION = 90  # dots per inch
+ENTRY = 3.0  # inches for an entry of a legend
 
 
 def draw_figures(results: Results, folder: Path) -> list[str]:
@@ -44,9 +44,14 @@ def _page(rows: int, columns: int, width: float, height: float) -> tuple[Figure,
     return figure, axes
 
 
-def _legend(figure: Figure, panel: Axes) -> None:
-    handles, labels = panel.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=4, fontsize=7)
+def _legend(figure: Figure) -> None:
+    """One legend for all panels, below them."""
+    entries: dict[str, Any] = {}
+    for panel in figure.axes:
+        for handle, words in zip(*panel.get_legend_handles_labels(), strict=True):
+            entries.setdefault(words, handle)
+    columns = max(1, int(figure.get_figwidth() / ENTRY))
+    figure.legend(entries.values(), entries, loc="outside lower center", ncols=columns, fontsize=7, handlelength=4)
 
 
 def _style(number: int) -> dict[str, object]:
@@ -92,10 +97,10 @@ def training_curves(results: Results) -> Figure | None:
     figure, ((panel,),) = _page(1, 1, 7.0, 4.4)
     for number, row in enumerate(rows):
         steps, values = zip(*results.points(row["name"], "psnr_gain"), strict=True)
-        panel.plot(_iterations(row, steps), values, marker=".", label=results.words(row), **_style(number))
+        panel.plot(_iterations(row, steps), values, marker=".", label=label(results, [row]), **_style(number))
     panel.set_xlabel("iteration")
     panel.set_ylabel("validation: PSNR above zero-filling (dB)")
-    _legend(figure, panel)
+    _legend(figure)
     return figure
 
 
@@ -114,7 +119,7 @@ def degradation(results: Results) -> Figure | None:
         for number, row in enumerate(rows):
             points = results.points(row["name"], f"degradation_mtf_{axis}")
             steps, values = zip(*points, strict=True) if points else ((), ())
-            above.plot(_iterations(row, steps), values, marker=".", label=results.words(row), **_style(number))
+            above.plot(_iterations(row, steps), values, marker=".", label=label(results, [row]), **_style(number))
             frequencies, learned, true = zip(*results.transfer(row["name"], axis), strict=True)
             below.plot(frequencies, learned, **_style(number))
         there = results.at_half_nyquist(rows[-1]["name"], axis)[1]
@@ -128,7 +133,7 @@ def degradation(results: Results) -> Figure | None:
     furthest = max(abs(limit - 1) for panel in axes.flat for limit in panel.get_ylim())
     for panel in axes.flat:  # one scale for all panels, so that a small deviation looks small
         panel.set_ylim(1 - max(0.1, furthest), 1 + max(0.1, furthest))
-    _legend(figure, axes[0, 0])
+    _legend(figure)
     return figure
 
 
@@ -147,12 +152,13 @@ def discriminators(results: Results) -> Figure | None:
         for number, row in enumerate(rows):
             for (tag, made), line in zip(tags.items(), ("-", "--", ":", "-."), strict=False):
                 if points := results.points(row["name"], tag):
-                    style = {"linestyle": line, "color": f"C{number % 10}", "label": f"{results.words(row)},{made}"}
+                    words = f"{label(results, [row])},{made}".rstrip(",")
+                    style = {"linestyle": line, "color": f"C{number % 10}", "label": words}
                     panel.plot(*zip(*points, strict=True), **style)
         panel.axhline(BLIND, color="black", linewidth=0.8)
         panel.set_ylabel(f"loss of the discriminator, {images}")
         panel.set_xlabel("iteration")
-        panel.legend(fontsize=6)
+    _legend(figure)
     return figure
 
 
@@ -165,13 +171,14 @@ def gradients(results: Results) -> Figure | None:
     figure, axes = _page(1, len(rows), 1.0 + 3.2 * len(rows), 4.8)
     for panel, row in zip(axes.flat, rows, strict=True):
         for number, (tag, term) in enumerate(terms.items()):
-            if points := results.points(row["name"], tag):
+            points = results.points(row["name"], tag)
+            if any(norm > 0 for _, norm in points):
                 panel.plot(*zip(*points, strict=True), marker=".", label=term, **_style(number))
         panel.set_yscale("log")
-        panel.set_title(results.words(row), fontsize=8)
+        panel.set_title(label(results, [row]), fontsize=8)
         panel.set_xlabel("iteration")
     axes[0, 0].set_ylabel("norm of the weighted gradient")
-    _legend(figure, max(axes.flat, key=lambda panel: len(panel.lines)))
+    _legend(figure)
     return figure
 
 

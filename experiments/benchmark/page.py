@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from statistics import mean
@@ -34,14 +33,14 @@ CONDITIONS = (
 OTHERS = ("ds000011", "adaptation")  # those of its further sections, if their reports are there
 HEADLINES = ("2x2x2", "2x2x1", "slices of 4")  # the acquisitions whose gains open the page
 WIDTH = 120  # characters of a line
-ABREAST = 4  # pictures in a row
+ERROR_MAPS = "error_maps.png"
 ON_PAGE = ("gains", "degradation", "discriminators", "gradients")  # the figures of docs/results.md
 PAPERS_SCALE = "own_maximum"
 TABLES = (("contrastive_1", ""), ("udean_2", PAPERS_SCALE))  # and its tables: of a paper, on a scale
 DECISIONS = f"""The decisions were fixed before the run. They compare PSNR in deep tissue on {SUBJECTS} test subjects,
-each averaged over seeds first. Decisions 1 and 2 use two-sided sign tests. Decision 3 uses Wilcoxon's signed-rank test
-and needs {tables.FEWEST_SEEDS} seeds of one sign. Holm's method adjusts 2 and 3. Each decision needs a mean difference
-of {tables.TELLING:g} dB. A verdict of one seed can change with the next ones."""
+each averaged over seeds first. All three judge the contrastive model alone. Decisions 1 and 2 use two-sided sign
+tests. Decision 3 uses Wilcoxon's signed-rank test and needs {tables.FEWEST_SEEDS} seeds, whose mean differences have
+one sign. Holm's method adjusts 2 and 3. Each decision needs a mean difference of {tables.TELLING:g} dB."""
 SCALES_MATTER = """The answer depends on the scale. The papers score the whole volume with its air. They divide each
 volume by its own maximum, which hides a wrong brightness. Here most of a reference is empty, because the brains were
 cut out. A network that empties the noisy air gains much on that scale, whatever it does to tissue."""
@@ -52,6 +51,8 @@ shipped weights restore it without data consistency. A cell has the mean gain ab
 standard deviation and how many scans gain. [acquisitions.md](acquisitions.md#what-it-gains) has every method
 beside."""
 WORDS = "[How to read the tables](#how-to-read-the-tables) explains the words."
+MEDIAN_SUBJECT = """The test subject of the median gain (first seed and fold), with its errors. All errors share one
+colour scale."""
 METHOD = f"""## How to read the tables
 
 - A *system* is a method. A *row* is one training and test of it, with one seed. *twenty* and *two* are its numbers of
@@ -151,7 +152,7 @@ def full_report(matrix: Matrix, folder: Path) -> str:
     parts += [f"{_prose(SOURCES)}\n\n{by_source}"] if by_source else []
     parts += ["Alarms:", "\n".join(f"- {alarm}" for alarm in all_rows.alarms(results) or ["none"])]
     parts += [_figure(name) for name in FIGURES if (folder / "figures" / f"{name}.png").is_file()]
-    parts += _error_maps(folder)
+    parts += [_error_maps(folder)]
     parts += ["Each row:", all_rows.costs(results), _provenance(results), _commands(matrix)]
     return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
 
@@ -177,7 +178,7 @@ def results_page() -> str:
         _prose(missing(results)),
         "\n".join(fill(f"- {line}", WIDTH, subsequent_indent="  ") for line in reading(results)),
         *(_figure(name, place) for name in ON_PAGE),
-        *_error_maps(folder, place),
+        _error_maps(folder, place),
         _prose(matrix.content["limits"]),
         f"[The full report]({place}report.md) has the plan, all scales, curves, costs and machines.",
         *(part for name in OTHERS for part in _other_matrix(name)),
@@ -251,14 +252,10 @@ def _figure(name: str, place: str = "") -> str:
     return f"{_prose(FIGURES[name][1])}\n\n![{name}]({place}figures/{name}.png)"
 
 
-def _error_maps(folder: Path, place: str = "") -> list[str]:
-    """The pictures of the median test subject, ``ABREAST`` in a row."""
-    paths = sorted((folder / "figures").glob("errors_*.png"))
-    title = ["The median test subject, with error maps, each on its own colour scale:"] if paths else []
-    for row in (paths[start : start + ABREAST] for start in range(0, len(paths), ABREAST)):
-        names = [re.sub(r"^errors_|_\d+x\d+x\d.*|_seed\d+$", "", path.stem).replace("_", " ") for path in row]
-        title.append(tables.markdown(names, [[f"![{path.stem}]({place}figures/{path.name})" for path in row]]))
-    return title
+def _error_maps(folder: Path, place: str = "") -> str:
+    """The picture of the median test subject, if it was drawn."""
+    drawn = (folder / "figures" / ERROR_MAPS).is_file()
+    return f"{_prose(MEDIAN_SUBJECT)}\n\n![error maps]({place}figures/{ERROR_MAPS})" if drawn else ""
 
 
 def _provenance(results: Results) -> str:

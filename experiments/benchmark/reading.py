@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import mean, median
+from typing import Any
 
 from experiments.benchmark.all_rows import MADE_PAIR, kind_words, label
 from experiments.benchmark.decisions import UNDECIDED, Decision, contrastive_by_seed, decisions, differences, minus
@@ -85,7 +86,8 @@ def _adversarial_kernel(results: Results) -> str:
     )
     if not above:
         return ""
-    count = f"{sum(value > 0 for value in above.values())} of {len(above)} subjects above, {len(ours)} seeds"
+    seeds = f"{len(ours)} seed{'s' * (len(ours) > 1)}"
+    count = f"{sum(value > 0 for value in above.values())} of {len(above)} subjects above, {seeds}"
     return (
         f" Our adversarial kernel minus that inverse: {mean(above.values()):+.2f} dB in deep tissue ({count})."
         f"{_elsewhere(*others)} Validation subjects with references chose its settings."
@@ -120,12 +122,6 @@ def _validation(results: Results) -> list[str]:
     return sentences
 
 
-def _most_lost(results: Results, name: str) -> tuple[int, float]:
-    """The axis along which the true degradation loses most at half the Nyquist frequency, and what it passes there."""
-    true = [results.at_half_nyquist(name, axis)[1] for axis in range(3)]
-    return true.index(min(true)), min(true)
-
-
 def adaptation_table(results: Results) -> str:
     """For each row with a degradation: how far it moved, and what moved it, as a table."""
     rows = [row for row in results.first if results.transfer(row["name"], 0)]
@@ -154,28 +150,47 @@ def _adaptation(results: Results) -> list[str]:
     rows = [row for row in results.first if results.transfer(row["name"], 0)]
     if not rows:
         return []
-    axis, true = _most_lost(results, rows[0]["name"])
-    learned = [f"{results.at_half_nyquist(row['name'], axis)[0]:.2f} ({label(results, [row])})" for row in rows]
-    sentences = [
-        f"At half the Nyquist frequency the true degradation passes {true:.2f} of the amplitude along axis "
-        f"{axis + 1}, where it loses most. The learned degradations pass {', '.join(learned)}."
-    ]
+    sentences = _passed(results, rows)
     blind = [f"{end[1]:.2f} ({label(results, [row])})" for row in rows if (end := results.ends(row["name"], MADE_PAIR))]
     if blind:
         sentences.append(
             f"The discriminators' loss on made LR images ends at {', '.join(blind)}; 0.25 is that of a blind one."
         )
+    return sentences + [sentence for row in rows if (sentence := _gradients(results, row))]
+
+
+def _passed(results: Results, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the degradations pass in the plane at half the Nyquist frequency, and how far their curves are from true."""
+    half, distance, plane = [], [], range(2)
     for row in rows:
-        norms = {tag: [value for _, value in results.points(row["name"], tag)] for tag in results.tags()}
-        terms = {tag: median(v) for tag, v in norms.items() if tag.startswith("gradient_") and v}
-        if ADAPTATION in terms:
-            largest = max(terms, key=terms.__getitem__)
-            words = largest.removeprefix("gradient_").replace("_", " ")
-            sentences.append(
-                f"At the degradation network of {label(results, [row])}, the median gradient of the image adaptation "
-                f"is {terms[ADAPTATION]:.2f}. The largest is that of {words}, {terms[largest]:.2f}."
-            )
-    return sentences
+        name, words = row["name"], label(results, [row])
+        learned = " and ".join(f"{results.at_half_nyquist(name, axis)[0]:.2f}" for axis in plane)
+        half.append(f"{learned} ({words})")
+        curve = [point for axis in plane for point in results.transfer(name, axis)]
+        distance.append(f"{mean(abs(made - true) for _, made, true in curve):.2f} ({words})")
+    nothing = mean(abs(1 - true) for _, _, true in curve)
+    true = " and ".join(f"{results.at_half_nyquist(name, axis)[1]:.2f}" for axis in plane)
+    return [
+        f"At half the Nyquist frequency the true degradation passes {true} of the amplitude along the first and the "
+        f"second axis. The learned degradations pass {', '.join(half)}.",
+        f"Over all frequencies of both axes, the mean distance of the learned amplitude from the true one is "
+        f"{', '.join(distance)}. That of a degradation that passes everything is {nothing:.2f}.",
+    ]
+
+
+def _gradients(results: Results, row: Mapping[str, Any]) -> str | None:
+    """The gradient of the image adaptation beside the largest of all terms, as medians over all iterations."""
+    norms = {tag: [value for _, value in results.points(row["name"], tag)] for tag in results.tags()}
+    terms = {tag: median(v) for tag, v in norms.items() if tag.startswith("gradient_") and any(v)}
+    if ADAPTATION not in terms:
+        return None
+    largest = max(terms, key=terms.__getitem__)
+    words = largest.removeprefix("gradient_").replace("_", " ")
+    others = f"The largest is that of {words}, {terms[largest]:.2f}." if len(terms) > 1 else "No other term moves it."
+    return (
+        f"At the degradation network of {label(results, [row])}, the gradient of the image adaptation has a median of "
+        f"{terms[ADAPTATION]:.2f} over all iterations. {others}"
+    )
 
 
 def _range(values: Sequence[float], form: str = "+.2f") -> str:
@@ -271,8 +286,8 @@ def _contrastive_loss(results: Results) -> str | None:
         verdict = "Subjects and seeds support a difference on this cohort and at this budget"
     else:
         verdict = (
-            f"This supports no claim. A claim takes {FEWEST_SUBJECTS} subjects, {FEWEST_SEEDS} seeds of one sign and a "
-            "significant test"
+            f"This supports no claim. A claim takes {FEWEST_SUBJECTS} subjects, {FEWEST_SEEDS} seeds whose means have "
+            "one sign, and a significant test"
         )
     return (
         f"The contrastive loss changes the PSNR in deep tissue of its model by {_range(by_subject, '+.3f')} over "

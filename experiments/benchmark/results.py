@@ -109,13 +109,6 @@ class Results:
             found.setdefault(kind, []).append(row)
         return found
 
-    def words(self, row: Mapping[str, Any]) -> str:
-        """A row's name for legends, without what all rows share."""
-        name = row["name"].replace("_seed0", "")
-        if len(self.networks) == 1:
-            name = name.replace(f"_{self.networks[0]}", "")
-        return name.replace("_", " ")
-
     def names(self, **setting: Any) -> list[str]:
         """The complete rows of a setting, all seeds; see :func:`planned`."""
         return [row["name"] for row in self.planned(**setting) if "record" in row]

@@ -6,9 +6,10 @@ import json
 import shutil
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
-from PIL import Image
+from conftest import CONFIGS, head_phantom, write_scan
 from scipy.stats import wilcoxon
 
 from experiments.benchmark import all_rows, error_maps, page, papers, reading, tables
@@ -16,6 +17,7 @@ from experiments.benchmark.decisions import decisions, decisions_table, scales_t
 from experiments.benchmark.figures import draw_figures
 from experiments.benchmark.results import Results, collect, read_results
 from experiments.benchmark.significance import best_two, holm, paired_tests, sign_test, signed_rank_test
+from experiments.bundle import FIXED_FACTOR
 from experiments.pictures import LARGEST
 
 LAYOUT = {
@@ -269,15 +271,28 @@ def test_error_maps_are_drawn_of_the_median_subject_for_each_row_that_is_done(tm
     asked = []
 
     def command(run_id, configs, options, folder):
-        asked.append((run_id, options["dataset_dir"], options["pictures"]))
-        Path(options["output_dir"]).mkdir()
-        Image.new("RGB", (1600, 900)).save(Path(options["output_dir"]) / "sub-01_comparison.png")
+        asked.append((run_id, configs[-1], options["dataset_dir"]))
+        for name, volume in (("pred", head_phantom(1)), ("label", head_phantom(2))):
+            write_scan(Path(options["output_dir"]) / f"sub-01_{name}.nii.gz", volume, (1.0, 1.0, 1.0))
         return True
 
     monkeypatch.setattr(error_maps, "command", command)
     error_maps.draw(str(tmp_path / "matrix.yaml"), output_dir=str(tmp_path))
-    assert asked == [("evaluating", "/scans/sub-01.nii.gz", True)]
-    assert [path.name for path in (report / "figures").iterdir()] == ["errors_udean_seed0.png"]
+    assert asked == [("evaluating", error_maps.VOLUMES, "/scans/sub-01.nii.gz")]
+    assert [path.name for path in (report / "figures").iterdir()] == ["error_maps.png"]
+
+
+def test_an_evaluation_saves_its_volumes_for_the_error_maps(tmp_path):
+    head = head_phantom(1)
+    write_scan(tmp_path / "sub-01.nii.gz", head, (1.0, 1.0, 1.0))
+    configs = [str(CONFIGS / name) for name in ("evaluate.yaml", FIXED_FACTOR, "baselines/zero_filling.yaml")]
+    options = {"dataset_dir": str(tmp_path / "sub-01.nii.gz"), "output_dir": str(tmp_path / "out"), "report": False}
+    assert error_maps.command("evaluating", [*configs, error_maps.VOLUMES], options | {"pictures": False}, tmp_path)
+    restored, reference = (
+        nib.as_closest_canonical(nib.load(tmp_path / "out" / f"sub-01_{name}.nii.gz")) for name in ("pred", "label")
+    )
+    assert restored.shape == reference.shape
+    np.testing.assert_allclose(reference.get_fdata(), head, atol=1e-3)
 
 
 def test_ours_are_compared_with_the_best_of_the_papers_on_each_subject():
@@ -443,7 +458,7 @@ def test_the_page_opens_with_five_answers():
 
 def test_the_second_answer_names_our_own_unpaired_system():
     known = decided([UP], [UP], [0.475] * 16, kernel=[0.5] * 13 + [0.4] * 3)
-    wanted = " Our adversarial kernel minus that inverse: +0.01 dB in deep tissue (13 of 16 subjects above, 1 seeds)."
+    wanted = " Our adversarial kernel minus that inverse: +0.01 dB in deep tissue (13 of 16 subjects above, 1 seed)."
     assert wanted in reading.answers(known, "")[1]
 
 
@@ -469,10 +484,15 @@ def test_how_far_the_degradation_moved_is_said_with_its_gradients():
         {**curve, "tag": tag, "value": value}
         for tag, value in (("gradient_image_adaptation", "0.1"), ("gradient_image_cycle_l1", "0.4"))
     ]
-    found = reading.reading(Results(known.rows, known.scores, curves, transfers))[-2:]
-    assert "passes 0.50 of the amplitude along axis 2" in found[0]
-    assert "0.98 (contrastive)" in found[0]
-    assert found[1].endswith("image adaptation is 0.10. The largest is that of image cycle l1, 0.40.")
+    found = reading.reading(Results(known.rows, known.scores, curves, transfers))[-3:]
+    assert "passes 0.90 and 0.50 of the amplitude" in found[0]
+    assert "0.98 and 0.98 (contrastive)" in found[0]
+    assert "is 0.28 (contrastive)." in found[1]
+    assert found[1].endswith("passes everything is 0.30.")
+    assert found[2].endswith("a median of 0.10 over all iterations. The largest is that of image cycle l1, 0.40.")
+    curves[1]["value"] = "0"
+    alone = reading.reading(Results(known.rows, known.scores, curves, transfers))
+    assert alone[-1].endswith("a median of 0.10 over all iterations. No other term moves it.")
 
 
 def test_the_papers_gain_over_their_tricubic_is_that_of_their_best_unpaired_row():
