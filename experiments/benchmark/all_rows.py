@@ -9,7 +9,7 @@ from typing import Any
 from experiments.benchmark.results import INTERPOLATIONS, Results
 from experiments.benchmark.tables import markdown
 
-__all__ = ["alarms", "costs", "kind_words", "label", "sources"]
+__all__ = ["BLIND", "alarms", "costs", "kind_words", "label", "sources"]
 
 COLUMNS = {  # metric, method, decimals
     "PSNR in deep tissue (dB)": ("psnr_deep", "pred", 2),
@@ -21,9 +21,11 @@ COLUMNS = {  # metric, method, decimals
     "SSIM": ("ssim", "pred", 4),
     "HFEN": ("hfen", "pred", 3),
 }
+BLIND = "a blind one has 0.25, with the hinge loss 1"
 MADE_PAIR = "low_res_discriminator_degraded"  # a term: made LR images beside real ones
-MADE_PAIR_TITLE = "discriminator's loss on made LR images at the end (0.25: blind)"
+MADE_PAIR_TITLE = f"discriminator's loss on made LR images at the end ({BLIND})"
 COSTS = ("weights", "parameters", "GMAC per slab of 64 x 64", "seconds per volume", "peak memory (GiB)")
+UNUSABLE = 3.0  # dB below zero-filling
 TOLERATED = 0.3  # dB between PSNR as it is and PSNR with shift and gain corrected
 COLLAPSED = 0.1  # share of the feature norm at the start
 
@@ -85,9 +87,15 @@ def costs(results: Results) -> str:
     for row in results.done:
         name, record = row["name"], row["record"]
         cells = [_average(results.by_subject([name], *column), decimals) for *column, decimals in columns.values()]
+        more = "> " if record.get("attempts", 1) > 1 else ""  # the time of a killed command is not counted
         cells += [f"{losses[name]:.3f}" if name in losses else "-"] if losses else []
         lines.append(
-            [name, *cells, *(record["costs"].get(cost, "-") for cost in COSTS), f"{record['seconds'] / 60:.1f}"]
+            [
+                name,
+                *cells,
+                *(record["costs"].get(cost, "-") for cost in COSTS),
+                f"{more}{record['seconds'] / 60:.1f}",
+            ]
         )
     header = ["row", *columns, *([MADE_PAIR_TITLE] if losses else []), *COSTS, "minutes for the row"]
     return markdown(header, lines)
@@ -115,6 +123,11 @@ def alarms(results: Results) -> list[str]:
         norms = results.ends(row["name"], "feature_norm")
         if norms and norms[1] < COLLAPSED * norms[0]:
             found.append(f"{row['name']}: the norm of the features fell from {norms[0]:.3g} to {norms[1]:.3g}.")
+    found += [
+        f"{name} lies {-gain:.2f} dB below zero-filling with shift and gain corrected: its images are unusable."
+        for name in averages
+        if (gain := mean(results.gains([name], "psnr_corrected_deep").values())) < -UNUSABLE
+    ]
     return found + _above_their_oracle(results, averages)
 
 

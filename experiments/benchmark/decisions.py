@@ -59,7 +59,7 @@ def decisions(results: Results) -> list[Decision]:
        three seeds must have one sign.
     """
     above_base, above_inverse, above_without = differences(results)
-    by_seed, seeds = contrastive_by_seed(results), len(_names(results, "contrastive"))
+    by_seed, seeds = contrastive_by_seed(results), len({row["setting"]["seed"] for row in results.main("contrastive")})
     one_sign = len(by_seed) >= FEWEST_SEEDS and all(mean(change.values()) > 0 for change in by_seed.values())
     complete = [_is_complete(above_base), _is_complete(above_inverse)]
     complete.append(_is_complete(above_without) and len(by_seed) >= FEWEST_SEEDS)
@@ -88,13 +88,14 @@ def differences(results: Results, metric: str = METRIC) -> list[dict[str, float]
         results: of the matrix.
         metric: a column of the scores.
     """
-    contrastive = _names(results, "contrastive").values()
-    inverse = results.by_subject(_names(results, "linear_inverse_estimated").values(), metric)
+    contrastive, inverse = (
+        [row["name"] for row in results.main(system)] for system in ("contrastive", "linear_inverse_estimated")
+    )
     by_seed = contrastive_by_seed(results, metric)
     subjects = sorted(set.intersection(*map(set, by_seed.values()))) if by_seed else []
     return [
         results.gains(contrastive, metric),
-        minus(results.by_subject(contrastive, metric), inverse),
+        minus(*(results.by_subject(names, metric) for names in (contrastive, inverse))),
         {subject: mean(change[subject] for change in by_seed.values()) for subject in subjects},
     ]
 
@@ -130,16 +131,6 @@ def decisions_table(results: Results) -> str:
     return markdown(["decision", "seeds", "subjects", "difference (dB)", "subjects above", "p", "verdict"], lines)
 
 
-def _names(results: Results, system: str) -> dict[int, str]:
-    """The complete rows of a system by seed, in the usual setting of the matrix, with any network."""
-    return {
-        row["setting"]["seed"]: row["name"]
-        for kind, rows in results.kinds().items()
-        if kind.system == system and results.is_usual(kind)
-        for row in rows
-    }
-
-
 def minus(ours: Mapping[str, float], base: Mapping[str, float]) -> dict[str, float]:
     """The difference of two scores, for each subject that has both."""
     return {subject: ours[subject] - base[subject] for subject in ours if subject in base}
@@ -147,10 +138,16 @@ def minus(ours: Mapping[str, float], base: Mapping[str, float]) -> dict[str, flo
 
 def contrastive_by_seed(results: Results, metric: str = METRIC) -> dict[int, dict[str, float]]:
     """PSNR with the contrastive loss above that without it, by seed and subject."""
-    ours, base = _names(results, "contrastive"), _names(results, "without_contrastive")
+    ours, base = (results.main(system) for system in ("contrastive", "without_contrastive"))
+    seeds = set.intersection(*({row["setting"]["seed"] for row in rows} for rows in (ours, base)))
     return {
-        seed: minus(*(results.by_subject([names[seed]], metric) for names in (ours, base)))
-        for seed in sorted(ours.keys() & base.keys())
+        seed: minus(
+            *(
+                results.by_subject([row["name"] for row in rows if row["setting"]["seed"] == seed], metric)
+                for rows in (ours, base)
+            )
+        )
+        for seed in sorted(seeds)
     }
 
 

@@ -14,11 +14,12 @@ from scripts.handlers.pictures import AXIAL, foreground, plane
 from scripts.transforms.naming import stem_of
 
 from experiments.benchmark.all_rows import label
+from experiments.benchmark.complete import notes
 from experiments.benchmark.execution import LOG, command, evaluation_options
 from experiments.benchmark.matrix import Row, read_matrix
 from experiments.benchmark.page import ERROR_MAPS, report_folder
 from experiments.benchmark.results import INTERPOLATIONS, Results, read_results
-from experiments.benchmark.runner import output_folder
+from experiments.benchmark.runner import check_scans, output_folder, prepare
 from experiments.pictures import save_small
 
 __all__ = ["draw", "median_subject"]
@@ -38,16 +39,25 @@ def draw(matrix: str, dataset_dir: str | None = None, output_dir: str | None = N
     """
     plan = read_matrix(matrix, dataset_dir)
     output = output_folder(plan, output_dir)
-    results = read_results(report_folder(plan, output))
+    folder = report_folder(plan, output)
+    if not (folder / "rows.json").is_file():
+        raise ValueError(f"{folder}: expected the report of the matrix, got none. Run report first.")
+    results = read_results(folder)
     subject, first = median_subject(results), {row["name"]: row for row in results.first}
     planes = {}
+    datalists = prepare(plan, output)
     for row in (row for row in plan.rows if row.name in first):
-        datalist = json.loads((output / "datalists" / f"{row.fold or 'all'}.json").read_text(encoding="utf-8"))
-        (scan,) = (item["label"] for item in datalist["test"] if stem_of(Path(item["label"]).name) == subject)
-        planes[label(results, [first[row.name]])], reference, aspect = _restored(row, output / "rows" / row.name, scan)
-    path = report_folder(plan, output) / "figures" / ERROR_MAPS
+        datalist = json.loads(Path(datalists[row.fold]["datalist"]).read_text(encoding="utf-8"))
+        scans = {stem_of(Path(item["label"]).name): item["label"] for item in datalist["test"]}
+        check_scans(output, row, first[row.name]["record"], datalists)
+        planes[label(results, [first[row.name]])], reference, aspect = _restored(
+            row, output / "rows" / row.name, scans[subject], first[row.name]["record"]["costs"]
+        )
+    path = folder / "figures" / ERROR_MAPS
     path.parent.mkdir(parents=True, exist_ok=True)
-    _figure(planes, reference, aspect).savefig(path, dpi=150)
+    figure = _figure(planes, reference, aspect)
+    figure.suptitle(f"{subject}, axial", fontsize=9)
+    figure.savefig(path, dpi=150)
     save_small(path, path)
 
 
@@ -62,13 +72,19 @@ def median_subject(results: Results) -> str:
     return sorted(gains, key=gains.__getitem__)[len(gains) // 2]
 
 
-def _restored(row: Row, folder: Path, scan: str) -> tuple[np.ndarray, np.ndarray, float]:
+def _restored(row: Row, folder: Path, scan: str, costs: Mapping[str, str]) -> tuple[np.ndarray, np.ndarray, float]:
     """The axial plane that a row restores and that of the reference, on which white is 1, and how high a voxel is."""
+    weights = folder / row.stages()[-1].weights if row.stages() else None
+    if weights is not None and not weights.is_file():
+        raise ValueError(f"{weights}: expected the network of the row, got none. Copy it there.")
     with tempfile.TemporaryDirectory() as place:
         made = Path(place) / "evaluation"
         options = evaluation_options(row, folder, scan, made)
         if not command("evaluating", [*row.evaluating(), VOLUMES], options, Path(place)):
             raise RuntimeError(f"{row.name}: {(Path(place) / LOG).read_text(encoding='utf-8')}")
+        used, measured = (_digest(one.get("weights", "")) for one in (notes(made), costs))
+        if used != measured:
+            raise ValueError(f"{weights}: expected the measured network, {measured}, got {used}. Copy it there.")
         saved = (nib.load(*made.glob(f"*_{key}.nii.gz")) for key in ("pred", "label"))
         images = [nib.as_closest_canonical(image) for image in saved]  # axes to the right, to anterior and to superior
         pred, reference = (image.get_fdata(dtype=np.float32) for image in images)
@@ -76,6 +92,11 @@ def _restored(row: Row, folder: Path, scan: str) -> tuple[np.ndarray, np.ndarray
     restored, true = (plane(volume[box] / white, AXIAL) for volume in (pred, reference))
     width, height, _ = images[0].header.get_zooms()
     return restored, true, height / width
+
+
+def _digest(weights: str) -> str:
+    """The SHA-256 in what an evaluation says of its weights."""
+    return weights.rpartition(" ")[2]
 
 
 def _figure(planes: Mapping[str, np.ndarray], reference: np.ndarray, aspect: float) -> Figure:

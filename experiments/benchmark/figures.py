@@ -20,6 +20,7 @@ DISCRIMINATOR = re.compile(r"(.+)_discriminator(.*)")  # a tag: real images, and
 GRADIENT = re.compile(r"gradient_(.+)")  # a tag with the name of a term
 BLIND = 0.25  # least-squares loss of a discriminator that cannot tell a pair apart
 AXES = ("first axis", "second axis", "slab axis")
+FLOOR = -6  # dB; a broken row would squeeze the others
 RESOLUTION = 90  # dots per inch
 ENTRY = 3.0  # inches for an entry of a legend
 
@@ -99,7 +100,8 @@ def training_curves(results: Results) -> Figure | None:
         steps, values = zip(*results.points(row["name"], "psnr_gain"), strict=True)
         panel.plot(_iterations(row, steps), values, marker=".", label=label(results, [row]), **_style(number))
     panel.set_xlabel("iteration")
-    panel.set_ylabel("validation: PSNR above zero-filling (dB)")
+    panel.set_ylabel("validation, whole volume: PSNR above zero-filling (dB)")
+    panel.set_ylim(bottom=max(FLOOR, panel.get_ylim()[0]))
     _legend(figure)
     return figure
 
@@ -186,7 +188,8 @@ FIGURES: dict[str, tuple[Callable[[Results], Figure | None], str]] = {
     "gains": (gains, "PSNR in deep tissue above zero-filling. A dot is a subject and seed; a bar is their mean."),
     "training_curves": (
         training_curves,
-        "Validation of the averaged network from before the first iteration on (first seed and fold).",
+        "Validation of the averaged network from before the first iteration on (first seed and fold). A curve below "
+        "the frame left it.",
     ),
     "degradation": (
         degradation,
@@ -197,7 +200,7 @@ FIGURES: dict[str, tuple[Callable[[Results], Figure | None], str]] = {
     "discriminators": (
         discriminators,
         "The discriminators' loss on each pair of real and made images, as means over blocks of iterations (first seed "
-        "and fold). Black: a discriminator that cannot tell the pair apart.",
+        "and fold). Black: a discriminator that cannot tell the pair apart; by the hinge loss that would be 1.",
     ),
     "gradients": (
         gradients,

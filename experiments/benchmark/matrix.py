@@ -30,7 +30,7 @@ from experiments.benchmark.stacks import (
 )
 from experiments.bundle import FIXED_FACTOR, read_configs
 
-__all__ = ["CONFIGS", "OURS", "ROOT", "Matrix", "Row", "Stage", "read_matrix"]
+__all__ = ["CONFIGS", "OURS", "PAPERS", "ROOT", "Matrix", "Row", "Stage", "read_matrix"]
 
 CONFIGS = "bundle/configs"
 EVERY = "every"
@@ -38,6 +38,7 @@ OURS = "ours"  # the backbone of train.yaml
 ASSIGNMENTS = ("unpaired", "misaligned")
 DIMENSIONS = ("system", "scale_factor", "assignment", "hr_fraction", "network", "fold", "seed")
 OPTIONS = {"training", "evaluation"}  # options of the commands, for all rows or for the rows of a block
+PAPERS = yaml.safe_load((Path(__file__).parent / "papers.yaml").read_text(encoding="utf-8"))
 KEYS = {"title", "plan", "limits", "dataset_dir", "cohort", "datalist", "folds", "rows", "tables", "decisions"}
 
 
@@ -158,12 +159,15 @@ def read_matrix(path: str | Path, dataset_dir: str | Path | None = None) -> Matr
         ValueError: when a key, a system or a value is unknown, or when a row stands there twice.
     """
     path = Path(path)
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if not path.is_file():
+        raise ValueError(f"{path}: expected the YAML file of a matrix, got none. Correct the path.")
+    content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     _check_keys(path, content, KEYS | OPTIONS)
+    _check_content(path, content)
     if dataset_dir is not None:
         content = {**content, "dataset_dir": str(dataset_dir)}
     folds = list(content.get("folds", {"": None}))
-    rows = [row for block in content["rows"] for row in _expand(path, {"fold": folds, **block}, content)]
+    rows = [row for block in content["rows"] for row in _expand(path, block, content)]
     rows.sort(key=lambda row: (row.seed, folds.index(row.fold)))  # a stable sort keeps the order of the file
     names = [row.name for row in rows]
     if len(set(names)) < len(names):
@@ -175,12 +179,15 @@ def read_matrix(path: str | Path, dataset_dir: str | Path | None = None) -> Matr
 def _expand(path: Path, block: Mapping[str, Any], content: Mapping[str, Any]) -> list[Row]:
     """The rows of a block."""
     _check_keys(path, block, {*DIMENSIONS, *OPTIONS})
+    if "system" not in block:
+        raise ValueError(f"{path}: a block of rows must name a system, got {dict(block)}. Add system: NAME.")
+    block = {"fold": list(content.get("folds", {"": None})), **block}
     left_out: list[str] = []
     for network in _values("network", block.get("network", OURS), ()):
         left_out += TUNINGS if network == OURS else OWN_NETWORK
         left_out += SLAB_NETWORK if network != "slab_network" else ()
     values = {name: _values(name, block[name], left_out) for name in DIMENSIONS if name in block}
-    options: dict[str, Any] = {name: {**content.get(name, {}), **block.get(name, {})} for name in OPTIONS}
+    options: dict[str, Any] = {name: {**(content.get(name) or {}), **(block.get(name) or {})} for name in OPTIONS}
     rows = [
         Row(**dict(zip(values, combination, strict=True)), **options)
         for combination in itertools.product(*values.values())
@@ -195,11 +202,24 @@ def _values(name: str, value: Any, left_out: Sequence[str]) -> list[Any]:
     if value == EVERY:
         return [system for system in TRAININGS if system not in left_out]
     if name == "scale_factor":
-        return [tuple(one) for one in (value if isinstance(value[0], list) else [value])]
+        several = isinstance(value, list) and value and isinstance(value[0], list)
+        return [tuple(one) if isinstance(one, list) else one for one in (value if several else [value])]
     return value if isinstance(value, list) else [value]
 
 
+def _check_content(path: Path, content: Mapping[str, Any]) -> None:
+    """Check what a report will need, before the first row runs."""
+    for key, kind, words in (("title", str, "a text"), ("plan", str, "a text"), ("rows", list, "a list of blocks")):
+        if not content.get(key) or not isinstance(content[key], kind):
+            raise ValueError(f"{path}: {key} must be {words}, got {content.get(key)!r}. Correct it.")
+    tables = content.get("tables") or []
+    if not isinstance(tables, list) or not set(tables) <= set(PAPERS):
+        raise ValueError(f"{path}: tables must be a list of {sorted(PAPERS)}, got {tables}. Correct it.")
+
+
 def _check_keys(path: Path, content: Mapping[str, Any], known: set[str]) -> None:
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{path}: expected keys with values, got {content!r}. Correct it.")
     unknown = sorted(set(content) - known)
     if unknown:
         raise ValueError(f"{path}: keys must be among {sorted(known)}, got {unknown}. Correct them.")
@@ -217,10 +237,13 @@ def _check_row(path: Path, row: Row, content: Mapping[str, Any]) -> None:
         raise ValueError(f"{path}: {row.system} expects network: slab_network, got {row.network}. Set it.")
     if row.assignment == "misaligned" and row.system in UNPAIRED:
         raise ValueError(f"{path}: {row.system} expects unpaired groups, got misaligned ones. Correct assignment.")
-    if row.assignment not in ASSIGNMENTS or not 0 < row.hr_fraction <= 1 or len(row.scale_factor) != 3:
+    factors = row.scale_factor if isinstance(row.scale_factor, tuple) else ()
+    whole = len(factors) == 3 and all(isinstance(factor, int) and factor >= 1 for factor in factors)
+    share = isinstance(row.hr_fraction, (int, float)) and 0 < row.hr_fraction <= 1
+    if row.assignment not in ASSIGNMENTS or not share or not whole or not isinstance(row.seed, int) or row.seed < 0:
         raise ValueError(
-            f"{path}: assignment must be one of {ASSIGNMENTS}, hr_fraction in (0, 1], scale_factor of three numbers, "
-            f"got {row.assignment}, {row.hr_fraction} and {row.scale_factor}."
+            f"{path}: assignment must be one of {ASSIGNMENTS}, hr_fraction in (0, 1], scale_factor three whole numbers "
+            f"and seed a whole number, got {row.assignment}, {row.hr_fraction}, {row.scale_factor} and {row.seed}."
         )
     if row.fold and row.fold not in content.get("folds", {}):
         raise ValueError(f"{path}: folds must be among {sorted(content.get('folds', {}))}, got {row.fold!r}.")

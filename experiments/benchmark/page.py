@@ -12,7 +12,7 @@ from experiments import RESULTS, ROOT
 from experiments.benchmark import all_rows, tables
 from experiments.benchmark.decisions import SUBJECTS, decisions_table, scales_table
 from experiments.benchmark.figures import FIGURES, draw_figures
-from experiments.benchmark.matrix import OURS, Matrix, read_matrix
+from experiments.benchmark.matrix import OURS, PAPERS, Matrix, read_matrix
 from experiments.benchmark.papers import own_experiment, tricubic
 from experiments.benchmark.reading import adaptation_table, answers, missing, reading
 from experiments.benchmark.results import Results, collect, read_results
@@ -27,8 +27,8 @@ FOLDER = RESULTS / "benchmark"
 PAGE = ROOT / "docs" / "results.md"
 PRIMARY = "ds002748"  # the matrix of docs/results.md
 CONDITIONS = (
-    "The simulated scanner also filters k-space, leaves its corners empty and adds noise. The full report has the "
-    "plan. So these figures cannot be compared with those above, where k-space is truncated and nothing else."
+    "The simulated scanner also filters k-space, leaves its corners empty and adds noise. So these figures cannot be "
+    "compared with those above, where k-space is truncated and nothing else. The full report has the plan."
 )
 OTHERS = ("ds000011", "adaptation")  # those of its further sections, if their reports are there
 HEADLINES = ("2x2x2", "2x2x1", "slices of 4")  # the acquisitions whose gains open the page
@@ -40,7 +40,8 @@ TABLES = (("contrastive_1", ""), ("udean_2", PAPERS_SCALE))  # and its tables: o
 DECISIONS = f"""The decisions were fixed before the run. They compare PSNR in deep tissue on {SUBJECTS} test subjects,
 each averaged over seeds first. All three judge the contrastive model alone. Decisions 1 and 2 use two-sided sign
 tests. Decision 3 uses Wilcoxon's signed-rank test and needs {tables.FEWEST_SEEDS} seeds, whose mean differences have
-one sign. Holm's method adjusts 2 and 3. Each decision needs a mean difference of {tables.TELLING:g} dB."""
+one sign. Holm's method adjusts 2 and 3. Each decision needs a mean difference of {tables.TELLING:g} dB. A "no" with a
+small p says: significantly worse."""
 SCALES_MATTER = """The answer depends on the scale. The papers score the whole volume with its air. They divide each
 volume by its own maximum, which hides a wrong brightness. Here most of a reference is empty, because the brains were
 cut out. A network that empties the noisy air gains much on that scale, whatever it does to tissue."""
@@ -52,7 +53,7 @@ standard deviation and how many scans gain. [acquisitions.md](acquisitions.md#wh
 beside."""
 WORDS = "[How to read the tables](#how-to-read-the-tables) explains the words."
 MEDIAN_SUBJECT = """The test subject of the median gain (first seed and fold), with its errors. All errors share one
-colour scale."""
+colour scale. White is the 99.8th percentile of the reference."""
 METHOD = f"""## How to read the tables
 
 - A *system* is a method. A *row* is one training and test of it, with one seed. *twenty* and *two* are its numbers of
@@ -60,7 +61,12 @@ METHOD = f"""## How to read the tables
 - All scores are means over the test subjects ± their standard deviation. With several seeds, a subject's score is its
   mean over them.
 - PSNR and SSIM share one scale: the 99.9th percentile of the reference's voxels above its mean. Nothing is clipped.
-- *Shift and gain corrected*: each volume is first moved and multiplied so that it fits the reference best.
+- *Shift and gain corrected*: each volume is first moved and multiplied so that it fits the reference best. The score
+  is that of deep tissue.
+- *MTF* is the amplitude of a degraded scan over that of its reference at each frequency: the square root of a ratio
+  of power spectra. So noise counts, and can lift it above 1. The first axis is front-back, the second left-right.
+- *HFEN* is the error of edges: that of a Laplacian of Gaussian, over the reference's. Lower is better.
+- *GMAC* counts multiplications, in billions. *Alarms* are reasons to doubt a number.
 - *Deep tissue* is the foreground (Otsu's threshold, largest component, holes filled) without the 4 mm at its edge.
 - SSIM is the mean over slices along the last axis, with a Gaussian window of 11 x 11 voxels and data range 1.
 - The full report also has the whole volume, and the papers' scale: each volume divided by its own maximum, clipped.
@@ -131,7 +137,7 @@ def write_tables(matrix: Matrix, folder: Path) -> None:
 def _tables(matrix: Matrix, results: Results) -> list[Table]:
     """The tables of a matrix on each scale, for each of its backbones. The papers' figures stand on their own scale."""
     found = [
-        Table(key, network, suffix, tables.paper_table(tables.PAPERS[key], results, network, metrics))
+        Table(key, network, suffix, tables.paper_table(PAPERS[key], results, network, metrics))
         for suffix, (metrics, _) in tables.SCALES.items()
         for key in matrix.content.get("tables", [])
         for network in results.networks or [OURS]
@@ -230,7 +236,7 @@ def _table(table: Table) -> str:
     shown = [line for line in table.lines if line["names"]]
     if not shown:
         return ""
-    layout = tables.PAPERS[table.key]
+    layout = PAPERS[table.key]
     factor = "" if layout.get("grouped") else f"at {shown[0]['setting'][0]}"
     network = table.network.replace("_", " ") if any(line["learned"] for line in shown) else ""
     title = [f"**[{layout['title']}]({layout['source']})**", network, factor, tables.SCALES[table.suffix][1]]
@@ -270,7 +276,9 @@ def _provenance(results: Results) -> str:
         "code": sorted({words(code) for record in records for code in record.get("codes", [record["code"]])}),
         "scans (SHA-256)": sorted({record["data"] for record in records}),
         "training": sorted({words(r["training"]) for r in records if r["costs"].get("parameters") != "0"}),
-        "time of all rows": [f"{sum(record['seconds'] for record in records) / 60:.0f} minutes"],
+        "time of all rows": [
+            f"{sum(record['seconds'] for record in records) / 60:.0f} minutes, without commands that were killed"
+        ],
         "rows that were interrupted and resumed": [str(sum(record["attempts"] > 1 for record in records))],
     }
     return "\n".join(f"- {name}: {'; '.join(values)}" for name, values in facts.items())

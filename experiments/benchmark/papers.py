@@ -9,8 +9,9 @@ from statistics import mean
 from typing import Any
 
 from experiments import RESULTS
+from experiments.benchmark.matrix import PAPERS
 from experiments.benchmark.results import INTERPOLATIONS, read_results
-from experiments.benchmark.tables import DIFFERENCES, PAPERS, PAPERS_FACTOR, SCALES, TITLES, markdown
+from experiments.benchmark.tables import DIFFERENCES, PAPERS_FACTOR, SCALES, TITLES, markdown
 from experiments.speed.common import PAPERS_TRAIN
 
 __all__ = ["OWN_EXPERIMENT", "own_experiment", "tricubic"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import mean, median
 from typing import Any
 
-from experiments.benchmark.all_rows import MADE_PAIR, kind_words, label
+from experiments.benchmark.all_rows import BLIND, MADE_PAIR, kind_words, label
 from experiments.benchmark.decisions import UNDECIDED, Decision, contrastive_by_seed, decisions, differences, minus
 from experiments.benchmark.results import INTERPOLATIONS, Results
 from experiments.benchmark.significance import FEWEST_SUBJECTS, LEVEL, signed_rank_test
@@ -33,7 +33,7 @@ VALIDATION = "psnr_gain"
 def reading(results: Results) -> list[str]:
     """The sentences."""
     found = (*_gains(results), _oracle(results), _ours(results), _contrastive_loss(results))
-    found += (*_validation(results), *_adaptation(results))
+    found = [*found, *_first_seed(results)]
     return [sentence for sentence in found if sentence]
 
 
@@ -49,14 +49,14 @@ def answers(results: Results, ours: str) -> list[str]:
     elsewhere = list(map(_elsewhere, corrected, own))
     beats = _answer(first, "contrastive minus zero-filling") + elsewhere[0]
     helps = _answer(second, "contrastive minus that inverse") + elsewhere[1] + _adversarial_kernel(results)
-    loss = _answer(third, "with it minus without") + elsewhere[2]
+    loss = _answer(third, "the model with it minus the model without it") + elsewhere[2]
     return [
         f"**Do the papers' losses beat zero-filling?** {beats}",
         f"**Does the papers' unpaired learning help beyond a linear inverse of the estimated degradation?** {helps}",
         f"**Does the contrastive loss help?** {loss} That is {third.seeds} of {FEWEST_SEEDS} seeds.",
         f"**What does ours gain?** {ours}",
-        f"**What remains unknown?** {missing(results).partition(':')[0]}, see below. One scanner does not speak for "
-        "others. Only the papers' own experiment, below, can settle what their budget gives.",
+        f"**What remains unknown?** {_rows_left(results)}One scanner does not speak for others. Only the papers' own "
+        "experiment, below, can settle what their budget gives.",
     ]
 
 
@@ -79,7 +79,7 @@ def _elsewhere(corrected: dict[str, float], own: dict[str, float]) -> str:
 
 def _adversarial_kernel(results: Results) -> str:
     """How far our own unpaired system is above the inverse of the estimated degradation."""
-    ours, inverse = (_names(results).get(system, []) for system in ("adversarial_kernel", "linear_inverse_estimated"))
+    ours, inverse = (_names(results, system) for system in ("adversarial_kernel", "linear_inverse_estimated"))
     above, *others = (
         minus(results.by_subject(ours, metric), results.by_subject(inverse, metric))
         for metric in ("psnr_deep", *OTHER_SCALES)
@@ -92,6 +92,11 @@ def _adversarial_kernel(results: Results) -> str:
         f" Our adversarial kernel minus that inverse: {mean(above.values()):+.2f} dB in deep tissue ({count})."
         f"{_elsewhere(*others)} Validation subjects with references chose its settings."
     )
+
+
+def _rows_left(results: Results) -> str:
+    left = missing(results).partition(":")[0]
+    return f"{left}, see below. " if left else ""
 
 
 def missing(results: Results) -> str:
@@ -108,13 +113,21 @@ def missing(results: Results) -> str:
     return f"{count} of {len(results.rows)} rows have not been run: {'; '.join(systems)}." if systems else ""
 
 
+def _first_seed(results: Results) -> list[str]:
+    """What the curves of the first seed and fold show."""
+    found = [*_validation(results), *_adaptation(results)]
+    several = len(results.first) < len(results.done)
+    return ["The sentences below are about the first seed and fold alone.", *found] if found and several else found
+
+
 def _validation(results: Results) -> list[str]:
     """When the gain of each learned row on the validation subjects was largest."""
     sentences = []
     for row in results.first:
         if points := results.points(row["name"], VALIDATION):
-            step, largest = max(points, key=lambda point: point[1])
-            share, last = step / points[-1][0], points[-1][1]
+            values = [value for _, value in points]
+            largest, last = max(values), values[-1]
+            share = values.index(largest) / max(1, len(values) - 1)
             sentences.append(
                 f"In the whole volume of the validation subjects {label(results, [row])} is at most {largest:+.2f} dB "
                 f"above zero-filling, after {share:.0%} of its iterations, and {last:+.2f} dB at the end."
@@ -125,12 +138,16 @@ def _validation(results: Results) -> list[str]:
 def adaptation_table(results: Results) -> str:
     """For each row with a degradation: how far it moved, and what moved it, as a table."""
     rows = [row for row in results.first if results.transfer(row["name"], 0)]
+    if not rows:
+        return ""
     passed = {row["name"]: [results.at_half_nyquist(row["name"], axis) for axis in range(2)] for row in rows}
     true = ", ".join(f"{there:.2f}" for _, there in passed[rows[0]["name"]])
+    nothing = _distance(results, rows[0]["name"])[1]
     header = [
         "system",
         f"amplitude at half the Nyquist frequency along both in-plane axes (true {true})",
-        "discriminator's loss",
+        f"mean distance from the true amplitude, all frequencies (passing everything: {nothing:.2f})",
+        f"discriminator's loss ({BLIND})",
         "gradient of its term, median",
         "validation gain in the whole volume (dB): largest, last",
     ]
@@ -139,7 +156,12 @@ def adaptation_table(results: Results) -> str:
         name = row["name"]
         learned, loss = ", ".join(f"{one:.2f}" for one, _ in passed[name]), results.ends(name, MADE_PAIR)
         norms, gains = ([value for _, value in results.points(name, tag)] for tag in (ADAPTATION, VALIDATION))
-        cells = [learned, f"{loss[1]:.2f}" if loss else "-", f"{median(norms):.2f}" if norms else "-"]
+        cells = [
+            learned,
+            f"{_distance(results, name)[0]:.2f}",
+            f"{loss[1]:.2f}" if loss else "-",
+            f"{median(norms):.2f}" if norms else "-",
+        ]
         cells += [f"{max(gains):+.2f}, {gains[-1]:+.2f}" if gains else "-"]
         lines.append([kind_words(results, [row]), *cells])
     return table(header, lines).strip()
@@ -148,38 +170,56 @@ def adaptation_table(results: Results) -> str:
 def _adaptation(results: Results) -> list[str]:
     """How far the adaptation moved the degradation, and with which gradient."""
     rows = [row for row in results.first if results.transfer(row["name"], 0)]
+    rows = [row for row in rows if row["setting"]["scale_factor"] == results.usual["scale_factor"]]
     if not rows:
         return []
-    sentences = _passed(results, rows)
+    sentences = [*_passed(results, rows), *_brightness(results, rows)]
     blind = [f"{end[1]:.2f} ({label(results, [row])})" for row in rows if (end := results.ends(row["name"], MADE_PAIR))]
     if blind:
-        sentences.append(
-            f"The discriminators' loss on made LR images ends at {', '.join(blind)}; 0.25 is that of a blind one."
-        )
+        sentences.append(f"The discriminators' loss on made LR images ends at {', '.join(blind)}; {BLIND}.")
     return sentences + [sentence for row in rows if (sentence := _gradients(results, row))]
+
+
+def _distance(results: Results, name: str) -> tuple[float, float]:
+    """How far a learned curve is from the true one, in the plane, and how far one that passes everything is."""
+    curve = [point for axis in range(2) for point in results.transfer(name, axis)]
+    return mean(abs(made - true) for _, made, true in curve), mean(abs(1 - true) for _, _, true in curve)
+
+
+def _brightness(results: Results, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """How much brighter than the truth the made and the restored validation scans are at the end."""
+    made, restored = (
+        [f"{end[1] - one:+.0%} ({label(results, [row])})" for row in rows if (end := results.ends(row["name"], tag))]
+        for tag, one in (("degradation_gain", 1), ("intensity_drift", 0))
+    )
+    if not made or not restored:
+        return []
+    return [
+        f"At the end the mean intensity of made LR scans differs from the true one by {', '.join(made)}.",
+        f"That of restored scans differs from that of their LR scans by {', '.join(restored)}.",
+    ]
 
 
 def _passed(results: Results, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """What the degradations pass in the plane at half the Nyquist frequency, and how far their curves are from true."""
-    half, distance, plane = [], [], range(2)
+    half, plane = [], range(2)
     for row in rows:
         name, words = row["name"], label(results, [row])
         learned = " and ".join(f"{results.at_half_nyquist(name, axis)[0]:.2f}" for axis in plane)
         half.append(f"{learned} ({words})")
-        curve = [point for axis in plane for point in results.transfer(name, axis)]
-        distance.append(f"{mean(abs(made - true) for _, made, true in curve):.2f} ({words})")
-    nothing = mean(abs(1 - true) for _, _, true in curve)
+    distances = [_distance(results, row["name"]) for row in rows]
+    far = [f"{one:.2f} ({label(results, [row])})" for (one, _), row in zip(distances, rows, strict=True)]
     true = " and ".join(f"{results.at_half_nyquist(name, axis)[1]:.2f}" for axis in plane)
     return [
         f"At half the Nyquist frequency the true degradation passes {true} of the amplitude along the first and the "
         f"second axis. The learned degradations pass {', '.join(half)}.",
         f"Over all frequencies of both axes, the mean distance of the learned amplitude from the true one is "
-        f"{', '.join(distance)}. That of a degradation that passes everything is {nothing:.2f}.",
+        f"{', '.join(far)}. That of a degradation that passes everything is {distances[0][1]:.2f}.",
     ]
 
 
 def _gradients(results: Results, row: Mapping[str, Any]) -> str | None:
-    """The gradient of the image adaptation beside the largest of all terms, as medians over all iterations."""
+    """The gradient of the image adaptation beside the largest of all terms, as medians over the training."""
     norms = {tag: [value for _, value in results.points(row["name"], tag)] for tag in results.tags()}
     terms = {tag: median(v) for tag, v in norms.items() if tag.startswith("gradient_") and any(v)}
     if ADAPTATION not in terms:
@@ -189,7 +229,7 @@ def _gradients(results: Results, row: Mapping[str, Any]) -> str | None:
     others = f"The largest is that of {words}, {terms[largest]:.2f}." if len(terms) > 1 else "No other term moves it."
     return (
         f"At the degradation network of {label(results, [row])}, the gradient of the image adaptation has a median of "
-        f"{terms[ADAPTATION]:.2f} over all iterations. {others}"
+        f"{terms[ADAPTATION]:.2f} over {len(norms[ADAPTATION])} measurements of the training. {others}"
     )
 
 
@@ -197,13 +237,8 @@ def _range(values: Sequence[float], form: str = "+.2f") -> str:
     return f"{mean(values):{form}} dB ({min(values):{form}} to {max(values):{form}})"
 
 
-def _names(results: Results) -> dict[str, list[str]]:
-    """The complete rows of each system in the usual setting."""
-    found: dict[str, list[str]] = {}
-    for kind, rows in results.kinds().items():
-        if results.is_usual(kind):
-            found.setdefault(kind.system, []).extend(row["name"] for row in rows)
-    return found
+def _names(results: Results, system: str) -> list[str]:
+    return [row["name"] for row in results.main(system)]
 
 
 def _gains(results: Results) -> list[str]:
@@ -230,11 +265,10 @@ def _gains(results: Results) -> list[str]:
 
 def _oracle(results: Results) -> str | None:
     """The gain of a perfect estimate of the degradation over ``spectral``."""
-    names = _names(results)
     lost, corrected = (
         [above - ours[subject] for subject, above in oracle.items() if subject in ours]
         for oracle, ours in (
-            (results.by_subject(names.get(one, []), metric) for one in ("supervised_oracle", "spectral"))
+            (results.by_subject(_names(results, one), metric) for one in ("supervised_oracle", "spectral"))
             for metric in ("psnr_deep", "psnr_corrected_deep")
         )
     )
@@ -260,10 +294,10 @@ def _ours(results: Results) -> str | None:
 
 def _above_theirs(results: Results, metric: str) -> dict[str, list[float]]:
     """How far each of our systems is above the best of theirs, for each subject that both have."""
-    scores = {system: results.by_subject(names, metric) for system, names in _names(results).items()}
-    theirs = [scores[system] for system in THEIRS if system in scores]
+    scores = {system: results.by_subject(_names(results, system), metric) for system in (*OURS, *THEIRS)}
+    theirs = [scores[system] for system in THEIRS]
     found = {}
-    for system in (system for system in OURS if system in scores):
+    for system in OURS:
         others = {subject: [other[subject] for other in theirs if subject in other] for subject in scores[system]}
         found[system] = [scores[system][subject] - max(values) for subject, values in others.items() if values]
     return {system: above for system, above in found.items() if above}

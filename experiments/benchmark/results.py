@@ -11,17 +11,19 @@ from pathlib import Path
 from statistics import mean
 from typing import Any, NamedTuple
 
+import numpy as np
 from scripts.transforms.naming import stem_of
 
+from experiments.benchmark.complete import notes, read_csv, read_record, read_scores
 from experiments.benchmark.matrix import Matrix
-from experiments.benchmark.runner import read_record
 
-__all__ = ["INTERPOLATIONS", "Results", "collect", "notes", "read_results"]
+__all__ = ["INTERPOLATIONS", "Results", "collect", "read_results"]
 
-METHODS = ("pred", "consistent", "automatic", "zero_filling")  # of each evaluation, to keep
 BLOCKS = re.compile(r".*discriminator.*")  # curves of thousands of noisy points, kept as means of blocks
-CURVES = re.compile(rf"psnr_gain|degradation_mtf_.*|gradient_.*|feature_norm|{BLOCKS.pattern}")
-FEWEST_POINTS = 40  # of a curve kept as means of blocks
+CURVES = re.compile(
+    rf"psnr_gain|degradation_gain|intensity_drift|degradation_mtf_.*|gradient_.*|feature_norm|{BLOCKS.pattern}"
+)
+FEWEST_POINTS = 25  # of a curve kept as means of blocks
 HALF_NYQUIST = 0.25  # cycles per LR voxel
 TRANSFER = "degradation_mtf.csv"  # from a training that learns a degradation
 INTERPOLATIONS = (  # without a backbone
@@ -98,6 +100,17 @@ class Results:
         first = kind.fold in ("", self.rows[0]["setting"]["fold"])
         return first and setting == (usual["assignment"], usual["hr_fraction"], usual["scale_factor"])
 
+    def main(self, system: str) -> list[Mapping[str, Any]]:
+        """The complete rows of a system in the usual setting, with the first backbone of the matrix."""
+        backbones = [row["setting"]["network"] for row in self.rows if row["setting"]["system"] not in INTERPOLATIONS]
+        wanted = (USUAL["network"],) if system in INTERPOLATIONS else backbones[:1]
+        return [
+            row
+            for kind, rows in self.kinds().items()
+            if kind.system == system and kind.network in wanted and self.is_usual(kind)
+            for row in rows
+        ]
+
     def kinds(self) -> dict[Kind, list[Mapping[str, Any]]]:
         """The complete rows of one kind each, in their order."""
         found: dict[Kind, list[Mapping[str, Any]]] = {}
@@ -152,8 +165,10 @@ class Results:
         return [(float(point["frequency"]), float(point["learned"]), float(point["true"])) for point in points]
 
     def at_half_nyquist(self, name: str, axis: int) -> tuple[float, float]:
-        """Learned and true modulation transfer of a row at half the Nyquist frequency, where validation reports it."""
-        return min(self.transfer(name, axis), key=lambda point: abs(point[0] - HALF_NYQUIST))[1:]
+        """Learned and true modulation transfer of a row at half the Nyquist frequency, between its neighbours."""
+        frequencies, learned, true = zip(*self.transfer(name, axis), strict=True)
+        learned_there, true_there = (float(np.interp(HALF_NYQUIST, frequencies, one)) for one in (learned, true))
+        return learned_there, true_there
 
     def tags(self) -> list[str]:
         """The names of all curves."""
@@ -171,22 +186,30 @@ def collect(matrix: Matrix, output: Path, results_dir: Path) -> None:
         folder = output / "rows" / row.name
         rows[-1]["record"] = {key: value for key, value in record.items() if key != "row"}
         rows[-1]["record"]["costs"] = notes(folder / "evaluation")
-        found = [score for score in _read_csv(folder / "evaluation" / "subjects.csv") if score["method"] in METHODS]
-        scores += [{"row": row.name, **score} for score in found]
-        kept = [point for point in _read_csv(folder / "curves.csv") if CURVES.fullmatch(point["tag"])]
+        scores += [{"row": row.name, **score} for score in read_scores(folder)]
+        kept = [point for point in read_csv(folder / "curves.csv") if CURVES.fullmatch(point["tag"])]
         curves += [{"row": row.name, **point} for point in _in_blocks(kept)]
         if (folder / TRANSFER).is_file():
-            transfers += [{"row": row.name, **point} for point in _read_csv(folder / TRANSFER)]
+            transfers += [{"row": row.name, **point} for point in read_csv(folder / TRANSFER)]
+    _check_complete(rows, output, results_dir)
     results_dir.mkdir(parents=True, exist_ok=True)
     (results_dir / "rows.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     for name, lines in (("subjects.csv", scores), ("curves.csv", curves), ("transfers.csv", transfers)):
         _write_csv(results_dir / name, lines)
 
 
-def notes(evaluation: Path) -> dict[str, str]:
-    """The lines below the table of an evaluation, such as its network, weights and costs."""
-    text = (evaluation / "summary.md").read_text(encoding="utf-8")
-    return dict(re.findall(r"^- (.+?): (.+)$", text, re.M))
+def _check_complete(rows: Sequence[Mapping[str, Any]], output: Path, results_dir: Path) -> None:
+    """Check that a report gets at least one row, and that it loses none that it has."""
+    done = {row["name"] for row in rows if "record" in row}
+    if not done:
+        raise ValueError(f"{output}: expected a complete row, got none. Run the matrix, or give --output_dir.")
+    path = results_dir / "rows.json"
+    earlier = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    if lost := sorted({row["name"] for row in earlier if "record" in row} - done):
+        raise ValueError(
+            f"{output}: expected all rows that {results_dir} reports, got no {', '.join(lost)}. Copy their folders to "
+            "it, or remove that report."
+        )
 
 
 def _in_blocks(points: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
@@ -204,13 +227,8 @@ def _in_blocks(points: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
 def read_results(results_dir: Path) -> Results:
     """Read the files of :func:`collect`. Rows of earlier versions name a subject by its whole file."""
     rows = json.loads((results_dir / "rows.json").read_text(encoding="utf-8"))
-    scores, *others = (_read_csv(results_dir / f"{name}.csv") for name in ("subjects", "curves", "transfers"))
+    scores, *others = (read_csv(results_dir / f"{name}.csv") for name in ("subjects", "curves", "transfers"))
     return Results(rows, [score | {"subject": stem_of(score["subject"])} for score in scores], *others)
-
-
-def _read_csv(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def _write_csv(path: Path, lines: Sequence[Mapping[str, Any]]) -> None:

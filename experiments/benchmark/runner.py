@@ -20,11 +20,12 @@ from typing import Any
 from scripts.data.datalist import unpaired_datalist
 from scripts.data.demonstration import generate_cohort
 
-from experiments.benchmark.execution import RECORD, execute
+from experiments.benchmark.complete import read_record
+from experiments.benchmark.execution import execute
 from experiments.benchmark.matrix import ROOT, Matrix, Row, read_matrix
 from experiments.benchmark.provenance import data_digest
 
-__all__ = ["output_folder", "overview", "prepare", "run"]
+__all__ = ["check_scans", "output_folder", "overview", "prepare", "run"]
 
 logger = logging.getLogger(__name__)
 
@@ -59,10 +60,12 @@ def run(
         with _lock(output / "rows" / row.name / LOCK, wait=False) as held:
             if held is None:
                 logger.info("[%d] %s: another process executes it.", number, row.name)
-            elif not (output / "rows" / row.name / RECORD).is_file():
+            elif (record := read_record(output, row)) is None:
                 logger.info("[%d] %s starts; %s", number, row.name, progress(plan.rows, output))
                 if not execute(row, output / "rows" / row.name, data[row.fold], held):
                     failed.append(row.name)
+            else:
+                check_scans(output, row, record, data)
     logger.info("%s", progress(plan.rows, output))
     if failed:
         sys.exit("".join(f"{name} failed: see {output / 'rows' / name / 'log.txt'}\n" for name in failed))
@@ -81,12 +84,6 @@ def overview(matrix: str, dataset_dir: str | None = None, output_dir: str | None
 def output_folder(matrix: Matrix, output_dir: str | None = None) -> Path:
     """The folder of the rows."""
     return ROOT / "outputs" / "benchmark" / matrix.name if output_dir is None else Path(output_dir).resolve()
-
-
-def read_record(output: Path, row: Row) -> dict[str, Any] | None:
-    """The record of a row; None before it is complete."""
-    path = output / "rows" / row.name / RECORD
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def prepare(matrix: Matrix, output: Path) -> dict[str, dict[str, str]]:
@@ -110,6 +107,15 @@ def prepare(matrix: Matrix, output: Path) -> dict[str, dict[str, str]]:
             digest = data_digest(datalist, output / "datalists" / "digests" / "files.json")
             data[fold] = {"datalist": str(path), "digest": digest}
     return data
+
+
+def check_scans(output: Path, row: Row, record: Mapping[str, Any], data: Mapping[str, Mapping[str, str]]) -> None:
+    """Check that a complete row is one of the scans and groups of :func:`prepare`."""
+    if record["data"] != data[row.fold]["digest"]:
+        raise ValueError(
+            f"{output / 'rows' / row.name}: expected a row of these scans in these groups, got one of others. Remove "
+            "the folder to run the row again, or give another --output_dir."
+        )
 
 
 def progress(rows: Sequence[Row], output: Path) -> str:

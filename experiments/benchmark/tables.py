@@ -5,11 +5,8 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
-
-import yaml
 
 from experiments.benchmark.results import INTERPOLATIONS, Results
 from experiments.benchmark.significance import best_two
@@ -18,7 +15,6 @@ __all__ = [
     "DIFFERENCES",
     "FEWEST_SEEDS",
     "NOT_RUN",
-    "PAPERS",
     "SCALES",
     "TELLING",
     "Line",
@@ -29,7 +25,6 @@ __all__ = [
     "paper_table",
 ]
 
-PAPERS = yaml.safe_load((Path(__file__).parent / "papers.yaml").read_text(encoding="utf-8"))
 PAPERS_FACTOR = [2, 2, 2]  # of the papers' figures, unless a line names another
 DECIMALS = {"ssim": 4, "psnr": 2}
 SCALES = {  # by suffix of a table's name: the columns of both metrics, and their title; the papers use the third
@@ -88,7 +83,7 @@ def _line(entry: Mapping[str, Any], setting: Mapping[str, Any], rows: Sequence[M
     learned = entry["system"] not in INTERPOLATIONS
     as_printed = setting["scale_factor"] == entry.get("scale_factor", PAPERS_FACTOR)
     trained = [row["record"] for row in rows if learned]
-    iterations = [f"{record['training']['max_iterations']:,}" for record in trained if record.get("training")]
+    iterations = [f"{number:,}" for record in trained if (number := record["training"].get("max_iterations"))]
     networks = [", ".join(_network(record["costs"])) for record in trained]
     return {
         "title": entry["title"],
@@ -111,12 +106,11 @@ def _keep_common_subjects(lines: Sequence[Line]) -> None:
     tested = [set(scores) for line in lines for scores in line["scores"].values() if scores]
     common = set.intersection(*tested) if tested else set()
     for line in lines:
-        line["left_out"] = len(set.union(*tested) - common) if common else 0
-        if common:
-            line["scores"] = {
-                metric: {subject: value for subject, value in scores.items() if subject in common}
-                for metric, scores in line["scores"].items()
-            }
+        line["left_out"] = len(set().union(*tested) - common)
+        line["scores"] = {
+            metric: {subject: value for subject, value in scores.items() if subject in common}
+            for metric, scores in line["scores"].items()
+        }
 
 
 def _mark(lines: Sequence[Line]) -> None:

@@ -147,11 +147,33 @@ def test_the_network_of_the_last_stage_is_evaluated(tmp_path, system, weights):
         ({"system": "distillation", "network": "paper_network"}, "a network of its own"),
         ({"system": "udean", "fold": "five"}, "five"),
         ({"system": ["udean", "udean"]}, "udean_seed0"),
+        ({"seed": 1}, "must name a system"),
+        ({"system": "udean", "seed": "a"}, "seed a whole number"),
+        ({"system": "udean", "hr_fraction": "half"}, "hr_fraction"),
+        ({"system": "udean", "scale_factor": 2}, "three whole numbers"),
+        ({"system": "udean", "scale_factor": [2, 2, 0]}, "three whole numbers"),
     ],
 )
 def test_mistakes_of_a_matrix_are_named(tmp_path, block, said):
     with pytest.raises(ValueError, match=f"matrix.yaml.*{said}"):
         read_matrix(write_matrix(tmp_path, rows=[block]))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ({"rows": []}, "rows must be a list of blocks"),
+        ({"rows": "udean"}, "rows must be a list of blocks"),
+        ({"rows": ["udean"]}, "expected keys with values"),
+        ({"title": None, "rows": [{"system": "udean"}]}, "title must be a text"),
+        ({"tables": ["contrastive_9"], "rows": [{"system": "udean"}]}, "tables must be a list of"),
+    ],
+)
+def test_what_a_report_will_need_is_checked_before_the_first_row(tmp_path, content, said):
+    with pytest.raises(ValueError, match=f"matrix.yaml.*{said}"):
+        read_matrix(write_matrix(tmp_path, **content))
+    with pytest.raises(ValueError, match="expected the YAML file of a matrix, got none"):
+        read_matrix(tmp_path / "none.yaml")
 
 
 def test_a_row_that_an_earlier_version_started_goes_on(tmp_path):

@@ -15,6 +15,7 @@ from scipy.stats import wilcoxon
 from experiments.benchmark import all_rows, error_maps, page, papers, reading, tables
 from experiments.benchmark.decisions import decisions, decisions_table, scales_table
 from experiments.benchmark.figures import draw_figures
+from experiments.benchmark.matrix import PAPERS, Row
 from experiments.benchmark.results import Results, collect, read_results
 from experiments.benchmark.significance import best_two, holm, paired_tests, sign_test, signed_rank_test
 from experiments.bundle import FIXED_FACTOR
@@ -183,7 +184,7 @@ def test_the_last_loss_of_the_discriminator_on_the_made_pair_is_in_the_table_of_
     point = {"row": "udean_seed0", "tag": "low_res_discriminator_degraded", "stage": "1"}
     known.curves.extend({**point, "step": step, "value": value} for step, value in (("9", "0.3"), ("10", "0.2")))
     header, _, *rows = (line.split(" | ") for line in all_rows.costs(known).splitlines())
-    place = header.index("discriminator's loss on made LR images at the end (0.25: blind)")
+    place = header.index(all_rows.MADE_PAIR_TITLE)
     assert [row[place] for row in rows] == ["0.200", "-"]
 
 
@@ -261,25 +262,39 @@ def test_error_maps_are_drawn_of_the_median_subject_for_each_row_that_is_done(tm
     (tmp_path / "datalists").mkdir()
     (tmp_path / "datalists" / "all.json").write_text(json.dumps({"test": items}))
     report.mkdir()
-    (report / "rows.json").write_text(json.dumps(results({"udean_seed0": []}).rows))
+    (reported,) = results({"udean_seed0": []}).rows
+    reported["record"] = {**reported["record"], "data": "scans", "costs": {"weights": "udean/model.pt, SHA-256 1234"}}
+    (report / "rows.json").write_text(json.dumps([reported]))
     lines = [
         f"udean_seed0,sub-0{i}.nii.gz,{method},{30 + i * gain}" for i in range(3) for method, gain in GAINS.items()
     ]
     (report / "subjects.csv").write_text("\n".join(["row,subject,method,psnr_deep", *lines]))
     for name in ("curves.csv", "transfers.csv"):
         (report / name).write_text("")
-    asked = []
+    (tmp_path / "rows" / "udean_seed0").mkdir(parents=True)
+    (tmp_path / "rows" / "udean_seed0" / "model.pt").touch()
+    asked, weights = [], "model.pt, SHA-256 1234"
 
     def command(run_id, configs, options, folder):
         asked.append((run_id, configs[-1], options["dataset_dir"]))
+        Path(options["output_dir"]).mkdir()
+        (Path(options["output_dir"]) / "summary.md").write_text(f"- weights: {weights}\n")
         for name, volume in (("pred", head_phantom(1)), ("label", head_phantom(2))):
             write_scan(Path(options["output_dir"]) / f"sub-01_{name}.nii.gz", volume, (1.0, 1.0, 1.0))
         return True
 
     monkeypatch.setattr(error_maps, "command", command)
+    prepared = {"": {"datalist": str(tmp_path / "datalists" / "all.json"), "digest": "scans"}}
+    monkeypatch.setattr(error_maps, "prepare", lambda plan, output: prepared)
     error_maps.draw(str(tmp_path / "matrix.yaml"), output_dir=str(tmp_path))
     assert asked == [("evaluating", error_maps.VOLUMES, "/scans/sub-01.nii.gz")]
     assert [path.name for path in (report / "figures").iterdir()] == ["error_maps.png"]
+    weights = "model.pt, SHA-256 5678"
+    with pytest.raises(ValueError, match="expected the measured network, 1234, got 5678"):
+        error_maps.draw(str(tmp_path / "matrix.yaml"), output_dir=str(tmp_path))
+    prepared[""]["digest"] = "others"
+    with pytest.raises(ValueError, match="expected a row of these scans in these groups"):
+        error_maps.draw(str(tmp_path / "matrix.yaml"), output_dir=str(tmp_path))
 
 
 def test_an_evaluation_saves_its_volumes_for_the_error_maps(tmp_path):
@@ -333,7 +348,7 @@ def test_every_figure_is_drawn_where_its_numbers_are(tmp_path):
 
 
 def test_the_papers_figures_are_complete():
-    printed = [(name, line) for name, layout in tables.PAPERS.items() for line in layout["lines"] if "psnr" in line]
+    printed = [(name, line) for name, layout in PAPERS.items() for line in layout["lines"] if "psnr" in line]
     assert len(printed) == 5 + 5 + 20 + 20 + 7
     for name, line in printed:
         brats = name.endswith("brats")
@@ -425,20 +440,98 @@ def test_a_subject_is_averaged_over_seeds_before_the_test():
 
 def test_the_curves_of_the_figures_are_kept_and_losses_of_discriminators_as_means_of_blocks(tmp_path):
     matrix = page.read_matrix(page.MATRICES / "every_system.yaml")
-    folder = tmp_path / "rows" / matrix.rows[1].name
-    (folder / "evaluation").mkdir(parents=True)
-    (folder / "record.json").write_text('{"row": {}}')
-    (folder / "evaluation" / "summary.md").write_text("- network: Net\n")
-    (folder / "evaluation" / "subjects.csv").write_text("subject,method,psnr_deep\nsub-1,pred,30\nsub-1,tricubic,29\n")
+    folder = write_row(tmp_path, matrix.rows[1])
     kept = ("psnr_gain", "gradient_adaptation", "low_res_discriminator_degraded")
     lines = [f"1,{tag},{step},{step}" for tag in kept for step in range(1, 201)]
     (folder / "curves.csv").write_text("\n".join(["stage,tag,step,value", *lines, "1,restoration_l1,1,1"]))
     collect(matrix, tmp_path, tmp_path / "results")
     found = read_results(tmp_path / "results")
     assert found.ends(matrix.rows[1].name, "psnr_gain") == (1, 200)
-    assert found.ends(matrix.rows[1].name, "low_res_discriminator_degraded") == (3, 198)
-    assert len(found.curves) == 200 + 200 + 40
-    assert found.by_subject([matrix.rows[1].name], "psnr_deep") == {"sub-1": 30}
+    assert found.ends(matrix.rows[1].name, "low_res_discriminator_degraded") == (4.5, 196.5)
+    assert len(found.curves) == 200 + 200 + 25
+    assert found.by_subject([matrix.rows[1].name], "psnr_deep") == {"sub-1": 31, "sub-2": 31}
+
+
+def write_row(output: Path, row: Row) -> Path:
+    """The folder of a complete row with two subjects."""
+    folder = output / "rows" / row.name
+    (folder / "evaluation").mkdir(parents=True)
+    record = {"training": dict(row.training), "evaluation": dict(row.evaluation), "seconds": 1.0}
+    (folder / "record.json").write_text(json.dumps(record))
+    (folder / "evaluation" / "summary.md").write_text("- subjects: 2\n- network: Net\n")
+    lines = [f"sub-{i},{method},{30 + gain}" for method, gain in GAINS.items() for i in (1, 2)]
+    (folder / "evaluation" / "subjects.csv").write_text("\n".join(["subject,method,psnr_deep", *lines, ""]))
+    (folder / "curves.csv").write_text("stage,tag,step,value\n")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("evaluation/subjects.csv", lambda text: text.rpartition("sub-2")[0], "expected finite scores of 2 subjects"),
+        ("evaluation/subjects.csv", lambda text: text[: -len(",30.0\n")], "psnr_deep = None of sub-2"),
+        ("evaluation/subjects.csv", lambda text: text.replace("31.0", "nan", 1), "psnr_deep = nan of sub-1"),
+        ("record.json", lambda text: text[:20], "expected the whole record of a row"),
+        ("record.json", lambda text: text.replace("max_iterations", "most"), "another value of max_iterations, most"),
+    ],
+)
+def test_a_damaged_row_and_one_of_other_settings_are_no_results(tmp_path, name, change, message):
+    matrix = page.read_matrix(page.MATRICES / "every_system.yaml")
+    path = write_row(tmp_path, matrix.rows[1]) / name
+    collect(matrix, tmp_path, tmp_path / "results")
+    path.write_text(change(path.read_text()))
+    with pytest.raises(ValueError, match=message):
+        collect(matrix, tmp_path, tmp_path / "results")
+
+
+def test_a_report_without_rows_or_with_fewer_than_before_is_refused(tmp_path):
+    matrix = page.read_matrix(page.MATRICES / "every_system.yaml")
+    with pytest.raises(ValueError, match="expected a complete row, got none"):
+        collect(matrix, tmp_path, tmp_path / "results")
+    first, second = (write_row(tmp_path, row) for row in matrix.rows[:2])
+    collect(matrix, tmp_path, tmp_path / "results")
+    shutil.rmtree(first)
+    with pytest.raises(ValueError, match=f"got no {first.name}"):
+        collect(matrix, tmp_path, tmp_path / "results")
+    assert second.is_dir()
+
+
+def test_folds_that_test_other_subjects_all_count_in_the_decisions():
+    known = decided([UP], [], [-1.0] * 16)
+    names = [row["name"] for row in known.rows]
+    for name in names:
+        row = next(row for row in known.rows if row["name"] == name)
+        row["setting"]["fold"] = "a"
+        other = {**row, "name": f"{name}_b", "setting": {**row["setting"], "fold": "b"}}
+        known.rows.append(other)
+        known.scores.extend(
+            {**score, "row": other["name"], "subject": f"b-{score['subject']}"}
+            for score in [score for score in known.scores if score["row"] == name]
+        )
+    first, *_ = decisions(known)
+    assert (first.subjects, first.seeds, first.mean) == (32, 1, pytest.approx(sum(UP) / 16))
+
+
+def test_the_last_answer_names_the_rows_left_only_while_there_are_any():
+    known = decided([UP], [UP], [0.475] * 16)
+    assert "**What remains unknown?** One scanner" in reading.answers(known, "")[-1]
+    known.rows.append({"name": "later", "setting": {**known.rows[0]["setting"], "system": "dasr"}})
+    assert "rows have not been run, see below. One scanner" in reading.answers(known, "")[-1]
+
+
+def test_how_bright_images_become_is_said():
+    known = results({"contrastive_seed0": [30.0]})
+    point = {"row": "contrastive_seed0", "stage": "1"}
+    curves = [
+        {**point, "tag": tag, "step": str(step), "value": value}
+        for tag, ends in (("degradation_gain", ("0.94", "1.12")), ("intensity_drift", ("0.0", "-0.17")))
+        for step, value in enumerate(ends)
+    ]
+    transfer = {"row": "contrastive_seed0", "frequency": "0.24", "learned": "1", "true": "1"}
+    transfers = [{**transfer, "axis": str(axis)} for axis in range(3)]
+    said = " ".join(reading.reading(Results(known.rows, known.scores, curves, transfers)))
+    assert "mean intensity of made LR scans differs from the true one by +12% (contrastive)." in said
+    assert "That of restored scans differs from that of their LR scans by -17% (contrastive)." in said
 
 
 def test_the_page_opens_with_five_answers():
@@ -452,7 +545,7 @@ def test_the_page_opens_with_five_answers():
     ]
     assert "Yes, at this budget: contrastive minus zero-filling is +0.27 dB, 16 of 16 subjects above." in lines[0]
     assert "No, not at this budget: contrastive minus that inverse is -0.20 dB, 0 of 16 subjects above." in lines[1]
-    assert "Not yet known: with it minus without is +0.15 dB, 16 of 16 subjects above." in lines[2]
+    assert "Not yet known: the model with it minus the model without it is +0.15 dB, 16 of 16" in lines[2]
     assert lines[2].endswith(" That is 1 of 3 seeds.")
 
 
@@ -489,10 +582,11 @@ def test_how_far_the_degradation_moved_is_said_with_its_gradients():
     assert "0.98 and 0.98 (contrastive)" in found[0]
     assert "is 0.28 (contrastive)." in found[1]
     assert found[1].endswith("passes everything is 0.30.")
-    assert found[2].endswith("a median of 0.10 over all iterations. The largest is that of image cycle l1, 0.40.")
+    assert "has a median of 0.10 over 1 measurements of the training." in found[2]
+    assert found[2].endswith("The largest is that of image cycle l1, 0.40.")
     curves[1]["value"] = "0"
     alone = reading.reading(Results(known.rows, known.scores, curves, transfers))
-    assert alone[-1].endswith("a median of 0.10 over all iterations. No other term moves it.")
+    assert alone[-1].endswith("a median of 0.10 over 1 measurements of the training. No other term moves it.")
 
 
 def test_the_papers_gain_over_their_tricubic_is_that_of_their_best_unpaired_row():
