@@ -173,8 +173,7 @@ def gradients(results: Results) -> Figure | None:
     figure, axes = _page(1, len(rows), 1.0 + 3.2 * len(rows), 4.8)
     for panel, row in zip(axes.flat, rows, strict=True):
         for number, (tag, term) in enumerate(terms.items()):
-            points = results.points(row["name"], tag)
-            if any(norm > 0 for _, norm in points):
+            if points := [(step, norm) for step, norm in results.points(row["name"], tag) if norm > 0]:
                 panel.plot(*zip(*points, strict=True), marker=".", label=term, **_style(number))
         panel.set_yscale("log")
         panel.set_title(label(results, [row]), fontsize=8)
@@ -204,6 +203,7 @@ FIGURES: dict[str, tuple[Callable[[Results], Figure | None], str]] = {
     ),
     "gradients": (
         gradients,
-        "The norm of the weighted gradient of each generator term at the degradation network (first seed and fold).",
+        "The norm of the weighted gradient of each generator term at the degradation network (first seed and fold), "
+        "where it is not zero.",
     ),
 }

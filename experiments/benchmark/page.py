@@ -45,6 +45,8 @@ small p says: significantly worse."""
 SCALES_MATTER = """The answer depends on the scale. The papers score the whole volume with its air. They divide each
 volume by its own maximum, which hides a wrong brightness. Here most of a reference is empty, because the brains were
 cut out. A network that empties the noisy air gains much on that scale, whatever it does to tissue."""
+TWO_TABLES = """The first table is in deep tissue. The second is on the papers' scale, so that their scores may stand
+beside."""
 SOURCES = """PSNR (dB) in deep tissue above zero-filling by training scans, on the same test scans. Each cell holds the
 mean over seeds, with their range in brackets. The last column holds the mean of the other columns minus the first."""
 SHIPPED = """No training and no choice has seen these subjects. Each scan is acquired in each way by simulation. The
@@ -180,6 +182,7 @@ def results_page() -> str:
         _prose(CONDITIONS),
         f"{_prose(DECISIONS)}\n\n{decisions_table(results)}",
         f"{_prose(SCALES_MATTER)}\n\n{scales_table(results)}",
+        _prose(TWO_TABLES),
         *(_table(shown[key]) for key in TABLES),
         _prose(missing(results)),
         "\n".join(fill(f"- {line}", WIDTH, subsequent_indent="  ") for line in reading(results)),

@@ -128,9 +128,10 @@ def _validation(results: Results) -> list[str]:
             values = [value for _, value in points]
             largest, last = max(values), values[-1]
             share = values.index(largest) / max(1, len(values) - 1)
+            when = f"after {share:.0%} of its iterations" if share else "before its first iteration"
             sentences.append(
                 f"In the whole volume of the validation subjects {label(results, [row])} is at most {largest:+.2f} dB "
-                f"above zero-filling, after {share:.0%} of its iterations, and {last:+.2f} dB at the end."
+                f"above zero-filling, {when}, and {last:+.2f} dB at the end."
             )
     return sentences
 

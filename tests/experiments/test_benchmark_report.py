@@ -9,11 +9,11 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import CONFIGS, head_phantom, write_scan
+from conftest import CONFIGS, REPOSITORY, head_phantom, write_scan
 from scipy.stats import wilcoxon
 
 from experiments.benchmark import all_rows, error_maps, page, papers, reading, tables
-from experiments.benchmark.decisions import decisions, decisions_table, scales_table
+from experiments.benchmark.decisions import decisions, decisions_table, differences, scales_table
 from experiments.benchmark.figures import draw_figures
 from experiments.benchmark.matrix import PAPERS, Row
 from experiments.benchmark.results import Results, collect, read_results
@@ -603,6 +603,15 @@ def test_the_papers_own_experiment_has_its_cost_and_a_command_of_whole_epochs():
 
 
 # The committed report
+
+
+def test_the_readme_says_what_the_decisions_say():
+    known = read_results(page.FOLDER / page.PRIMARY)
+    assert decisions(known)[0].verdict == "no"
+    corrected = differences(known, "psnr_corrected_deep")
+    assert np.mean(list(corrected[0].values())) > 0 > np.mean(list(corrected[1].values()))
+    text = " ".join((REPOSITORY / "README.md").read_text(encoding="utf-8").split())
+    assert "With that corrected, it lies between zero-filling and a linear inverse." in text
 
 
 def test_the_page_states_the_committed_results():
