@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 from experiments import RESULTS, ROOT
 from experiments.benchmark import all_rows, tables
+from experiments.benchmark.curves import adaptation_table
 from experiments.benchmark.decisions import SUBJECTS, decisions_table, scales_table
 from experiments.benchmark.figures import FIGURES, draw_figures
 from experiments.benchmark.matrix import OURS, PAPERS, Matrix, read_matrix
 from experiments.benchmark.papers import own_experiment, tricubic
-from experiments.benchmark.reading import adaptation_table, answers, missing, reading
+from experiments.benchmark.reading import answers, missing, reading
 from experiments.benchmark.results import Results, collect, read_results
 from experiments.benchmark.runner import output_folder
 from experiments.benchmark.significance import FEWEST_SUBJECTS
