@@ -100,7 +100,7 @@ def training_curves(results: Results) -> Figure | None:
         steps, values = zip(*results.points(row["name"], "psnr_gain"), strict=True)
         panel.plot(_iterations(row, steps), values, marker=".", label=label(results, [row]), **_style(number))
     panel.set_xlabel("iteration")
-    panel.set_ylabel("validation, whole volume: PSNR above zero-filling (dB)")
+    panel.set_ylabel("validation gain, whole volume (dB)")
     panel.set_ylim(bottom=max(FLOOR, panel.get_ylim()[0]))
     _legend(figure)
     return figure
@@ -187,8 +187,8 @@ FIGURES: dict[str, tuple[Callable[[Results], Figure | None], str]] = {
     "gains": (gains, "PSNR in deep tissue above zero-filling. A dot is a subject and seed; a bar is their mean."),
     "training_curves": (
         training_curves,
-        "Validation of the averaged network from before the first iteration on (first seed and fold). A curve below "
-        "the frame left it.",
+        "PSNR above zero-filling on the validation subjects, whole volume, from before the first iteration on (first "
+        "seed and fold). A curve that leaves the frame goes on below it.",
     ),
     "degradation": (
         degradation,
