@@ -41,8 +41,8 @@ TABLES = (("contrastive_1", ""), ("udean_2", PAPERS_SCALE))  # and its tables: o
 DECISIONS = f"""The decisions were fixed before the run. They compare PSNR in deep tissue on {SUBJECTS} test subjects,
 each averaged over seeds first. All three judge the contrastive model alone. Decisions 1 and 2 use two-sided sign
 tests. Decision 3 uses Wilcoxon's signed-rank test and needs {tables.FEWEST_SEEDS} seeds, whose mean differences have
-one sign. Holm's method adjusts 2 and 3. Each decision needs a mean difference of {tables.TELLING:g} dB. A "no" with a
-small p says: significantly worse."""
+one sign. Holm's method adjusts 2 and 3. Each decision needs a mean difference of {tables.TELLING:g} dB. In decisions
+1 and 2, a "no" with a small p says: significantly worse. In decision 3, seeds of both signs give a "no", whatever p."""
 SCALES_MATTER = """The answer depends on the scale. The papers score the whole volume with its air. They divide each
 volume by its own maximum, which hides a wrong brightness. Here most of a reference is empty, because the brains were
 cut out. A network that empties the noisy air gains much on that scale, whatever it does to tissue."""

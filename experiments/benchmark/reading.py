@@ -50,7 +50,7 @@ def answers(results: Results, ours: str) -> list[str]:
     return [
         f"**Do the papers' losses beat zero-filling?** {beats}",
         f"**Does the papers' unpaired learning help beyond a linear inverse of the estimated degradation?** {helps}",
-        f"**Does the contrastive loss help?** {loss} That is {third.seeds} of {FEWEST_SEEDS} seeds.",
+        f"**Does the contrastive loss help?** {loss} {_by_seed(results)}That is {third.seeds} of {FEWEST_SEEDS} seeds.",
         f"**What does ours gain?** {ours}",
         f"**What remains unknown?** {_rows_left(results)}One scanner does not speak for others. Only the papers' own "
         "experiment, below, can settle what their budget gives.",
@@ -87,8 +87,23 @@ def _adversarial_kernel(results: Results) -> str:
     count = f"{sum(value > 0 for value in above.values())} of {len(above)} subjects above, {seeds}"
     return (
         f" Our adversarial kernel minus that inverse: {mean(above.values()):+.2f} dB in deep tissue ({count})."
-        f"{_elsewhere(*others)} Validation subjects with references chose its settings."
+        f"{_elsewhere(*others)} {_control(results)}Validation subjects with references chose its settings."
     )
+
+
+def _by_seed(results: Results) -> str:
+    """The change by the contrastive loss for each seed: subjects cannot show the luck of a training."""
+    changes = [f"{mean(change.values()):+.2f}" for change in contrastive_by_seed(results).values()]
+    return f"By seed it is {', '.join(changes)} dB. " if changes else ""
+
+
+def _control(results: Results) -> str:
+    """How far the adversarial kernel is above pairs without a learned degradation."""
+    ours, control = (
+        results.by_subject(_names(results, system), "psnr_deep") for system in ("adversarial_kernel", "kspace_pairs")
+    )
+    above = minus(ours, control)
+    return f"It is {_range(list(above.values()))} above its control, pairs by truncation alone. " if above else ""
 
 
 def _rows_left(results: Results) -> str:

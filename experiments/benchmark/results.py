@@ -23,7 +23,7 @@ BLOCKS = re.compile(r".*discriminator.*")  # curves of thousands of noisy points
 CURVES = re.compile(
     rf"psnr_gain|degradation_gain|intensity_drift|degradation_mtf_.*|gradient_.*|feature_norm|{BLOCKS.pattern}"
 )
-FEWEST_POINTS = 25  # of a curve kept as means of blocks
+FEWEST_POINTS = 20  # of a curve kept as means of blocks
 HALF_NYQUIST = 0.25  # cycles per LR voxel
 TRANSFER = "degradation_mtf.csv"  # from a training that learns a degradation
 INTERPOLATIONS = (  # without a backbone

@@ -447,8 +447,8 @@ def test_the_curves_of_the_figures_are_kept_and_losses_of_discriminators_as_mean
     collect(matrix, tmp_path, tmp_path / "results")
     found = read_results(tmp_path / "results")
     assert found.ends(matrix.rows[1].name, "psnr_gain") == (1, 200)
-    assert found.ends(matrix.rows[1].name, "low_res_discriminator_degraded") == (4.5, 196.5)
-    assert len(found.curves) == 200 + 200 + 25
+    assert found.ends(matrix.rows[1].name, "low_res_discriminator_degraded") == (5.5, 195.5)
+    assert len(found.curves) == 200 + 200 + 20
     assert found.by_subject([matrix.rows[1].name], "psnr_deep") == {"sub-1": 31, "sub-2": 31}
 
 
@@ -546,13 +546,18 @@ def test_the_page_opens_with_five_answers():
     assert "Yes, at this budget: contrastive minus zero-filling is +0.27 dB, 16 of 16 subjects above." in lines[0]
     assert "No, not at this budget: contrastive minus that inverse is -0.20 dB, 0 of 16 subjects above." in lines[1]
     assert "Not yet known: the model with it minus the model without it is +0.15 dB, 16 of 16" in lines[2]
-    assert lines[2].endswith(" That is 1 of 3 seeds.")
+    assert lines[2].endswith(" By seed it is +0.15 dB. That is 1 of 3 seeds.")
 
 
 def test_the_second_answer_names_our_own_unpaired_system():
     known = decided([UP], [UP], [0.475] * 16, kernel=[0.5] * 13 + [0.4] * 3)
     wanted = " Our adversarial kernel minus that inverse: +0.01 dB in deep tissue (13 of 16 subjects above, 1 seed)."
     assert wanted in reading.answers(known, "")[1]
+    known.rows.append({**known.rows[-1], "name": "control"})
+    known.rows[-1]["setting"] = {**known.rows[-1]["setting"], "system": "kspace_pairs"}
+    known.scores.extend({**s, "row": "control", "psnr_deep": "30.2"} for s in known.scores[:48])
+    control = "It is +0.28 dB (+0.20 to +0.30) above its control, pairs by truncation alone."
+    assert control in reading.answers(known, "")[1]
 
 
 def test_each_answer_also_has_the_corrected_and_the_papers_scale():
