@@ -25,7 +25,7 @@ from experiments.pictures import save_small
 __all__ = ["draw", "median_subject"]
 
 VOLUMES = "experiments/benchmark/volumes.yaml"
-COLUMNS = 6
+COLUMNS = 7
 WHITE = 99.8  # percentile of the reference, and of the errors of a row
 
 
