@@ -556,8 +556,8 @@ def test_the_second_answer_names_our_own_unpaired_system():
     known.rows.append({**known.rows[-1], "name": "control"})
     known.rows[-1]["setting"] = {**known.rows[-1]["setting"], "system": "kspace_pairs"}
     known.scores.extend({**s, "row": "control", "psnr_deep": "30.2"} for s in known.scores[:48])
-    control = "It is +0.28 dB (+0.20 to +0.30) above its control, pairs by truncation alone."
-    assert control in reading.answers(known, "")[1]
+    control = "Adversarial kernel is +0.28 dB (+0.20 to +0.30) above its control, kspace pairs"
+    assert control in " ".join(reading.reading(known))
 
 
 def test_each_answer_also_has_the_corrected_and_the_papers_scale():
