@@ -9,7 +9,7 @@ from typing import Any
 from experiments.benchmark.results import INTERPOLATIONS, Results
 from experiments.benchmark.tables import markdown
 
-__all__ = ["BLIND", "alarms", "costs", "kind_words", "label", "sources"]
+__all__ = ["BLIND_WORDS", "alarms", "costs", "kind_words", "label", "sources"]
 
 COLUMNS = {  # metric, method, decimals
     "PSNR in deep tissue (dB)": ("psnr_deep", "pred", 2),
@@ -21,9 +21,9 @@ COLUMNS = {  # metric, method, decimals
     "SSIM": ("ssim", "pred", 4),
     "HFEN": ("hfen", "pred", 3),
 }
-BLIND = "a blind one has 0.25, with the hinge loss 1"
+BLIND_WORDS = "a blind one has 0.25, with the hinge loss 1"
 MADE_PAIR = "low_res_discriminator_degraded"  # a term: made LR images beside real ones
-MADE_PAIR_TITLE = f"discriminator's loss on made LR images at the end ({BLIND})"
+MADE_PAIR_TITLE = f"discriminator's loss on made LR images at the end ({BLIND_WORDS})"
 COSTS = ("weights", "parameters", "GMAC per slab of 64 x 64", "seconds per volume", "peak memory (GiB)")
 UNUSABLE = 3.0  # dB below zero-filling
 TOLERATED = 0.3  # dB between PSNR as it is and PSNR with shift and gain corrected

@@ -52,9 +52,15 @@ def read_scores(folder: Path) -> list[dict[str, str]]:
     """The scores of a complete row's folder: a mapping per subject and method, with the metrics.
 
     Raises:
-        ValueError: when a subject lacks a score, or has one that is not finite.
+        ValueError: when a file is missing, when a subject lacks a score, or has one that is not finite.
     """
     path = folder / EVALUATION / "subjects.csv"
+    needed = (path, folder / EVALUATION / "summary.md", folder / "curves.csv")
+    if missing := [str(file) for file in needed if not file.is_file()]:
+        raise ValueError(
+            f"{folder}: expected all files of a complete row, got no {', '.join(missing)}. Remove {RECORD} in it, and "
+            "run the row again."
+        )
     scores = [score for score in read_csv(path) if score["method"] in METHODS]
     subjects = int(notes(folder / EVALUATION)["subjects"])
     counts = {method: sum(score["method"] == method for score in scores) for method in ("pred", "zero_filling")}
@@ -81,8 +87,6 @@ def notes(evaluation: Path) -> dict[str, str]:
 
 def read_csv(path: Path) -> list[dict[str, str]]:
     """The lines of a table, by the names of its columns."""
-    if not path.is_file():
-        raise ValueError(f"{path}: expected this file of a complete row, got none. Remove {RECORD} and run it again.")
     with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 

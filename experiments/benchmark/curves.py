@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import mean, median
 from typing import Any
 
-from experiments.benchmark.all_rows import BLIND, MADE_PAIR, kind_words, label
+from experiments.benchmark.all_rows import BLIND_WORDS, MADE_PAIR, kind_words, label
 from experiments.benchmark.results import Results
 from experiments.speed.common import table
 
@@ -51,7 +51,7 @@ def adaptation_table(results: Results) -> str:
         "system",
         f"amplitude at half the Nyquist frequency along both in-plane axes (true {true})",
         f"mean distance from the true amplitude, all frequencies (passing everything: {nothing:.2f})",
-        f"discriminator's loss ({BLIND})",
+        f"discriminator's loss ({BLIND_WORDS})",
         "gradient of its term, median",
         "validation gain in the whole volume (dB): largest, last",
     ]
@@ -80,7 +80,7 @@ def _adaptation(results: Results) -> list[str]:
     sentences = [*_passed(results, rows), *_brightness(results, rows)]
     blind = [f"{end[1]:.2f} ({label(results, [row])})" for row in rows if (end := results.ends(row["name"], MADE_PAIR))]
     if blind:
-        sentences.append(f"The discriminators' loss on made LR images ends at {', '.join(blind)}; {BLIND}.")
+        sentences.append(f"The discriminators' loss on made LR images ends at {', '.join(blind)}; {BLIND_WORDS}.")
     return sentences + [sentence for row in rows if (sentence := _gradients(results, row))]
 
 

@@ -16,8 +16,8 @@ __all__ = [
     "contrastive_by_seed",
     "decisions",
     "decisions_table",
+    "difference",
     "differences",
-    "minus",
     "scales_table",
 ]
 
@@ -88,14 +88,12 @@ def differences(results: Results, metric: str = METRIC) -> list[dict[str, float]
         results: of the matrix.
         metric: a column of the scores.
     """
-    contrastive, inverse = (
-        [row["name"] for row in results.main(system)] for system in ("contrastive", "linear_inverse_estimated")
-    )
+    contrastive = [row["name"] for row in results.main("contrastive")]
     by_seed = contrastive_by_seed(results, metric)
     subjects = sorted(set.intersection(*map(set, by_seed.values()))) if by_seed else []
     return [
         results.gains(contrastive, metric),
-        minus(*(results.by_subject(names, metric) for names in (contrastive, inverse))),
+        difference(results, "contrastive", "linear_inverse_estimated", metric),
         {subject: mean(change[subject] for change in by_seed.values()) for subject in subjects},
     ]
 
@@ -131,24 +129,29 @@ def decisions_table(results: Results) -> str:
     return markdown(["decision", "seeds", "subjects", "difference (dB)", "subjects above", "p", "verdict"], lines)
 
 
-def minus(ours: Mapping[str, float], base: Mapping[str, float]) -> dict[str, float]:
-    """The difference of two scores, for each subject that has both."""
+def difference(results: Results, ours: str, base: str, metric: str = METRIC) -> dict[str, float]:
+    """The score of a system above that of another, for each subject that both have, averaged over seeds first."""
+    return _minus(
+        *(results.by_subject([row["name"] for row in results.main(system)], metric) for system in (ours, base))
+    )
+
+
+def _minus(ours: Mapping[str, float], base: Mapping[str, float]) -> dict[str, float]:
     return {subject: ours[subject] - base[subject] for subject in ours if subject in base}
 
 
 def contrastive_by_seed(results: Results, metric: str = METRIC) -> dict[int, dict[str, float]]:
     """PSNR with the contrastive loss above that without it, by seed and subject."""
-    ours, base = (results.main(system) for system in ("contrastive", "without_contrastive"))
-    seeds = set.intersection(*({row["setting"]["seed"] for row in rows} for rows in (ours, base)))
-    return {
-        seed: minus(
-            *(
-                results.by_subject([row["name"] for row in rows if row["setting"]["seed"] == seed], metric)
-                for rows in (ours, base)
-            )
-        )
-        for seed in sorted(seeds)
-    }
+    ours, base = (_by_seed(results, system, metric) for system in ("contrastive", "without_contrastive"))
+    return {seed: _minus(ours[seed], base[seed]) for seed in sorted(ours.keys() & base.keys())}
+
+
+def _by_seed(results: Results, system: str, metric: str) -> dict[int, dict[str, float]]:
+    """The scores of a system by seed and subject."""
+    names: dict[int, list[str]] = {}
+    for row in results.main(system):
+        names.setdefault(row["setting"]["seed"], []).append(row["name"])
+    return {seed: results.by_subject(of_seed, metric) for seed, of_seed in names.items()}
 
 
 def _is_complete(change: Mapping[str, float]) -> bool:

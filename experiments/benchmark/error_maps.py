@@ -43,15 +43,16 @@ def draw(matrix: str, dataset_dir: str | None = None, output_dir: str | None = N
     if not (folder / "rows.json").is_file():
         raise ValueError(f"{folder}: expected the report of the matrix, got none. Run report first.")
     results = read_results(folder)
-    subject, first = median_subject(results), {row["name"]: row for row in results.first}
+    subject, reported = median_subject(results), {row["name"]: row for row in results.first}
     planes = {}
     datalists = prepare(plan, output)
-    for row in (row for row in plan.rows if row.name in first):
+    for row in (row for row in plan.rows if row.name in reported):
+        record = reported[row.name]["record"]
         datalist = json.loads(Path(datalists[row.fold]["datalist"]).read_text(encoding="utf-8"))
         scans = {stem_of(Path(item["label"]).name): item["label"] for item in datalist["test"]}
-        check_scans(output, row, first[row.name]["record"], datalists)
-        planes[label(results, [first[row.name]])], reference, aspect = _restored(
-            row, output / "rows" / row.name, scans[subject], first[row.name]["record"]["costs"]
+        check_scans(output, row, record, datalists)
+        planes[label(results, [reported[row.name]])], reference, aspect = _restored(
+            row, output / "rows" / row.name, scans[subject], record["costs"]
         )
     path = folder / "figures" / ERROR_MAPS
     path.parent.mkdir(parents=True, exist_ok=True)

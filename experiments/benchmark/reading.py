@@ -7,7 +7,16 @@ from statistics import mean
 
 from experiments.benchmark.all_rows import kind_words, label
 from experiments.benchmark.curves import first_seed
-from experiments.benchmark.decisions import UNDECIDED, Decision, contrastive_by_seed, decisions, differences, minus
+from experiments.benchmark.decisions import (
+    CORRECTED,
+    METRIC,
+    UNDECIDED,
+    Decision,
+    contrastive_by_seed,
+    decisions,
+    difference,
+    differences,
+)
 from experiments.benchmark.results import INTERPOLATIONS, Results
 from experiments.benchmark.significance import FEWEST_SUBJECTS, LEVEL, signed_rank_test
 from experiments.benchmark.tables import FEWEST_SEEDS
@@ -24,7 +33,7 @@ WORDS = {
     "supervised_oracle": "oracle (supervised on the true degradation)",
 }
 VERDICTS = {"yes": "Yes, at this budget", "no": "No, not at this budget", UNDECIDED: "Not yet known"}
-OTHER_SCALES = ("psnr_corrected_deep", "psnr_own_maximum")
+OTHER_SCALES = (CORRECTED, "psnr_own_maximum")
 
 
 def reading(results: Results) -> list[str]:
@@ -76,14 +85,14 @@ def _elsewhere(corrected: dict[str, float], own: dict[str, float]) -> str:
 
 def _adversarial_kernel(results: Results) -> str:
     """How far our own unpaired system is above the inverse of the estimated degradation."""
-    ours, inverse = (_names(results, system) for system in ("adversarial_kernel", "linear_inverse_estimated"))
     above, *others = (
-        minus(results.by_subject(ours, metric), results.by_subject(inverse, metric))
-        for metric in ("psnr_deep", *OTHER_SCALES)
+        difference(results, "adversarial_kernel", "linear_inverse_estimated", metric)
+        for metric in (METRIC, *OTHER_SCALES)
     )
     if not above:
         return ""
-    seeds = f"{len(ours)} seed{'s' * (len(ours) > 1)}"
+    number = len(results.main("adversarial_kernel"))
+    seeds = f"{number} seed{'s' * (number > 1)}"
     count = f"{sum(value > 0 for value in above.values())} of {len(above)} subjects above, {seeds}"
     return (
         f" Our adversarial kernel minus that inverse: {mean(above.values()):+.2f} dB in deep tissue ({count})."
@@ -120,10 +129,6 @@ def _range(values: Sequence[float], form: str = "+.2f") -> str:
     return f"{mean(values):{form}} dB ({min(values):{form}} to {max(values):{form}})"
 
 
-def _names(results: Results, system: str) -> list[str]:
-    return [row["name"] for row in results.main(system)]
-
-
 def _gains(results: Results) -> list[str]:
     """The gain of each system over zero-filling, without a network and with one. A wrong gain costs PSNR."""
     found: dict[str, list[str]] = {"Without a network": [], "The papers' methods": [], "Other networks": []}
@@ -134,7 +139,7 @@ def _gains(results: Results) -> list[str]:
             gains = results.gains([row["name"] for row in rows])
             words = WORDS.get(kind.system, label(results, rows))
             place = without if kind.system in INTERPOLATIONS else theirs if kind.system in THEIRS else others
-            corrected = results.gains([row["name"] for row in rows], "psnr_corrected_deep")
+            corrected = results.gains([row["name"] for row in rows], CORRECTED)
             place.append(f"{words} {mean(gains.values()):+.2f} dB ({mean(corrected.values()):+.2f} dB)")
             subjects |= set(gains)
     intro = (
@@ -149,11 +154,7 @@ def _gains(results: Results) -> list[str]:
 def _oracle(results: Results) -> str | None:
     """The gain of a perfect estimate of the degradation over ``spectral``."""
     lost, corrected = (
-        [above - ours[subject] for subject, above in oracle.items() if subject in ours]
-        for oracle, ours in (
-            (results.by_subject(_names(results, one), metric) for one in ("supervised_oracle", "spectral"))
-            for metric in ("psnr_deep", "psnr_corrected_deep")
-        )
+        list(difference(results, "supervised_oracle", "spectral", metric).values()) for metric in (METRIC, CORRECTED)
     )
     if not lost:
         return None
@@ -165,7 +166,7 @@ def _oracle(results: Results) -> str | None:
 
 def _ours(results: Results) -> str | None:
     """Our systems against the best of the papers' systems, subject by subject."""
-    plain, corrected = (_above_theirs(results, metric) for metric in ("psnr_deep", "psnr_corrected_deep"))
+    plain, corrected = (_above_theirs(results, metric) for metric in (METRIC, CORRECTED))
     parts = [
         f"{system.replace('_', ' ').capitalize()} is above the best of the papers' systems on "
         f"{sum(value > 0 for value in above)} of {len(above)} test subjects, by {_range(above)}, "
@@ -177,7 +178,8 @@ def _ours(results: Results) -> str | None:
 
 def _above_theirs(results: Results, metric: str) -> dict[str, list[float]]:
     """How far each of our systems is above the best of theirs, for each subject that both have."""
-    scores = {system: results.by_subject(_names(results, system), metric) for system in (*OURS, *THEIRS)}
+    rows = {system: results.main(system) for system in (*OURS, *THEIRS)}
+    scores = {system: results.by_subject([row["name"] for row in of], metric) for system, of in rows.items()}
     theirs = [scores[system] for system in THEIRS]
     found = {}
     for system in OURS:
@@ -188,10 +190,7 @@ def _above_theirs(results: Results, metric: str) -> dict[str, list[float]]:
 
 def _control(results: Results) -> str | None:
     """How far the adversarial kernel is above pairs without a learned degradation."""
-    ours, control = (
-        results.by_subject(_names(results, system), "psnr_deep") for system in ("adversarial_kernel", "kspace_pairs")
-    )
-    above = list(minus(ours, control).values())
+    above = list(difference(results, "adversarial_kernel", "kspace_pairs").values())
     if not above:
         return None
     return f"Adversarial kernel is {_range(above)} above its control, kspace pairs: pairs by truncation alone."

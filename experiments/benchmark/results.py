@@ -184,9 +184,9 @@ def collect(matrix: Matrix, output: Path, results_dir: Path) -> None:
         if record is None:
             continue
         folder = output / "rows" / row.name
+        scores += [{"row": row.name, **score} for score in read_scores(folder)]
         rows[-1]["record"] = {key: value for key, value in record.items() if key != "row"}
         rows[-1]["record"]["costs"] = notes(folder / "evaluation")
-        scores += [{"row": row.name, **score} for score in read_scores(folder)]
         kept = [point for point in read_csv(folder / "curves.csv") if CURVES.fullmatch(point["tag"])]
         curves += [{"row": row.name, **point} for point in _in_blocks(kept)]
         if (folder / TRANSFER).is_file():

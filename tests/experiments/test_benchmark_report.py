@@ -484,6 +484,15 @@ def test_a_damaged_row_and_one_of_other_settings_are_no_results(tmp_path, name, 
         collect(matrix, tmp_path, tmp_path / "results")
 
 
+@pytest.mark.parametrize("name", ["evaluation/subjects.csv", "evaluation/summary.md", "curves.csv"])
+def test_a_complete_row_without_one_of_its_files_is_named(tmp_path, name):
+    matrix = page.read_matrix(page.MATRICES / "every_system.yaml")
+    folder = write_row(tmp_path, matrix.rows[1])
+    (folder / name).unlink()
+    with pytest.raises(ValueError, match=f"{folder.name}: expected all files of a complete row, got no .*{name}"):
+        collect(matrix, tmp_path, tmp_path / "results")
+
+
 def test_a_report_without_rows_or_with_fewer_than_before_is_refused(tmp_path):
     matrix = page.read_matrix(page.MATRICES / "every_system.yaml")
     with pytest.raises(ValueError, match="expected a complete row, got none"):
