@@ -69,7 +69,7 @@ METHOD = f"""## How to read the tables
 - *MTF* is the amplitude of a degraded scan over that of its reference at each frequency: the square root of a ratio
   of power spectra. So noise counts, and can lift it above 1. The first axis is front-back, the second left-right.
 - *HFEN* is the error of edges: that of a Laplacian of Gaussian, over the reference's. Lower is better.
-- *GMAC* counts multiplications, in billions. *Alarms* are reasons to doubt a number.
+- *GMAC* counts multiply-accumulate operations, in billions. *Alarms* are reasons to doubt a number.
 - *Deep tissue* is the foreground (Otsu's threshold, largest component, holes filled) without the 4 mm at its edge.
 - SSIM is the mean over slices along the last axis, with a Gaussian window of 11 x 11 voxels and data range 1.
 - The full report also has the whole volume, and the papers' scale: each volume divided by its own maximum, clipped.
